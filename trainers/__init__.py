@@ -1,0 +1,1 @@
+"""The shared trainer: one loop for every precision, model and data set. Knows nothing of Optuna."""

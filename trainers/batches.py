@@ -1,0 +1,73 @@
+"""Batches as index slices of token tensors that already lie on the device.
+
+Shapes: S sequences, B rows of a batch, W window, T longest row of the batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.data import Sequences
+from trainers.seeds import ORDER, generator
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows in order of falling length, so a model can drop the finished ones.
+
+    Attributes:
+        tokens_BT: on the device, int64, padded with 0 at row ends.
+        lengths_B: on the CPU, real tokens a row (at least 2).
+        score_from_B: on the CPU, the first target of each row that validation scores; target i is
+            token i + 1.
+    """
+
+    tokens_BT: Tensor
+    lengths_B: Tensor
+    score_from_B: Tensor
+
+    @property
+    def targets(self) -> int:
+        """Tokens that this batch predicts."""
+        return int(self.lengths_B.sum()) - len(self.lengths_B)
+
+
+class Batches:
+    """One split on the device.
+
+    Args:
+        sequences: the split's windows.
+        device: where the tokens are to lie.
+    """
+
+    def __init__(self, sequences: Sequences, device: torch.device) -> None:
+        self._tokens_SW = sequences.tokens.to(device)
+        self._lengths_S = sequences.lengths.cpu()
+        # Sequences count tokens, the loss counts targets, which begin at token 1.
+        self._score_from_S = sequences.score_from.cpu() - 1
+
+    def __len__(self) -> int:
+        return len(self._lengths_S)
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """An epoch of training batches, the last one partial; their order is (seed, epoch)'s."""
+        order_S = torch.randperm(len(self), generator=generator(seed, ORDER, epoch))
+        return self._cut(order_S, batch_size)
+
+    def by_length(self, batch_size: int) -> Iterator[Batch]:
+        """Every sequence once, longest first: the least padding, for evaluation."""
+        return self._cut(self._by_falling_length(torch.arange(len(self))), batch_size)
+
+    def _cut(self, order_S: Tensor, batch_size: int) -> Iterator[Batch]:
+        rows = [self._by_falling_length(rows_B) for rows_B in order_S.split(batch_size)]
+        # One transfer an epoch: one a batch would make the host wait for the device every step.
+        there = torch.cat(rows).to(self._tokens_SW.device).split(batch_size)
+        for rows_B, there_B in zip(rows, there, strict=True):
+            lengths_B = self._lengths_S[rows_B]
+            tokens_BT = self._tokens_SW[there_B, : int(lengths_B[0])]
+            yield Batch(tokens_BT, lengths_B, self._score_from_S[rows_B])
+
+    def _by_falling_length(self, rows_B: Tensor) -> Tensor:
+        return rows_B[self._lengths_S[rows_B].argsort(descending=True, stable=True)]

@@ -1,0 +1,115 @@
+"""Everything that fixes a training run. The constraints stand here once, for every caller."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid")
+
+PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PrecisionName = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class ModelConfig:
+    """Which model. `options` are keyword arguments of the model's own `build`.
+
+    Attributes:
+        name: a module of `trainers.models` ("gpt"), or "package.module:factory".
+        options: e.g. {"hidden": 512, "layers": 6}; checked by the factory's signature.
+    """
+
+    name: str = "context_vector"
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class DataConfig:
+    """Which text, and how it is cut.
+
+    Attributes:
+        name: "docstrings", a text file or folder, or a hub data set ("Salesforce/wikitext").
+        subset: the hub data set's configuration ("wikitext-2-raw-v1"), "" for none.
+        text_column: the hub data set's column that holds the text.
+        fallback: what to take where the hub cannot be reached, "" to end with an error.
+        vocabulary_size: most words kept, special tokens included (pad 0, unk 1, bos 2, eos 3).
+        window: tokens a sequence, padded; a window of W gives W - 1 predictions.
+        stride: tokens from one window's start to the next's within a paragraph.
+        minimum_words: shorter paragraphs are left out.
+        train_sequences: a seeded subset of this many training windows; 0 takes all.
+        validation_sequences: likewise for validation windows.
+    """
+
+    name: str = "Salesforce/wikitext"
+    subset: str = ""
+    text_column: str = "text"
+    fallback: str = ""
+    vocabulary_size: Annotated[int, Field(ge=8)] = 1000
+    window: Annotated[int, Field(ge=2)] = 64
+    stride: PositiveInt = 32
+    minimum_words: Annotated[int, Field(ge=1)] = 5
+    train_sequences: Annotated[int, Field(ge=0)] = 0
+    validation_sequences: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.stride >= self.window:
+            raise ValueError(
+                f"data.stride must be below data.window ({self.window}), got {self.stride}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class LRSchedule:
+    """How the rate moves over the steps that the optimizer took.
+
+    Attributes:
+        name: "constant", or "cosine" (to zero at the horizon).
+        warmup_steps: steps of linear warm-up from zero.
+        horizon_epochs: the epochs over which cosine decays; 0 takes the run's own epochs. Fix it
+            where a run is to be extended later.
+    """
+
+    name: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    horizon_epochs: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class TrainConfig:
+    """One training run, whole: the same config gives the same run.
+
+    Attributes:
+        learning_rate: the peak rate.
+        batch_size: sequences a step; the last, partial batch of an epoch is kept.
+        precision: fp32, fp16 (with a gradient scaler) or bf16.
+        epochs: passes over the training data.
+        patience: epochs without an improvement of `min_delta` before an early stop.
+        min_delta: what counts as an improvement of the validation perplexity.
+        seed: of initial weights, data order and dropout.
+        clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
+    """
+
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt = 32
+    precision: PrecisionName = "fp32"
+    epochs: PositiveInt = 50
+    patience: PositiveInt = 15
+    min_delta: Annotated[FiniteFloat, Field(ge=0)] = 0.001
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    optimizer: Literal["adam", "adamw"] = "adam"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    eps: PositiveFloat = 1e-8
+    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
+        (0, 0.5),
+        (10, 1.0),
+        (30, 2.0),
+    )
+    lr_schedule: LRSchedule = Field(default_factory=LRSchedule)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)

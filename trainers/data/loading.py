@@ -1,0 +1,146 @@
+"""From a DataConfig to a corpus: which source, and where it is kept."""
+
+import hashlib
+import logging
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from trainers.config import DataConfig
+from trainers.data import corpus as stored
+from trainers.data import docstrings, hub, text
+from trainers.data.corpus import Corpus
+from trainers.data.paragraphs import Paragraphs, long_enough
+from trainers.data.reach import UnreachableError
+from trainers.data.vocabulary import tokenise
+from trainers.data.windows import cut
+from trainers.errors import TrainerError
+
+log = logging.getLogger("trainers.data")
+
+FILE = "corpus.safetensors"
+
+
+def load_corpus(config: DataConfig, directory: Path) -> Corpus:
+    """Take the corpus from `directory`, else from its parent; else build it and keep it there.
+
+    Args:
+        config: which text, and how it is cut.
+        directory: a trial's or a study's; the parent's corpus is taken where it has none.
+
+    Returns:
+        The corpus; the same object again while its file stays as it is.
+
+    Raises:
+        TrainerError: where the text cannot be had, the file cannot be read or written, or the
+            stored corpus was made from another config.
+    """
+    for path in (directory / FILE, directory.parent / FILE):
+        if path.is_file():
+            return _stored(config, path)
+    built = build_corpus(config)
+    stored.write(built, directory / FILE)
+    return _stored(config, directory / FILE)
+
+
+def build_corpus(config: DataConfig) -> Corpus:
+    """Read, split, tokenise and cut the text of a config.
+
+    Raises:
+        TrainerError: where the text cannot be had or is too little.
+    """
+    paragraphs = _paragraphs(config)
+    vocabulary, train, validation = tokenise(
+        _enough(paragraphs.train, "training", config, paragraphs.source),
+        _enough(paragraphs.validation, "validation", config, paragraphs.source),
+        config.vocabulary_size,
+    )
+    return stored.assemble(
+        config,
+        paragraphs.source,
+        cut(train, config.window, config.stride, config.train_sequences),
+        cut(validation, config.window, config.stride, config.validation_sequences),
+        vocabulary,
+        paragraphs.notes,
+    )
+
+
+def source_fingerprint(config: DataConfig) -> str:
+    """Hash the files of a local path: sha256 in hex, "" for docstrings and hub names.
+
+    Raises:
+        TrainerError: where a path names nothing that can be read.
+    """
+    kind, root = _kind(config.name), text.local_path(config.name)
+    if kind == "docstrings" or (kind == "datasets" and not root.is_dir()):
+        return ""
+    files = text.files(config.name) if kind == "text" else sorted(root.rglob("*"))
+    digest = hashlib.sha256()
+    for path in filter(Path.is_file, files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(text.content(path)).digest())
+    return digest.hexdigest()
+
+
+def _kind(name: str) -> Literal["docstrings", "text", "datasets"]:
+    """Say who reads a name: a path that exists, or is written as one, is never a hub name."""
+    if not name.strip():
+        raise TrainerError(
+            'data.name is empty: take "docstrings", a text file or folder, or a data set of the hub'
+        )
+    if name == docstrings.NAME:
+        return "docstrings"
+    path = text.local_path(name)
+    if path.is_dir():
+        return "datasets" if hub.is_data_set(path) else "text"
+    written_as_path = name.startswith((".", "/", "~")) or name.endswith(text.SUFFIXES)
+    return "text" if written_as_path or path.exists() else "datasets"
+
+
+def _paragraphs(config: DataConfig) -> Paragraphs:
+    kind = _kind(config.name)
+    if kind == "docstrings":
+        return docstrings.read()
+    if kind == "text":
+        return text.read(config.name, config.minimum_words)
+    try:
+        return hub.read(config)
+    except UnreachableError as error:
+        if not config.fallback:
+            raise
+        note = f"{error.reason}: training on {config.fallback} instead of {config.name}"
+        log.info(note)
+        other = _paragraphs(replace(config, name=config.fallback, subset="", fallback=""))
+        return replace(other, notes=(note, *other.notes))
+
+
+def _enough(paragraphs: list[str], split: str, config: DataConfig, source: str) -> list[str]:
+    kept = long_enough(paragraphs, config.minimum_words)
+    if not kept:
+        raise TrainerError(
+            f"too little text: {source} has no {split} paragraph of {config.minimum_words} words: "
+            "name more text, or lower data.minimum_words"
+        )
+    return kept
+
+
+def _stored(config: DataConfig, path: Path) -> Corpus:
+    status = path.stat()
+    corpus = _read(path.resolve(), status.st_mtime_ns, status.st_size)
+    now, then = asdict(config), asdict(corpus.config)
+    changed = [
+        f"{name} (was {then[name]!r}, now {now[name]!r})" for name in now if now[name] != then[name]
+    ]
+    if changed:
+        raise TrainerError(
+            f"{path} was made with other data settings: {', '.join(changed)}: "
+            "set them back, or take another folder or study name"
+        )
+    return corpus
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, modified_ns: int, size: int) -> Corpus:
+    """Keep the last corpora in memory: a worker process has its own through all its trials."""
+    return stored.read(path)

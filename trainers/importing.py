@@ -1,0 +1,67 @@
+"""Finds an object by its import path: `package.module:factory`."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import TrainerError
+
+
+def is_import_path(name: str) -> bool:
+    """Tell "package.module:factory" from the name of something built in."""
+    return ":" in name
+
+
+def import_object(path: str, *, what: str) -> Callable[..., Any]:
+    """Import a callable. Modules in the current working directory are found too.
+
+    Args:
+        path: "package.module:factory"; the factory may be dotted ("Class.method").
+        what: what the callable is for, to begin the error message with ("model").
+
+    Returns:
+        The callable.
+
+    Raises:
+        TrainerError: in one line, where the path is malformed, the module is missing or fails as
+            it is imported, or its attribute is missing or cannot be called.
+    """
+    module_name, _, attribute = path.partition(":")
+    if not (_is_dotted_name(module_name) and _is_dotted_name(attribute)):
+        raise TrainerError(f'{what} must read "package.module:factory", got "{path}"')
+    found: Any = _import_module(module_name, f'{what} "{path}"')
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise TrainerError(
+                f'{what} "{path}": module {module_name} has no attribute "{attribute}"'
+            ) from None
+    if not callable(found):
+        raise TrainerError(
+            f'{what} "{path}" must be callable, it is of type {type(found).__name__}'
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _is_dotted_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _import_module(name: str, subject: str) -> Any:
+    directory = str(Path.cwd())
+    if not {"", directory} & set(sys.path):
+        sys.path.insert(0, directory)
+    # A finder remembers a folder's listing: a file written a moment ago would be missed.
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise TrainerError(f"{subject}: there is no module {error.name}") from None
+        reason = " ".join(str(error).split())
+        raise TrainerError(
+            f"{subject}: importing {name} failed with {type(error).__name__}: {reason}"
+        ) from error

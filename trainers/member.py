@@ -1,0 +1,179 @@
+"""One trial's state: model, optimizer, precision, schedule and history."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers import checkpoint
+from trainers.batches import Batch
+from trainers.config import TrainConfig
+from trainers.errors import TrainerError
+from trainers.loss import sequence_loss
+from trainers.models import build_model
+from trainers.precision import Precision
+from trainers.report import EpochReport
+from trainers.schedule import clip_norm, lr_scheduler
+from trainers.seeds import WEIGHTS, stream_seed
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class Member:
+    """A model in training.
+
+    Args:
+        config: the run.
+        vocabulary_size: of the corpus.
+        steps_per_epoch: optimizer steps in an epoch, for the schedule.
+        device: where the model lives.
+        half: False switches autocast and scaler off, to show that the loops are one.
+
+    Raises:
+        TrainerError: the model's name or options are wrong.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        vocabulary_size: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        *,
+        half: bool = True,
+    ) -> None:
+        torch.manual_seed(stream_seed(config.seed, WEIGHTS))
+        self.config = config
+        self.device = device
+        self.model = build_model(config.model, vocabulary_size).to(device)
+        self.optimizer = _OPTIMIZERS[config.optimizer](
+            self.model.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+        )
+        self.precision = Precision(config.precision, device, enabled=half)
+        self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
+        self.history: list[EpochReport] = []
+
+    def step(self, batch: Batch) -> tuple[Tensor, bool]:
+        """One optimizer step: scale, backward, unscale, clip, step, update.
+
+        Returns:
+            The batch's loss (sum of nats, on the device) and whether the optimizer stepped.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.precision.forward():
+            loss = sequence_loss(self.model, batch.tokens_BT, batch.lengths_B)
+        self.precision.backward(loss.nats / loss.targets)
+        self.precision.unscale(self.optimizer)
+        limit = clip_norm(self.config.clip_schedule, len(self.history))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        stepped = self.precision.step(self.optimizer)
+        if stepped:
+            self.scheduler.step()
+        return loss.nats.detach(), stepped
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that the next step takes."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def finite(self) -> bool:
+        """Whether every parameter is finite. Costs one synchronisation."""
+        # The largest magnitude: unlike a sum of squares, it is finite wherever they all are.
+        parameters = [parameter.detach() for parameter in self.model.parameters()]
+        return bool(torch.nn.utils.get_total_norm(parameters, math.inf).isfinite())
+
+    def patience_spent(self) -> bool:
+        """Whether the perplexity has not improved by `min_delta` for `patience` epochs."""
+        best, best_epoch = float("inf"), 0
+        for report in self.history:
+            if report.perplexity < best - self.config.min_delta:
+                best, best_epoch = report.perplexity, report.epoch
+        return bool(self.history) and len(self.history) - best_epoch >= self.config.patience
+
+    def finish_epoch(self, report: EpochReport, directory: Path) -> None:
+        """Adds a report to the history and writes the checkpoint, and `best.pt` where it is."""
+        best = min((past.validation_loss for past in self.history), default=float("inf"))
+        self.history.append(report)
+        if report.validation_loss < best:
+            # Before `last.pt`: a crash between the two only repeats this epoch.
+            checkpoint.write(directory / checkpoint.BEST, self._weights(report))
+        checkpoint.save(directory, self._state())
+
+    def restore(self, directory: Path) -> None:
+        """Takes the newest checkpoint up again, where there is one.
+
+        Raises:
+            TrainerError: the checkpoint is another run's, or cannot be opened.
+        """
+        state = checkpoint.latest(directory)
+        if state is None:
+            return
+        self._check_same_run(state.get("config", {}), directory)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.precision.load_state_dict(state["precision"])
+            self.history = [EpochReport(**fields) for fields in state["history"]]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise TrainerError(
+                f"the checkpoint in {directory} does not fit this model and text: {reason}"
+            ) from error
+
+    def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
+        then, now = _flat(stored), _flat(_plain(self.config))
+        schedule = self.config.lr_schedule
+        if schedule.name == "constant" or schedule.horizon_epochs:
+            then["epochs"] = now["epochs"]  # such a run may be extended
+        for name in [*now, *then]:
+            was, is_now = then.get(name, "unset"), now.get(name, "unset")
+            if was == is_now:
+                continue
+            hint = (
+                "; only a cosine that began with lr_schedule.horizon_epochs fixed can be extended"
+                if name == "epochs"
+                else ""
+            )
+            raise TrainerError(
+                f"the checkpoint in {directory} was trained with {name} = {was}, not {is_now}{hint}"
+            )
+
+    def _weights(self, report: EpochReport) -> dict[str, Any]:
+        return {
+            "config": _plain(self.config),
+            "model": self.model.state_dict(),
+            "report": dataclasses.asdict(report),
+        }
+
+    def _state(self) -> dict[str, Any]:
+        # No RNG state: every stream is seeded anew by (seed, epoch), see seeds.py.
+        return {
+            "config": _plain(self.config),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "precision": self.precision.state_dict(),
+            "history": [dataclasses.asdict(report) for report in self.history],
+        }
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return flat

@@ -1,0 +1,165 @@
+"""Models, found by their file: `gpt` is `trainers.models.gpt:build`. There is no registry.
+
+A model file offers `build(vocabulary_size, **options) -> nn.Module`; a user's own
+"package.module:factory" is called the same way. There are two contracts:
+
+- plain (`PlainModel`): `module(tokens_BT) -> logits_BTV`, causal. Any such `nn.Module` trains.
+- fast (`FastModel`): in addition `features` and `head`. The trainer then computes nothing on
+  padding, and never has all the logits at once.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Protocol, TypeGuard
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from trainers.config import ModelConfig
+from trainers.errors import TrainerError
+from trainers.importing import import_object, is_import_path
+from trainers.refusals import refusal
+
+
+class PlainModel(Protocol):
+    """Contract of every model."""
+
+    def __call__(self, tokens_BT: Tensor, /) -> Tensor:
+        """Predict each position's next token.
+
+        Args:
+            tokens_BT: int64, rows padded with 0 at their end.
+
+        Returns:
+            Logits, (B, T, V). Those of a position depend on no later one; those at padding are
+            never read.
+        """
+        ...
+
+
+class FastModel(PlainModel, Protocol):
+    """Contract of a model that leaves out padding and lets the trainer apply its head."""
+
+    head: nn.Linear
+
+    def features(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Compute what `head` turns into logits, at real positions only.
+
+        Args:
+            tokens_BT: int64, rows sorted by decreasing length, padded with 0 at their end.
+            lengths_B: int64 on the CPU, real positions of each row, at least 1.
+
+        Returns:
+            hidden_NH, all rows' first positions, then all second ones, and so on: the order of
+            `torch.nn.utils.rnn.pack_padded_sequence(..., batch_first=True).data`.
+        """
+        ...
+
+
+def has_features(model: nn.Module) -> TypeGuard[FastModel]:
+    """Tell whether a model keeps the fast contract, not only the plain one."""
+    return isinstance(getattr(model, "head", None), nn.Linear) and callable(
+        getattr(model, "features", None)
+    )
+
+
+def model_names() -> list[str]:
+    """Names of the built-in models: the files of this package."""
+    return sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
+    )
+
+
+def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
+    """Build a model on the current default device, with freshly drawn weights.
+
+    Args:
+        config: the model's name or import path, and its options.
+        vocabulary_size: tokens the model knows, and logits a position.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        TrainerError: the model or an option is unknown, an option's value is refused, or what the
+            factory returned is no `nn.Module`.
+    """
+    factory = _factory(config.name)
+    _check_options(config, factory)
+    try:
+        model = factory(vocabulary_size, **config.options)
+    except ValidationError as error:
+        raise TrainerError(f"model {config.name}: {' '.join(refusal(error)).strip()}") from None
+    except (TypeError, ValueError) as error:
+        raise TrainerError(f"model {config.name} cannot be built: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise TrainerError(
+            f"model {config.name} must return a torch.nn.Module, it returned a "
+            f"{type(model).__name__}"
+        )
+    return model
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Trained parameters, shared ones counted once."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
+    """Count a model's parameters, without taking their memory where the model allows it.
+
+    Args:
+        config: as of `build_model`.
+        vocabulary_size: as of `build_model`.
+
+    Returns:
+        What `parameter_count(build_model(config, vocabulary_size))` returns.
+
+    Raises:
+        TrainerError: as of `build_model`.
+    """
+    try:
+        with torch.device("meta"):
+            return parameter_count(build_model(config, vocabulary_size))
+    except (TrainerError, RuntimeError, NotImplementedError):
+        # A factory may read its weights' values, which meta tensors have not.
+        return parameter_count(build_model(config, vocabulary_size))
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    if is_import_path(name):
+        return import_object(name, what="model")
+    names = model_names()
+    if name not in names:
+        raise TrainerError(
+            f'there is no model "{name}"{_nearest(name, names)}; there are {", ".join(names)}, '
+            f'or give your own as "package.module:factory"'
+        )
+    build: Callable[..., Any] = importlib.import_module(f"{__name__}.{name}").build
+    return build
+
+
+def _check_options(config: ModelConfig, factory: Callable[..., Any]) -> None:
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):  # a callable written in C tells no signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    # The first one is the vocabulary's size.
+    known = [p.name for p in parameters[1:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for option in config.options:
+        if option not in known:
+            raise TrainerError(
+                f'model {config.name} has no option "{option}"{_nearest(option, known)}; '
+                f"it has {', '.join(known) or 'none'}"
+            )
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f' (did you mean "{near[0]}"?)' if near else ""

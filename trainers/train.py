@@ -1,0 +1,168 @@
+"""THE loop: one generator that the worker, `sweep train`, the tests and Ray all consume."""
+
+import math
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import torch
+
+from trainers.batches import Batches
+from trainers.config import TrainConfig
+from trainers.data import load_corpus
+from trainers.errors import TrainerError
+from trainers.evaluate import evaluate
+from trainers.member import Member
+from trainers.memory import peak_memory_bytes, reset_peak_memory
+from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.seeds import DROPOUT, stream_seed
+
+PROGRESS_INTERVAL_S = 0.5
+
+Said = Progress | EpochReport
+Training = Generator[Said, Verdict | None, Ending]
+
+
+def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Training:
+    """Trains one model, epoch by epoch; goes on from the directory's checkpoint if it has one.
+
+    Stored reports are yielded again first. Each report's checkpoint is on disk before the report
+    is yielded, so a crash loses no epoch. The consumer answers a report with a verdict; PAUSE is
+    also taken at a Progress, and the interrupted epoch is then repeated bit for bit on resume.
+
+    Args:
+        config: the whole run.
+        device: "cpu", "cuda", "cuda:1".
+        directory: for checkpoints; the corpus is looked for here and in the parent.
+
+    Yields:
+        Progress at most twice a second, an EpochReport after every epoch.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        TrainerError: data, model or checkpoint are not usable; the message says why.
+    """
+    device = torch.device(device)
+    directory.mkdir(parents=True, exist_ok=True)
+    corpus = load_corpus(config.data, directory)
+    training, validation = Batches(corpus.train, device), Batches(corpus.validation, device)
+    if config.batch_size > len(training):
+        raise TrainerError(
+            f"batch_size {config.batch_size} is over the {len(training)} training sequences of "
+            f"{corpus.source}: take a smaller batch or more data"
+        )
+    reset_peak_memory(device)
+    steps = math.ceil(len(training) / config.batch_size)
+    member = Member(config, len(corpus.vocabulary), steps, device)
+    member.restore(directory)
+
+    for report in member.history:
+        if ending := _obey((yield report)):
+            return ending
+    while len(member.history) < config.epochs:
+        if member.patience_spent():
+            return Ending(Outcome.EARLY_STOPPED)
+        epoch = Epoch(member, training, steps)
+        ending = yield from epoch.run()
+        if ending:
+            return ending
+        evaluation = evaluate(member.model, validation)
+        report = epoch.report(evaluation.loss, evaluation.accuracy)
+        if what := _diverged(report, member):
+            return Ending(Outcome.DIVERGED, f"diverged in epoch {epoch.number}: {what}")
+        member.finish_epoch(report, directory)
+        if ending := _obey((yield report)):
+            return ending
+    stopped = member.patience_spent()
+    return Ending(Outcome.EARLY_STOPPED if stopped else Outcome.COMPLETED)
+
+
+def _obey(verdict: Verdict | None) -> Ending | None:
+    """PRUNE and PAUSE end the run; anything else goes on."""
+    if verdict is Verdict.PRUNE:
+        return Ending(Outcome.PRUNED)
+    if verdict is Verdict.PAUSE:
+        return Ending(Outcome.PAUSED)
+    return None
+
+
+def _diverged(report: EpochReport, member: Member) -> str:
+    """What is not finite, '' where all is well."""
+    if not member.finite():
+        return "the parameters are not finite"
+    if not math.isfinite(report.perplexity):
+        return "the perplexity is not finite"
+    if not math.isfinite(report.train_loss):
+        return "no step had a finite training loss"
+    return ""
+
+
+class Epoch:
+    """One pass over the training data.
+
+    Args:
+        member: what is trained.
+        training: the training split.
+        steps: optimizer steps in the epoch.
+    """
+
+    def __init__(self, member: Member, training: Batches, steps: int) -> None:
+        self.number = len(member.history) + 1
+        self._member = member
+        self._training = training
+        self._steps = steps
+        self._skipped = 0
+        self._targets = 0
+        # On the device, so that the loop does not wait for it: (sum of nats, targets counted).
+        self._sums = torch.zeros(2, dtype=torch.float64, device=member.device)
+        self._started = self._spoke = time.monotonic()
+        self._seconds = 0.0
+        self._rate = member.learning_rate
+
+    def run(self) -> Generator[Progress, Verdict | None, Ending | None]:
+        """Takes every step; says Progress on the way.
+
+        Returns:
+            None when the epoch is done, otherwise why it was left.
+        """
+        member = self._member
+        torch.manual_seed(stream_seed(member.config.seed, DROPOUT, self.number))
+        batches = self._training.shuffled(member.config.batch_size, member.config.seed, self.number)
+        for step, batch in enumerate(batches, 1):
+            self._rate = member.learning_rate
+            loss, stepped = member.step(batch)
+            # A step that FP16 skipped may have an infinite loss: it is not part of the mean.
+            counted = torch.stack((loss.double(), loss.new_full((), batch.targets).double()))
+            self._sums += torch.where(loss.isfinite(), counted, 0.0)
+            self._targets += batch.targets
+            if not stepped:
+                self._skipped += 1
+                if member.precision.overflowed:
+                    return Ending(Outcome.OVERFLOW)
+            if time.monotonic() - self._spoke >= PROGRESS_INTERVAL_S:
+                self._spoke = time.monotonic()
+                verdict = yield Progress(self.number, step, self._steps, self._speed())
+                if verdict is Verdict.PAUSE:
+                    return Ending(Outcome.PAUSED)
+        self._sums = self._sums.cpu()  # waits for the device: the epoch's time is complete
+        self._seconds = time.monotonic() - self._started
+        return None
+
+    def report(self, validation_loss: float, accuracy: float) -> EpochReport:
+        """The finished epoch in numbers; the one place where metrics cross to the host."""
+        total, counted = self._sums.tolist()
+        return EpochReport(
+            epoch=self.number,
+            train_loss=total / counted if counted else math.nan,
+            validation_loss=validation_loss,
+            accuracy=accuracy,
+            learning_rate=self._rate,
+            tokens_per_second=self._targets / self._seconds,
+            peak_memory_bytes=peak_memory_bytes(self._member.device),
+            skipped_steps=self._skipped,
+        )
+
+    def _speed(self) -> float:
+        return self._targets / (self._spoke - self._started)
