@@ -1,0 +1,30 @@
+"""The search for a learning rate, on Optuna; knows nothing of torch or of how trials run."""
+
+from studies.definition import PARAMETER, WIDE, Identity, edge, validate_range, widen, working_range
+from studies.errors import StudyError
+from studies.prior import Centre, centres, multiples, nearest_rule
+from studies.pruner import StudyPruner, make_pruner
+from studies.rules import RULES, Reference, ScalingRule, Setting
+from studies.sampler import make_sampler
+
+__all__ = [
+    "PARAMETER",
+    "RULES",
+    "WIDE",
+    "Centre",
+    "Identity",
+    "Reference",
+    "ScalingRule",
+    "Setting",
+    "StudyError",
+    "StudyPruner",
+    "centres",
+    "edge",
+    "make_pruner",
+    "make_sampler",
+    "multiples",
+    "nearest_rule",
+    "validate_range",
+    "widen",
+    "working_range",
+]

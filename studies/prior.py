@@ -1,0 +1,125 @@
+"""What the scaling rules say before any trial has run: the rates worth trying first."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from studies.errors import StudyError
+from studies.rules import Reference, ScalingRule, Setting
+
+MERGE_FACTOR = 1.25
+FIRST_RULE = "sqrt"
+
+# Rates whose distances differ by less than this are equally far: powers round differently.
+_TIE = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """A rate to try, and every rule that it stands for.
+
+    Attributes:
+        learning_rate: of the first rule in `rules`, clipped to the range.
+        rules: names of the rules whose rates, clipped, lie within a factor of 1.25.
+    """
+
+    learning_rate: float
+    rules: tuple[str, ...]
+
+
+def log_distance(first: float, second: float) -> float:
+    """How far two rates are apart, as |ln(first / second)|."""
+    return abs(math.log(first / second))
+
+
+def centres(
+    rules: Iterable[ScalingRule],
+    reference: Reference,
+    setting: Setting,
+    *,
+    low: float,
+    high: float,
+) -> list[Centre]:
+    """Turns the rules into as few trials as serve them all, in the order to try them.
+
+    The sqrt rule comes first where it is present (measured: the smallest miss of the common
+    rules), else the rule in the middle; the others follow by their distance to it, ties in the
+    order of `rules`. A rate within a factor of 1.25 of one that is there already joins it.
+
+    Args:
+        rules: the rules, with distinct names.
+        reference: the known rate.
+        setting: where a rate is wanted.
+        low: the lowest rate of the working range.
+        high: the highest; rates outside the range are clipped to it.
+
+    Returns:
+        The centres; each rule is named by exactly one of them.
+
+    Raises:
+        StudyError: two rules have the same name.
+    """
+    merged: list[tuple[float, list[str]]] = []
+    for name, rate in _in_order(_clipped_rates(rules, reference, setting, low, high)):
+        near = [entry for entry in merged if _same(rate, entry[0])]
+        if near:
+            min(near, key=lambda entry: log_distance(rate, entry[0]))[1].append(name)
+        else:
+            merged.append((rate, [name]))
+    return [Centre(rate, tuple(names)) for rate, names in merged]
+
+
+def multiples(rate: float, rates: Mapping[str, float]) -> dict[str, float]:
+    """Compares a rate with each rule's.
+
+    Args:
+        rate: a learning rate.
+        rates: each rule's rate by the rule's name.
+
+    Returns:
+        rate / rule's rate by the rule's name.
+    """
+    return {name: rate / rule_rate for name, rule_rate in rates.items()}
+
+
+def nearest_rule(rate: float, rates: Mapping[str, float]) -> tuple[str, float]:
+    """Finds the rule that a rate is nearest to in log distance.
+
+    Args:
+        rate: a learning rate.
+        rates: each rule's rate by the rule's name, at least one.
+
+    Returns:
+        The rule's name (the first of those equally near) and rate / rule's rate.
+    """
+    assert rates, "nearest_rule needs at least one rule"
+    name = min(rates, key=lambda name: round(log_distance(rate, rates[name]), _TIE))
+    return name, rate / rates[name]
+
+
+def _clipped_rates(
+    rules: Iterable[ScalingRule], reference: Reference, setting: Setting, low: float, high: float
+) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for rule in rules:
+        if rule.name in rates:
+            raise StudyError(f"rules must have distinct names, got {rule.name!r} twice")
+        rates[rule.name] = min(max(rule.learning_rate(reference, setting), low), high)
+    return rates
+
+
+def _in_order(rates: dict[str, float]) -> list[tuple[str, float]]:
+    if not rates:
+        return []
+    # median_low is one of the rates: where sqrt is absent, a rule's own rate is tried first.
+    start = rates.get(FIRST_RULE, statistics.median_low(rates.values()))
+    # sqrt leads its ties, so that its rate is the one tried for all that merge with it.
+    return sorted(
+        rates.items(),
+        key=lambda item: (round(log_distance(item[1], start), _TIE), item[0] != FIRST_RULE),
+    )
+
+
+def _same(first: float, second: float) -> bool:
+    return round(log_distance(first, second), _TIE) <= round(math.log(MERGE_FACTOR), _TIE)
