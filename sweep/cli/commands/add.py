@@ -1,0 +1,27 @@
+"""`sweep add`."""
+
+import click
+
+from sweep.cli.options import storage_option, study_option
+
+
+@click.command()
+@click.option("--rate", type=float, required=True, help="The learning rate of the run.")
+@click.option("--perplexity", type=float, required=True, help="What it came to.")
+@click.option("--note", default="", help="Where it is from.")
+@study_option
+@storage_option
+def command(
+    rate: float, perplexity: float, note: str, study: str | None, storage: str | None
+) -> None:
+    """Adds a run made by hand: it counts as a finished trial, and is marked so."""
+    from sweep.add import add
+    from sweep.reading import DEFAULT_STORAGE, open_study
+    from sweep.view.tables import format_perplexity, format_rate
+
+    opened = open_study(storage or DEFAULT_STORAGE, study)
+    number = add(opened, rate, perplexity, note)
+    click.echo(
+        f"trial {number} of {opened.study_name}, by hand: learning rate {format_rate(rate)}, "
+        f"perplexity {format_perplexity(perplexity)}"
+    )

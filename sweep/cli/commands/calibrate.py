@@ -1,0 +1,50 @@
+"""`sweep calibrate`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweep.cli.options import (
+    config_options,
+    load_config,
+    setting_options,
+    storage_option,
+    study_option,
+)
+
+BATCH, PRECISION, PAUSED = 32, "fp32", 3
+
+
+@click.command()
+@setting_options
+@config_options
+@study_option
+@storage_option
+@click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
+@click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
+@click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
+    """Measures a profile's reference: a sweep at batch 32 in FP32, written to sweep.toml."""
+    from sweep.calibrate import measured_reference, write_reference
+    from sweep.config import FILE_NAME
+    from sweep.session import run
+    from sweep.view import make_view
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = load_config(config=config, **{"batch": BATCH, "precision": PRECISION, **given})
+    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+        view.note(f"calibrating profile {settings.profile} on {settings.device}")
+        summary = run(settings, view, again=shlex.join(["sweep", *sys.argv[1:]]))
+        if summary is None:
+            raise SystemExit(PAUSED)
+        reference = measured_reference(summary, settings.model, settings.trainer.data.name)
+        target = config or Path(FILE_NAME)
+        write_reference(target, settings.profile, reference)
+        view.note(
+            f"{target}: [profiles.{settings.profile}.reference] is now learning rate "
+            f"{reference.learning_rate:.3g} at batch {reference.batch_size}, "
+            f"perplexity {reference.perplexity}"
+        )

@@ -1,0 +1,43 @@
+"""`sweep dashboard`."""
+
+import socket
+
+import click
+
+from sweep.cli.options import storage_option
+
+
+@click.command()
+@storage_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+def command(storage: str | None, host: str, port: int) -> None:
+    """Serves optuna-dashboard on a database, to this machine alone unless told otherwise."""
+    from sweep.errors import SweepError
+    from sweep.reading import DEFAULT_STORAGE
+    from sweep.storage import open_storage
+
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise SweepError(
+            "optuna-dashboard is not installed: pip install 'lr-sweep[dashboard]'"
+        ) from None
+    where = storage or DEFAULT_STORAGE
+    opened = open_storage(where, create=False)
+    _check_address(host, port)
+    click.echo(f"{where} on http://{host}:{port}/ (Ctrl-C ends it; it can change studies)")
+    run_server(opened, host=host, port=port)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuses before the server says that it starts."""
+    from sweep.errors import SweepError
+
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise SweepError(
+            f"port {port} on {host} cannot be used ({error.strerror}): "
+            "choose another --port or --host"
+        ) from error

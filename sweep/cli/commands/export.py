@@ -1,0 +1,34 @@
+"""`sweep export`."""
+
+from pathlib import Path
+
+import click
+
+from sweep.cli.options import storage_option, study_option
+
+
+@click.command()
+@study_option
+@storage_option
+@click.option("--trial", type=int, help="A trial's number; by default the best one.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("best.yaml"), show_default=True
+)
+def command(study: str | None, storage: str | None, trial: int | None, output: Path) -> None:
+    """Writes the best configuration, whole, and where it came from, as YAML."""
+    from sweep.export import export, write
+    from sweep.reading import DEFAULT_STORAGE, best_trial, finished_trial, open_study
+    from sweep.storage import without_password
+    from sweep.view.tables import format_perplexity, format_rate
+
+    where = storage or DEFAULT_STORAGE
+    opened = open_study(where, study)
+    chosen = best_trial(opened) if trial is None else finished_trial(opened, trial)
+    exported = export(opened, chosen, without_password(where))
+    write(exported, output)
+    click.echo(
+        f"{output}: trial {chosen.number} of {opened.study_name}, "
+        f"learning rate {format_rate(exported.train.learning_rate)}, "
+        f"perplexity {format_perplexity(exported.origin.perplexity)}"
+    )
+    click.echo(f"train it: sweep train {output}")

@@ -1,0 +1,34 @@
+"""`sweep list`."""
+
+import json
+import sys
+
+import click
+
+from sweep.cli.options import storage_option
+
+
+@click.command()
+@storage_option
+@click.option("--json", "json_lines", is_flag=True, help="Write one JSON line a study.")
+def command(storage: str | None, json_lines: bool) -> None:
+    """Lists the studies of a database."""
+    from rich.console import Console
+
+    from sweep.reading import DEFAULT_STORAGE, open_study, study_names
+    from sweep.storage import open_storage
+    from sweep.summary import summarise
+    from sweep.view.details import studies_table
+    from sweep.view.jsonl import study_object
+
+    where = storage or DEFAULT_STORAGE
+    names = study_names(open_storage(where, create=False))
+    summaries = [summarise(open_study(where, name), where) for name in names]
+    if json_lines:
+        for summary in summaries:
+            click.echo(json.dumps(study_object(summary)))
+        return
+    if not summaries:
+        click.echo(f"{where} holds no study of sweep: `sweep run` makes one")
+        return
+    Console(file=sys.stdout).print(studies_table(summaries))

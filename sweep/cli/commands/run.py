@@ -1,0 +1,61 @@
+"""`sweep run`."""
+
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from sweep.cli.options import (
+    config_options,
+    load_config,
+    setting_options,
+    storage_option,
+    study_option,
+)
+
+PAUSED = 3
+
+
+@click.command()
+@setting_options
+@config_options
+@study_option
+@storage_option
+@click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
+@click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
+@click.option(
+    "--range",
+    "range_",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="The rates searched; by default around the rules' rates.",
+)
+@click.option("--trainer", help='Your own training generator, "package.module:function".')
+@click.option("--dry-run", is_flag=True, help="Say what would be tried and what it would take.")
+@click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+def command(
+    json_lines: bool, dry_run: bool, range_: tuple[float, float] | None, **flags: Any
+) -> None:
+    """Searches the learning rate: starts a study, or goes on with it."""
+    from sweep.device import describe_choice
+    from sweep.view import make_view
+
+    if range_ is not None:
+        flags["range"] = list(range_)
+    config = load_config(**flags)
+    asked = bool(flags.get("profile") or flags.get("device"))
+    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+        view.note(describe_choice(config.profile, config.device, asked=asked))
+        if dry_run:
+            from sweep.estimate import dry_run as estimate
+
+            estimate(config, view)
+            return
+        from sweep.session import run
+
+        again = shlex.join(["sweep", *sys.argv[1:]])
+        summary = run(config, view, again=again)
+    if summary is None:
+        raise SystemExit(PAUSED)

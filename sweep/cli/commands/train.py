@@ -1,0 +1,56 @@
+"""`sweep train`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+PAUSED, UNFINISHED = 3, 1
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--epochs", type=click.IntRange(min=1), help="More epochs than the sweep's.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help="For checkpoints.  [default: runs/train/NAME-OF-FILE]",
+)
+@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@click.option("--model", help="Allow the file's own model, package.module:factory.")
+@click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
+@click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+def command(
+    file: Path,
+    epochs: int | None,
+    resume: bool,
+    directory: Path | None,
+    device: str | None,
+    model: str | None,
+    trainer: str | None,
+    json_lines: bool,
+) -> None:
+    """Trains a configuration that `sweep export` wrote."""
+    from sweep import single
+    from sweep.config import FILE_NAME, read_toml
+    from sweep.device import check_device, cuda_found
+    from sweep.export import read
+    from sweep.view import make_view
+    from trainers.report import Outcome
+
+    exported = single.with_epochs(read(file), epochs)
+    own = read_toml(Path(FILE_NAME)) if Path(FILE_NAME).exists() else {}
+    allowed = {str(own.get("model")), str(own.get("study", {}).get("trainer"))}
+    single.check_code(exported, allowed=allowed | {str(model), str(trainer)})
+    device = device or ("cuda" if cuda_found() else "cpu")
+    check_device(device)
+    target = directory or Path("runs") / "train" / file.stem
+    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+        single.prepare(exported, target, view, resume=resume)
+        ended = single.train(exported, target, device, view)
+        view.note(f"{ended.message}; checkpoints are in {target}")
+    if ended.outcome is Outcome.PAUSED:
+        raise SystemExit(PAUSED)
+    if ended.outcome not in (Outcome.COMPLETED, Outcome.EARLY_STOPPED):
+        raise SystemExit(UNFINISHED)

@@ -1,0 +1,73 @@
+"""Options that several commands share, and the configuration they make."""
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sweep.complaints import FLAGS
+
+if TYPE_CHECKING:
+    from sweep.config import SweepConfig
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    return lambda function: reduce(lambda made, option: option(made), reversed(options), function)
+
+
+config_options = _stack(
+    click.option(
+        "--config", type=click.Path(path_type=Path), help="Take this file for sweep.toml."
+    ),
+    click.option("--profile", help="A profile of sweep.toml: cpu, cuda; by default as found."),
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other key, such as trainer.weight_decay=0.01.",
+    ),
+)
+setting_options = _stack(
+    click.option("--batch", type=int, help="Batch size, in sequences."),
+    click.option("--precision", help="fp32, fp16 or bf16."),
+    click.option("--epochs", type=int, help="Epochs a trial."),
+    click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
+    click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
+    click.option("--model", help='A model\'s name, or "package.module:factory".'),
+    click.option("--data", help='"docstrings", a text file or folder, or a hub name.'),
+)
+storage_option = click.option(
+    "--storage", help="The database: an SQLite file or a URL.  [default: sqlite:///sweep.db]"
+)
+study_option = click.option("--study", help="The study's name.")
+
+
+def load_config(
+    *,
+    check: bool = True,
+    config: Path | None = None,
+    profile: str | None = None,
+    assignments: tuple[str, ...] = (),
+    **flags: Any,
+) -> "SweepConfig":
+    """Reads the configuration under the flags given.
+
+    Args:
+        check: whether the device must be there.
+
+    Raises:
+        SweepError: anything in it is wrong, or CUDA was asked for and there is none.
+    """
+    from sweep.config import load
+    from sweep.device import check_device, cuda_found
+
+    given = {FLAGS[name]: value for name, value in flags.items() if value is not None}
+    loaded = load(config, profile=profile, cuda=cuda_found(), assignments=assignments, flags=given)
+    if check:
+        check_device(loaded.device)
+    return loaded

@@ -1,0 +1,336 @@
+"""The ONLY writer of a study: asks for trials, stores reports, judges them, tells endings."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from studies.definition import PARAMETER, WIDE, Identity, edge, widen
+from studies.prior import Centre, multiples, nearest_rule
+from studies.pruner import make_pruner
+from studies.sampler import make_sampler
+from sweep.errors import SweepError
+from sweep.lease import KEY, Lease
+from sweep.protocol import TrialSpec
+from sweep.summary import TrialRow, trial_row
+from trainers.config import TrainConfig
+from trainers.report import EpochReport, Outcome, Verdict
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
+_BLOWN_UP = (Outcome.DIVERGED, Outcome.OVERFLOW)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Search:
+    """How a study searches.
+
+    Attributes:
+        first: the rates tried first.
+        rates: each rule's own rate.
+        low, high: the working range.
+        widen: whether the range may grow when the best rate leans on its edge.
+        trials: the study's total.
+        pruner, sampler: names; floor and startup: see the shipped sweep.toml.
+    """
+
+    first: tuple[Centre, ...]
+    rates: Mapping[str, float]
+    low: float
+    high: float
+    widen: bool
+    trials: int
+    sampler: str
+    pruner: str
+    floor: int
+    startup: int
+    trainer: str
+
+
+def find_study(storage: RDBStorage, name: str) -> Study | None:
+    """The study of that name, None where there is none, or only what a kill left of its making."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    started = KEY in study.user_attrs and "identity" not in study.user_attrs
+    return None if started and not study.get_trials(deepcopy=False) else study
+
+
+def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
+    """Refuses a study that was made with something else.
+
+    Args:
+        study: the stored study.
+        mine: the identity's fields now, or those of them that are known yet.
+
+    Raises:
+        SweepError: names the fields that differ.
+    """
+    stored = study.user_attrs.get("identity")
+    if stored is None:
+        raise SweepError(
+            f"study '{study.study_name}' was not made by sweep: choose another --study"
+        )
+    there = Identity({key: value for key, value in stored.items() if key in mine})
+    differences = Identity(dict(mine)).differences(there)
+    if differences:
+        raise SweepError(
+            f"study '{study.study_name}' was made with other settings: "
+            f"{'; '.join(differences)}. Choose another --study, or the same settings"
+        )
+
+
+class Ledger:
+    """A study opened for writing. A context manager that holds the study's lease.
+
+    Args:
+        storage: the opened database.
+        name: the study's name; created where it does not exist.
+        identity: checked against a stored one.
+        attributes: what a new study is told about itself (written once).
+        train: every trial's configuration but for its learning rate.
+        search: how rates are chosen and pruned.
+        directory: where the trials' folders go.
+
+    Raises:
+        SweepError: another identity, or another orchestrator holds the study.
+    """
+
+    def __init__(
+        self,
+        storage: RDBStorage,
+        name: str,
+        *,
+        identity: Identity,
+        attributes: Mapping[str, Any],
+        train: TrainConfig,
+        search: Search,
+        directory: Path,
+    ) -> None:
+        self._train, self._search, self._directory = train, search, directory
+        self._pruner = make_pruner(search.pruner, floor=search.floor, startup=search.startup)
+        existing = find_study(storage, name)
+        if existing is not None:
+            check_identity(existing, identity.fields)
+        self.study = existing or optuna.create_study(
+            study_name=name, storage=storage, direction="minimize", load_if_exists=True
+        )
+        self._lease = Lease(self.study)
+        self._lease.take()
+        if existing is None:
+            self._found(identity, attributes)
+        self._write_terms()
+        self._last: dict[int, EpochReport] = {}
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lease.release()
+
+    def keep_alive(self) -> None:
+        """Renews the lease; to be called at least every 15 seconds."""
+        self._lease.renew()
+
+    @property
+    def working_range(self) -> tuple[float, float]:
+        """The rates that the sampler draws from now."""
+        low, high = self.study.user_attrs["range"]
+        return low, high
+
+    def row(self, number: int) -> TrialRow:
+        """A trial as the view shows it."""
+        return trial_row(self._trial(number))
+
+    def unfinished(self) -> list[TrialSpec]:
+        """Trials that an earlier run left RUNNING, to be continued from their checkpoints."""
+        # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
+        self._take_sampler()
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._spec(self._live(trial)) for trial in running]
+
+    def ask(self) -> TrialSpec | None:
+        """The next trial: first the rules' rates, then the sampler's; None when all were asked."""
+        trials = self.study.get_trials(deepcopy=False)
+        started = [trial for trial in trials if trial.state != TrialState.WAITING]
+        if sum(not trial.user_attrs.get("by_hand") for trial in started) >= self._search.trials:
+            return None
+        self._enqueue_first(trials)
+        self._widen_at_edge(started)
+        self._take_sampler()
+        return self._spec(self.study.ask())
+
+    def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
+        """Stores epochs, then judges them in the order of trial numbers.
+
+        An epoch that is stored already is not written again, and only the last stored one of a
+        trial can prune it.
+
+        Raises:
+            SweepError: a repeated epoch has another perplexity than the stored one.
+        """
+        for number, report in sorted(reports.items()):
+            self._store(number, report)
+        return {number: self._judge(number, report) for number, report in sorted(reports.items())}
+
+    def tell(self, number: int, outcome: Outcome, message: str) -> None:
+        """Stores how a trial ended; a paused one stays running."""
+        if outcome is Outcome.PAUSED:
+            return
+        trial = self._trial(number)
+        outcome, message = _checked(outcome, message, trial)
+        attributes = {"outcome": outcome.value, **self._measured(number)}
+        if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
+            attributes["reason"] = message
+        for key, value in attributes.items():
+            self._live(trial).set_user_attr(key, value)
+        if outcome in _BLOWN_UP:
+            self._report_infinity(trial)
+        if outcome in _VALUED:
+            self.study.tell(number, min(trial.intermediate_values.values()))
+        elif outcome is Outcome.PRUNED or outcome in _BLOWN_UP:
+            self.study.tell(number, state=TrialState.PRUNED)
+        else:
+            self.study.tell(number, state=TrialState.FAIL)
+
+    def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
+        low, high = self._search.low, self._search.high
+        stored = {**attributes, "range": [low, high], "directory": str(self._directory)}
+        stored["identity"] = dict(identity.fields)  # last: a study that has it has all the others
+        for key, value in stored.items():
+            self.study.set_user_attr(key, value)
+
+    def _write_terms(self) -> None:
+        """What each run may change: the total, and the range where the user gave one."""
+        self.study.set_user_attr("trials", self._search.trials)
+        self.study.set_user_attr("ran", time.time())
+        if not self._search.widen:
+            self.study.set_user_attr("range", [self._search.low, self._search.high])
+
+    def _enqueue_first(self, trials: list[FrozenTrial]) -> None:
+        """Enqueues the rules' rates that no good trial has; failed ones once more."""
+        tried = [_rate(trial) for trial in trials if trial.state != TrialState.FAIL]
+        failed = [_rate(trial) for trial in trials if trial.state == TrialState.FAIL]
+        for centre in self._search.first:
+            rate = centre.learning_rate
+            if _count(tried, rate) == 0 and _count(failed, rate) < 2:
+                self.study.enqueue_trial({PARAMETER: rate})
+
+    def _take_sampler(self) -> None:
+        """A sampler of the range as it is now; it seeds each draw by its trial's number."""
+        low, high = self.working_range
+        self.study.sampler = make_sampler(
+            self._search.sampler,
+            low=low,
+            high=high,
+            seed=self._train.seed % 2**32,
+            startup=len(self._search.first),
+        )
+
+    def _widen_at_edge(self, started: list[FrozenTrial]) -> None:
+        best = _best(started)
+        if not self._search.widen or best is None or len(started) < len(self._search.first):
+            return
+        low, high = self.working_range
+        tried = [rate for trial in started if (rate := _rate(trial)) is not None]
+        side = edge(best, low, high, tried)
+        wider = widen(low, high, side) if side else (low, high)
+        if wider != (low, high):
+            self.study.set_user_attr("range", list(wider))
+
+    def _spec(self, trial: Trial) -> TrialSpec:
+        # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
+        rate = trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True)
+        if "multiples" not in trial.user_attrs:
+            name, multiple = nearest_rule(rate, self._search.rates)
+            trial.set_user_attr("nearest_rule", name)
+            trial.set_user_attr("multiple", multiple)
+            trial.set_user_attr("multiples", multiples(rate, self._search.rates))
+        return TrialSpec(
+            number=trial.number,
+            config=dataclasses.replace(self._train, learning_rate=rate),
+            directory=self._directory / f"{trial.number:04d}",
+            trainer=self._search.trainer,
+        )
+
+    def _live(self, trial: FrozenTrial) -> Trial:
+        # Takes a stored trial up again; Optuna offers no public way from a number to an id.
+        return Trial(self.study, trial._trial_id)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _store(self, number: int, report: EpochReport) -> None:
+        self._last[number] = report
+        stored = self._trial(number).intermediate_values
+        # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
+        perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
+        if report.epoch not in stored:
+            self._live(self._trial(number)).report(perplexity, report.epoch)
+        elif stored[report.epoch] != perplexity:
+            raise SweepError(
+                f"trial {number}, epoch {report.epoch}: the trainer now says perplexity "
+                f"{perplexity:.9g}, the study has {stored[report.epoch]:.9g}: the checkpoint in "
+                f"{self._directory / f'{number:04d}'} is not this study's, or the trainer does "
+                "not repeat itself; take another --study"
+            )
+
+    def _judge(self, number: int, report: EpochReport) -> Verdict:
+        trial = self._trial(number)
+        # A trial's last epoch is paid for: there is nothing left to save by pruning it.
+        paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
+        if report.epoch != trial.last_step or paid:
+            return Verdict.CONTINUE
+        reason = self._pruner.reason(self.study, trial)
+        if not reason:
+            return Verdict.CONTINUE
+        self._live(trial).set_user_attr("reason", f"pruned: {reason}")
+        return Verdict.PRUNE
+
+    def _measured(self, number: int) -> dict[str, Any]:
+        report = self._last.get(number)
+        if report is None:
+            return {}
+        kept = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes")
+        return {name: getattr(report, name) for name in (*kept, "skipped_steps")}
+
+    def _report_infinity(self, trial: FrozenTrial) -> None:
+        last = trial.last_step
+        if last is None or not math.isinf(trial.intermediate_values[last]):
+            self._live(trial).report(math.inf, (last or 0) + 1)
+
+
+def _checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome, str]:
+    """A trainer may call its run complete without anything that could be the trial's value."""
+    values = trial.intermediate_values.values()
+    if outcome not in _VALUED or any(math.isfinite(value) for value in values):
+        return outcome, message
+    if values:
+        return Outcome.DIVERGED, "diverged: no epoch's perplexity is finite"
+    return Outcome.FAILED, "failed: the trainer ended without an epoch's report"
+
+
+def _rate(trial: FrozenTrial) -> float | None:
+    rate: float | None = trial.params.get(PARAMETER)
+    if rate is None:
+        rate = trial.system_attrs.get("fixed_params", {}).get(PARAMETER)
+    return rate
+
+
+def _count(rates: list[float | None], rate: float) -> int:
+    return sum(1 for other in rates if other is not None and math.isclose(other, rate))
+
+
+def _best(trials: list[FrozenTrial]) -> float | None:
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        return None
+    return _rate(min(complete, key=lambda trial: trial.value or math.inf))

@@ -1,0 +1,95 @@
+"""What the orchestrator and an executor say to each other, keyed by trial number."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from trainers.config import TrainConfig
+from trainers.report import EpochReport, Outcome, Progress, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """One trial to train.
+
+    Attributes:
+        number: Optuna's trial number.
+        config: the whole training run.
+        directory: where its checkpoints go; the study's corpus lies in the parent.
+        attempt: 1, and one more for each time its worker was lost.
+        trainer: "package.module:function" of a generator with `trainers.train.train`'s signature.
+    """
+
+    number: int
+    config: TrainConfig
+    directory: Path
+    attempt: int = 1
+    trainer: str = "trainers.train:train"
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A trial lives."""
+
+    number: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A trial finished an epoch and waits for a verdict."""
+
+    number: int
+    report: EpochReport
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A trial ended; its executor has room again."""
+
+    number: int
+    outcome: Outcome
+    message: str
+
+
+Event = Progressed | Reported | Ended
+
+
+class Executor(Protocol):
+    """Runs trials somewhere. A context manager: leaving it ends every worker that it started.
+
+    Every submitted trial ends in exactly one `Ended`, whatever happens to its worker. A `Reported`
+    trial waits until `reply`; a `Verdict.PAUSE` may be sent at any time and takes effect at the
+    trial's next sign of life.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many trials may run at once."""
+        ...
+
+    def submit(self, spec: TrialSpec) -> None:
+        """Starts a trial.
+
+        Raises:
+            RuntimeError: as many trials as the capacity run already.
+        """
+        ...
+
+    def reply(self, number: int, verdict: Verdict) -> None:
+        """Answers a report, or asks a running trial to pause. Unknown numbers are ignored."""
+        ...
+
+    def events(self, timeout_s: float) -> list[Event]:
+        """Waits up to `timeout_s` seconds for events; an empty list where there was none."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,79 @@
+"""Opens studies for reading."""
+
+import difflib
+from datetime import datetime
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from sweep.errors import SweepError
+from sweep.storage import open_storage
+
+DEFAULT_STORAGE = "sqlite:///sweep.db"
+
+
+def open_study(storage: str, name: str | None) -> Study:
+    """Opens a study of `sweep run`; without a name, the one that ran last.
+
+    Raises:
+        SweepError: no such database or study; the message names those there are.
+    """
+    opened = open_storage(storage, create=False)
+    names = study_names(opened)
+    if not names:
+        raise SweepError(f"{storage} holds no study of sweep: `sweep run` makes one")
+    if name is None:
+        return optuna.load_study(study_name=names[-1], storage=opened)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
+        raise SweepError(f"there is no study '{name}' in {storage}: {hint}")
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """The studies that this tool made, the one that ran last at the end."""
+    summaries = optuna.get_all_study_summaries(storage)
+    mine = [summary for summary in summaries if "identity" in summary.user_attrs]
+    started = {summary.study_name: summary.datetime_start or datetime.max for summary in mine}
+    ran = {summary.study_name: summary.user_attrs.get("ran", 0.0) for summary in mine}
+    return sorted(started, key=lambda name: (ran[name], started[name]))
+
+
+def find_trial(study: Study, number: int) -> FrozenTrial:
+    """A trial by its number.
+
+    Raises:
+        SweepError: the study has no such trial.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        last = f"they go from 0 to {len(trials) - 1}" if trials else "it has none yet"
+        raise SweepError(f"study '{study.study_name}' has no trial {number}: {last}")
+    return trials[number]
+
+
+def best_trial(study: Study) -> FrozenTrial:
+    """The complete trial with the lowest perplexity.
+
+    Raises:
+        SweepError: none is complete.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        raise SweepError(f"study '{study.study_name}' has no complete trial yet: let it run on")
+    return min(complete, key=lambda trial: trial.value if trial.value is not None else 0.0)
+
+
+def finished_trial(study: Study, number: int) -> FrozenTrial:
+    """A trial that has a perplexity.
+
+    Raises:
+        SweepError: no such trial, or it has reported nothing.
+    """
+    trial = find_trial(study, number)
+    if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial.value is None:
+        raise SweepError(f"trial {number} is {trial.state.name.lower()} and has no result")
+    return trial

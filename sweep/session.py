@@ -1,0 +1,219 @@
+"""Puts a sweep together: configuration, text, ledger, executor and view."""
+
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import RDBStorage
+from optuna.study import Study
+
+from sweep.config import SweepConfig
+from sweep.errors import SweepError
+from sweep.executors import make_executor
+from sweep.ledger import Ledger, Search, check_identity, find_study
+from sweep.orchestrator import Orchestrator
+from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
+from sweep.reading import DEFAULT_STORAGE, study_names
+from sweep.signals import StopSignals
+from sweep.storage import check_storage, open_storage
+from sweep.summary import StudySummary, summarise
+from sweep.view import View
+from trainers.data import Corpus, load_corpus
+from trainers.errors import TrainerError
+from trainers.importing import import_object
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A study ready to run.
+
+    Attributes:
+        directory: where its corpus and checkpoints lie.
+    """
+
+    plan: Plan
+    corpus: Corpus
+    name: str
+    directory: Path
+    storage: RDBStorage
+
+
+def prepare(config: SweepConfig, view: View) -> Prepared:
+    """Refuses another study's name, loads the text, and opens the database.
+
+    Raises:
+        SweepError, TrainerError, StudyError: one line that says what is wrong.
+    """
+    import_object(config.study.trainer, what="trainer")
+    plan = make_plan(config)
+    name = study_name(plan)
+    directory = study_directory(plan, name)
+    # Before the text is loaded: that may take a minute, and would only fail later.
+    existing = find_existing(plan, name)
+    if existing is not None:
+        directory = Path(existing.user_attrs["directory"])
+    with _emptied_on_refusal(directory):
+        corpus = load_corpus(config.trainer.data, directory)
+        check_batch(config, corpus)
+    show_notes(corpus, view)
+    storage = open_storage(config.study.storage, create=True)
+    return Prepared(make_plan(config, corpus), corpus, name, directory, storage)
+
+
+def find_existing(plan: Plan, name: str) -> Study | None:
+    """The study of that name, None where there is none; makes no database.
+
+    Raises:
+        SweepError: it was made with other settings, or the storage cannot be used.
+    """
+    storage = plan.config.study.storage
+    path = check_storage(storage, create=True)
+    if path is not None and not path.exists():
+        return None
+    existing = find_study(open_storage(storage, create=True), name)
+    if existing is not None:
+        check_identity(existing, identity_fields(plan))
+    return existing
+
+
+@contextmanager
+def _emptied_on_refusal(directory: Path) -> Iterator[None]:
+    """Leaves no folder of a study that was never made; another study's stays as it is."""
+    new = not directory.exists()
+    try:
+        yield
+    except (SweepError, TrainerError):
+        if new and directory.exists():
+            shutil.rmtree(directory)
+        raise
+
+
+def show_notes(corpus: Corpus, view: View) -> None:
+    """Shows what the user should know of the text; its share of unknown words comes last."""
+    *warnings, share = corpus.notes
+    for warning in warnings:
+        view.warn(warning)
+    view.note(f"data {corpus.source}: {share}")
+
+
+def check_batch(config: SweepConfig, corpus: Corpus) -> None:
+    """Refuses a batch that the text cannot fill.
+
+    Raises:
+        SweepError: the batch is over the number of training sequences.
+    """
+    sequences = len(corpus.train.lengths)
+    if config.trainer.batch_size > sequences:
+        raise SweepError(
+            f"batch size {config.trainer.batch_size} is over the {sequences} training sequences "
+            f"of {corpus.source}: take a smaller --batch, or more data"
+        )
+
+
+def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
+    """Runs a study to its total, or until it is stopped.
+
+    Args:
+        config: resolved.
+        view: entered already.
+        again: the command that goes on with the study, shown where it was stopped.
+
+    Returns:
+        The finished study, None where it was paused.
+    """
+    ready = prepare(config, view)
+    with StopSignals() as stop, _ledger(ready) as ledger:
+        view.started(summarise(ledger.study, config.study.storage))
+        with make_executor("local", config.device) as executor:
+            orchestrator = Orchestrator(
+                ledger,
+                executor,
+                view,
+                stop=stop,
+                timeout_s=config.study.timeout,
+                retries=config.study.retries,
+            )
+            done = orchestrator.run()
+        summary = summarise(ledger.study, config.study.storage)
+    if not done:
+        view.paused(summary, again)
+        return None
+    view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
+    return summary
+
+
+def _ledger(ready: Prepared) -> Ledger:
+    plan, settings = ready.plan, ready.plan.config.study
+    search = Search(
+        first=plan.first,
+        rates=plan.rates,
+        low=plan.low,
+        high=plan.high,
+        widen=not settings.range,
+        trials=settings.trials,
+        sampler=settings.sampler,
+        pruner=settings.pruner,
+        floor=settings.floor,
+        startup=settings.startup,
+        trainer=settings.trainer,
+    )
+    return Ledger(
+        ready.storage,
+        ready.name,
+        identity=identity(plan, ready.corpus),
+        attributes=_about(plan, ready.corpus),
+        train=plan.train,
+        search=search,
+        directory=ready.directory,
+    )
+
+
+def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
+    """What a study records of itself when it is made."""
+    reference = plan.reference
+    where = f"batch {reference.setting.batch_size}, {reference.precision}"
+    kind = "swept" if reference.swept else "a guess"
+    text = f"{reference.learning_rate:.3g} at {where} gave {reference.perplexity} ({kind})"
+    return {
+        "profile": plan.config.profile,
+        "device": plan.config.device,
+        "config": asdict(plan.train),
+        "parameters": plan.setting.parameters,
+        "reference_text": f"{text}; {plan.borrowed}" if plan.borrowed else text,
+        "reference_perplexity": None if plan.borrowed else reference.perplexity,
+        "unigram_perplexity": corpus.unigram_perplexity,
+        "unknown_share": corpus.unknown_share,
+        "training_tokens": corpus.train.targets,
+        "rules": [
+            {
+                "name": rule.name,
+                "learning_rate": plan.rates[rule.name],
+                "formula": rule.formula,
+                "source": rule.source,
+            }
+            for rule in plan.rules
+        ],
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    names = ("torch", "optuna", "tokenizers", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _commands(summary: StudySummary, *, alone: bool) -> Sequence[str]:
+    """How to go on from here, as short as it is unmistakable."""
+    where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
+    which = where if alone else f"{where} --study {summary.name}"
+    return (
+        f"sweep show {summary.best.number if summary.best else 0}{which}",
+        f"sweep dashboard{where}",
+        f"sweep export{which} -o best.yaml",
+    )

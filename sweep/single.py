@@ -1,0 +1,143 @@
+"""`sweep train`: one configuration through the shared trainer, with the sweep's own view."""
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+
+from sweep.errors import SweepError
+from sweep.export import DEFAULT_TRAINER, Exported
+from sweep.protocol import Ended, Progressed, Reported, TrialSpec
+from sweep.session import show_notes
+from sweep.signals import StopSignals
+from sweep.summary import TrialRow
+from sweep.view import View
+from sweep.worker import consume
+from trainers.config import TrainConfig
+from trainers.data import load_corpus
+from trainers.report import EpochReport, Outcome, Verdict
+
+CORPUS, LAST, PREVIOUS, BEST = "corpus.safetensors", "last.pt", "previous.pt", "best.pt"
+
+
+def check_code(exported: Exported, *, allowed: set[str]) -> None:
+    """Refuses a file that names code which the user did not name as well.
+
+    Args:
+        exported: perhaps a stranger's.
+        allowed: import paths on the command line or in the user's own sweep.toml.
+
+    Raises:
+        SweepError: the file would run other code.
+    """
+    named = [("--model", exported.train.model.name)] if ":" in exported.train.model.name else []
+    if exported.trainer != DEFAULT_TRAINER:
+        named.append(("--trainer", exported.trainer))
+    for flag, path in named:
+        if path not in allowed:
+            raise SweepError(
+                f"the file names code, '{path}', which is run only where you name it too: "
+                f"add {flag} {path} if you trust it"
+            )
+
+
+def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:
+    """Lays the study's text, and for a resume its checkpoint, into the training's folder.
+
+    Raises:
+        SweepError: the folder holds a training and `resume` is off, or there is nothing to resume.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    trial = Path(exported.origin.directory)
+    if (directory / LAST).exists() and not resume:
+        raise SweepError(
+            f"{directory} holds a training already: --resume goes on with it, "
+            "--directory takes another folder"
+        )
+    if not (directory / CORPUS).exists() and (trial.parent / CORPUS).is_file():
+        shutil.copyfile(trial.parent / CORPUS, directory / CORPUS)
+    corpus = load_corpus(exported.train.data, directory)
+    show_notes(corpus, view)
+    if corpus.fingerprint != exported.origin.data_fingerprint:
+        view.warn("the text is not the study's own any more: perplexities do not compare exactly")
+    if resume and not (directory / LAST).exists():
+        _take_checkpoint(trial, directory)
+
+
+def _take_checkpoint(trial: Path, directory: Path) -> None:
+    if not (trial / LAST).is_file():
+        raise SweepError(
+            f"there is nothing to resume: no {LAST} in {directory}, nor in the trial's {trial}"
+        )
+    for name in (LAST, PREVIOUS, BEST):
+        if (trial / name).is_file():
+            shutil.copyfile(trial / name, directory / name)
+
+
+def train(exported: Exported, directory: Path, device: str, view: View) -> Ended:
+    """Trains to the end, or until Ctrl-C; shows every epoch.
+
+    Args:
+        exported: the configuration, `prepare`d in `directory`.
+        directory: for checkpoints.
+        device: "cpu", "cuda:0".
+        view: entered already.
+    """
+    config = exported.train
+    spec = TrialSpec(exported.origin.trial, config, directory, trainer=exported.trainer)
+    row = _row(exported, "running")
+    view.trial_started(row, config.epochs, 0)
+    perplexities: dict[int, float] = {}
+    with StopSignals() as stop:
+        training = consume(spec, device)
+        event = next(training)
+        while not isinstance(event, Ended):
+            if isinstance(event, Progressed):
+                view.progressed(spec.number, event.progress)
+            elif isinstance(event, Reported):
+                row = _with(row, event.report)
+                perplexities[event.report.epoch] = event.report.perplexity
+                view.reported(spec.number, event.report, row)
+            event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
+    state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
+    state = "running" if event.outcome is Outcome.PAUSED else state
+    view.trial_ended(dataclasses.replace(row, state=state, reason=event.message))
+    view.note(_beside_the_sweep(exported, perplexities))
+    return event
+
+
+def _beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
+    """Whether the sweep's perplexity was met again."""
+    epoch, expected = exported.origin.epoch, exported.origin.perplexity
+    if epoch not in perplexities:
+        return f"the sweep's perplexity {expected:.2f} was reached in epoch {epoch}: not run here"
+    met = "met again" if math.isclose(perplexities[epoch], expected, rel_tol=1e-3) else "NOT met"
+    return (
+        f"epoch {epoch} gave perplexity {perplexities[epoch]:.2f}, the sweep {expected:.2f}: {met}"
+    )
+
+
+def with_epochs(exported: Exported, epochs: int | None) -> Exported:
+    """The same configuration over another number of epochs."""
+    if epochs is None:
+        return exported
+    train: TrainConfig = dataclasses.replace(exported.train, epochs=epochs)
+    return exported.model_copy(update={"train": train})
+
+
+def _row(exported: Exported, state: str) -> TrialRow:
+    return TrialRow(
+        number=exported.origin.trial,
+        state=state,
+        learning_rate=exported.train.learning_rate,
+        rule="",
+        multiple=float("nan"),
+        perplexity=None,
+        epochs=0,
+        reason="",
+    )
+
+
+def _with(row: TrialRow, report: EpochReport) -> TrialRow:
+    best = min(report.perplexity, row.perplexity or float("inf"))
+    return dataclasses.replace(row, perplexity=best, epochs=report.epoch)

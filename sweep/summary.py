@@ -1,0 +1,209 @@
+"""What a study says, read from its storage: rows for tables, the answer at the end."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweep.errors import SweepError
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """One trial as a table shows it.
+
+    Attributes:
+        state: "running", "waiting", "complete", "pruned" or "failed".
+        rule: the rule whose rate is nearest in log distance.
+        multiple: learning_rate / that rule's rate.
+        perplexity: the lowest so far, None before the first report, infinite where it diverged.
+        epochs: epochs reported.
+        reason: how it ended, in words; "" while it runs.
+        by_hand: added by `sweep add`, not trained by this tool.
+    """
+
+    number: int
+    state: str
+    learning_rate: float
+    rule: str
+    multiple: float
+    perplexity: float | None
+    epochs: int
+    reason: str
+    by_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """A scaling rule's own rate, and how the trial nearest to it did.
+
+    Attributes:
+        formula: e.g. "lr0 x (B/B0)^0.5".
+        trial: the trial nearest to this rate, within 25 % of it; None where none ran.
+    """
+
+    name: str
+    learning_rate: float
+    formula: str
+    source: str
+    trial: TrialRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A study whole.
+
+    Attributes:
+        reference_text: the reference in words ("lr 0.0001 at batch 32 gave 23.34 (fp32)").
+        reference_perplexity: None where it is not comparable (another model, data or budget).
+        unigram_perplexity: the baseline that a model without context reaches; None if unknown.
+        working_range: the lowest and highest rate that is searched.
+        edge: "" or where the best rate leans on the range ("upper" or "lower").
+        best: the complete trial with the lowest perplexity, None before there is one.
+        total: trials asked for.
+    """
+
+    name: str
+    storage: str
+    batch_size: int
+    precision: str
+    model: str
+    parameters: int
+    data: str
+    epochs: int
+    device: str
+    reference_text: str
+    reference_perplexity: float | None
+    unigram_perplexity: float | None
+    working_range: tuple[float, float]
+    edge: str
+    trials: tuple[TrialRow, ...]
+    rules: tuple[RuleRow, ...]
+    best: TrialRow | None
+    total: int
+
+
+# A trial within this factor of a rule's rate speaks for the rule.
+RULE_FACTOR = 1.25
+
+_STATES = {
+    "RUNNING": "running",
+    "WAITING": "waiting",
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+}
+
+
+def trial_row(trial: "FrozenTrial") -> TrialRow:
+    """One stored trial as a row."""
+    # Imported here and below: the views read this module's types without loading optuna.
+    from studies.definition import PARAMETER
+
+    attributes = trial.user_attrs
+    finite = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+    perplexity = min(finite, default=None)
+    if len(finite) < len(trial.intermediate_values) and trial.state.name == "PRUNED":
+        perplexity = math.inf  # it diverged: what it reached before is no result
+    if perplexity is None and trial.state.name == "COMPLETE":
+        perplexity = trial.value
+    fixed = trial.system_attrs.get("fixed_params", {})
+    return TrialRow(
+        number=trial.number,
+        state=_STATES[trial.state.name],
+        learning_rate=trial.params.get(PARAMETER, fixed.get(PARAMETER, math.nan)),
+        rule=attributes.get("nearest_rule", ""),
+        multiple=attributes.get("multiple", math.nan),
+        perplexity=perplexity,
+        epochs=len(finite),
+        reason=attributes.get("reason", ""),
+        by_hand=bool(attributes.get("by_hand", False)),
+    )
+
+
+def summarise(study: "Study", storage: str) -> StudySummary:
+    """Reads a whole study.
+
+    Args:
+        study: one that `sweep run` made.
+        storage: its database, as the user names it.
+
+    Raises:
+        SweepError: the study was not made by this tool.
+    """
+    about = study.user_attrs
+    if "identity" not in about:
+        raise SweepError(f"study '{study.study_name}' was not made by sweep: choose another one")
+    identity = about["identity"]
+    trials = tuple(trial_row(trial) for trial in study.get_trials(deepcopy=False))
+    complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
+    best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
+    low, high = about["range"]
+    return StudySummary(
+        name=study.study_name,
+        storage=storage,
+        batch_size=identity["batch_size"],
+        precision=identity["precision"],
+        model=identity["model.name"],
+        parameters=about["parameters"],
+        data=identity["data_source"],
+        epochs=identity["epochs"],
+        device=about["device"],
+        reference_text=about["reference_text"],
+        reference_perplexity=about["reference_perplexity"],
+        unigram_perplexity=about["unigram_perplexity"],
+        working_range=(low, high),
+        edge=_edge(best, trials, low, high),
+        trials=trials,
+        rules=tuple(_rule_row(rule, trials) for rule in about["rules"]),
+        best=best,
+        total=about["trials"],
+    )
+
+
+def _edge(best: TrialRow | None, trials: tuple[TrialRow, ...], low: float, high: float) -> str:
+    from studies.definition import edge
+
+    if best is None:
+        return ""
+    tried = [row.learning_rate for row in trials if row.state not in ("waiting", "failed")]
+    return edge(best.learning_rate, low, high, tried)
+
+
+def _rule_row(rule: dict[str, Any], trials: tuple[TrialRow, ...]) -> RuleRow:
+    near = [row for row in trials if _speaks_for(row, rule["learning_rate"])]
+    # The rule's own trial where there is one, not the luckiest of its neighbours.
+    own = min(near, key=lambda row: _distance(row, rule["learning_rate"]), default=None)
+    return RuleRow(**rule, trial=own)
+
+
+def _speaks_for(row: TrialRow, rate: float) -> bool:
+    return row.state != "waiting" and _distance(row, rate) <= math.log(RULE_FACTOR)
+
+
+def _distance(row: TrialRow, rate: float) -> float:
+    return abs(math.log(row.learning_rate / rate)) if row.learning_rate > 0 else math.inf
+
+
+def trial_detail(study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
+    """One trial with its epochs and its multiples of every rule, for `sweep show`."""
+    kept = (
+        "multiples",
+        "outcome",
+        "train_loss",
+        "accuracy",
+        "tokens_per_second",
+        "peak_memory_bytes",
+        "skipped_steps",
+    )
+    return {
+        "study": study.study_name,
+        **asdict(trial_row(trial)),
+        **{key: trial.user_attrs[key] for key in kept if key in trial.user_attrs},
+        "perplexities": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
+        "rules": {rule["name"]: rule["learning_rate"] for rule in study.user_attrs["rules"]},
+        "directory": f"{study.user_attrs['directory']}/{trial.number:04d}",
+    }

@@ -1,0 +1,102 @@
+"""What single commands print: the studies of a database, one trial, the rules' rates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweep.summary import StudySummary
+from sweep.view.formats import format_bound, format_multiple, format_perplexity, format_rate
+from sweep.view.tables import cut, folded, make_table
+from sweep.view.words import trials_done
+
+
+def studies_table(summaries: Sequence[StudySummary]) -> Table:
+    """One row a study: its setting, how far it is, its best rate."""
+    table = make_table("study", "batch", "precision", "trials", "best rate", "perplexity")
+    table.columns[0].overflow = "fold"
+    table.columns[0].no_wrap = False
+    for summary in summaries:
+        best = summary.best
+        table.add_row(
+            folded(summary.name),
+            Text(f"{summary.batch_size:,}"),
+            Text(summary.precision),
+            Text(f"{trials_done(summary)}/{summary.total}"),
+            Text(format_rate(best.learning_rate) if best else "-"),
+            Text(format_perplexity(best.perplexity if best else None)),
+        )
+    return table
+
+
+def print_trial(detail: dict[str, Any], console: Console) -> None:
+    """Prints one trial as `sweep.summary.trial_detail` gives it."""
+    title = f"Trial {detail['number']} of {detail['study']}: {detail['state']}"
+    console.print(Text(title, style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    for label, value in _facts(detail):
+        grid.add_row(Text(f"  {label}", style="dim"), folded(value))
+    console.print(grid)
+    rules = make_table("rule", "its rate", "this trial")
+    for name, rate in detail["rules"].items():
+        multiple = format_multiple(detail["learning_rate"] / rate)
+        rules.add_row(folded(name), Text(format_rate(rate)), Text(multiple))
+    console.print(rules)
+    if detail["perplexities"]:
+        epochs = make_table("epoch", "perplexity")
+        for epoch, perplexity in detail["perplexities"].items():
+            epochs.add_row(Text(epoch), Text(format_perplexity(perplexity)))
+        console.print(epochs)
+
+
+def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
+    multiple = format_multiple(detail["multiple"])
+    facts = [
+        (
+            "learning rate",
+            f"{format_rate(detail['learning_rate'])}, {multiple} of {detail['rule']}'s rate",
+        ),
+        (
+            "perplexity",
+            f"{format_perplexity(detail['perplexity'])} after {detail['epochs']} epochs",
+        ),
+        ("ended", detail["reason"] or "not yet"),
+    ]
+    if "accuracy" in detail:
+        facts += [
+            ("accuracy", f"{100 * detail['accuracy']:.1f} %"),
+            ("speed", f"{detail['tokens_per_second']:,.0f} tokens/s"),
+            ("peak memory", f"{detail['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+            ("skipped steps", f"{detail['skipped_steps']} in its last epoch"),
+        ]
+    return [*facts, ("folder", detail["directory"])]
+
+
+def print_priors(answer: dict[str, Any], console: Console) -> None:
+    """Prints the rules' rates as `sweep.priors.priors` gives them."""
+    reference = answer["reference"]
+    console.print(
+        f"Batch {answer['batch_size']:,}, {answer['model']} with {answer['parameters']:,} "
+        f"parameters, profile {answer['profile']}",
+        highlight=False,
+    )
+    console.print(
+        f"Reference: lr0 = {format_rate(reference['learning_rate'])} at B0 = "
+        f"{reference['batch_size']}, N0 = {reference['parameters']:,}, {reference['precision']}, "
+        f"perplexity {format_perplexity(reference['perplexity'])}, "
+        f"{'swept' if reference['swept'] else 'not swept'}",
+        highlight=False,
+    )
+    if reference["borrowed"]:
+        console.print(f"  {reference['borrowed']}", highlight=False)
+    table = make_table("rule", "rate", "formula", "source")
+    for rule in answer["rules"]:
+        rate = Text(format_rate(rule["learning_rate"]), style="bold")
+        table.add_row(cut(rule["name"]), rate, folded(rule["formula"]), Text(rule["source"]))
+    table.columns[3].no_wrap = False
+    console.print(table)
+    low, high = map(format_bound, answer["range"])
+    first = ", ".join(format_rate(centre["learning_rate"]) for centre in answer["first"])
+    console.print(f"Tried first: {first}; then between {low} and {high}", highlight=False)

@@ -1,0 +1,72 @@
+"""Numbers and foreign text as a person reads them."""
+
+import math
+import re
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def format_rate(rate: float) -> str:
+    """Three significant digits without padding: 8e-4 -> "8.00e-4"; "-" for one not drawn yet."""
+    if not math.isfinite(rate):
+        return "-"
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def format_bound(rate: float) -> str:
+    """A rate as a user would type it: 1e-4, 0.05, 1."""
+    if 0.01 <= rate < 1000:
+        return f"{rate:.3g}"
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def format_multiple(multiple: float) -> str:
+    """A rate as a multiple of a rule's: "x1.00", "x12.4", "x0.0031"; "-" where it is not known."""
+    if not math.isfinite(multiple):
+        return "-"
+    if multiple < 0.1:
+        return f"x{multiple:.2g}"
+    digits = 2 if multiple < 9.995 else 1 if multiple < 99.95 else 0
+    return f"x{multiple:,.{digits}f}"
+
+
+def format_perplexity(perplexity: float | None) -> str:
+    """Four significant digits ("61.24", "12,345"); "-" where there is none, "inf" if infinite."""
+    if perplexity is None:
+        return "-"
+    if not math.isfinite(perplexity):
+        return str(perplexity)
+    if perplexity >= 1e6:
+        return format_rate(perplexity)
+    digits = 3 - min(3, max(0, len(str(int(perplexity))) - 1))
+    return f"{perplexity:,.{digits}f}"
+
+
+def one_line(text: str) -> str:
+    """`text` on one line and without control characters: it may be another program's error."""
+    words = " ".join(_ANSI.sub("", text).split())
+    return "".join(character for character in words if character.isprintable())
+
+
+def format_duration(seconds: float | None) -> str:
+    """3725 -> "1:02:05", 65 -> "1:05"; "-" where it is not known."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_speed(tokens_per_second: float) -> str:
+    """At most four characters before the unit: "850 tok/s", "12.3k tok/s", "1.2M tok/s"."""
+    if not (math.isfinite(tokens_per_second) and tokens_per_second > 0):
+        return "- tok/s"
+    value, unit = tokens_per_second, ""
+    for larger in ("k", "M", "G"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    digits = 1 if unit and value < 99.95 else 0
+    return f"{value:.{digits}f}{unit} tok/s"

@@ -1,0 +1,190 @@
+"""Tables and the end report, shared by every view and by the commands that read a study."""
+
+import math
+from collections.abc import Callable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweep.summary import RuleRow, StudySummary, TrialRow
+from sweep.view.formats import (
+    format_bound,
+    format_multiple,
+    format_perplexity,
+    format_rate,
+    one_line,
+)
+from sweep.view.words import ENDED, answer, edge_warning, trials_done, why
+
+__all__ = [
+    "format_perplexity",
+    "format_rate",
+    "make_table",
+    "print_header",
+    "print_summary",
+    "rules_table",
+    "trials_table",
+]
+
+STATE_STYLES = {
+    "running": "cyan",
+    "waiting": "dim",
+    "complete": "green",
+    "pruned": "yellow",
+    "failed": "red",
+}
+
+
+def cut(text: str, style: str = "") -> Text:
+    """A cell that ends in an ellipsis where its column is too narrow, and never wraps."""
+    return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def folded(text: str) -> Text:
+    """A cell that takes as many lines as it needs."""
+    return Text(one_line(text), overflow="fold")
+
+
+def trials_table(summary: StudySummary, *, limit: int | None = None, fold: bool = False) -> Table:
+    """The study's trials by number, the best one in bold.
+
+    Args:
+        limit: most rows, the caption that says how many are missing among them; None shows all.
+        fold: give long texts more lines instead of an ellipsis.
+    """
+    table = make_table("#", "rate", "rule", "x rule", "perplexity", "epochs", "state", "reason")
+    for position in (0, 3, 4, 5):
+        table.columns[position].justify = "right"
+    rows = summary.trials if limit is None else visible_rows(summary.trials, limit)
+    for row in rows:
+        style = "bold" if summary.best and row.number == summary.best.number else ""
+        table.add_row(*_trial_cells(row, summary.epochs, folded if fold else cut), style=style)
+    hidden = len(summary.trials) - len(rows)
+    if hidden:
+        table.caption = cut(f"... and {hidden} more", "dim")
+        table.caption_justify = "left"
+    return table
+
+
+def visible_rows(rows: tuple[TrialRow, ...], limit: int) -> list[TrialRow]:
+    """The best few and the newest of `rows`, in their order; one line is left for the caption.
+
+    Trials that ended come before running ones: those have a line of their own on the screen.
+    """
+    if len(rows) <= limit:
+        return list(rows)
+    room = max(1, limit - 1)
+    complete = [row for row in rows if row.state == "complete"]
+    best = sorted(complete, key=lambda row: row.perplexity or math.inf)[: (room + 1) // 2]
+    chosen = {row.number for row in best}
+    for row in sorted(rows, key=lambda row: (row.state not in ENDED, -row.number)):
+        if len(chosen) < room:
+            chosen.add(row.number)
+    return [row for row in rows if row.number in chosen]
+
+
+def rules_table(summary: StudySummary, *, outcomes: bool = True) -> Table:
+    """Each rule's own rate and, with `outcomes`, how the trial nearest to it did."""
+    headings = ["rule", "formula", "rate"]
+    table = make_table(*headings, *(["trial", "perplexity", "state"] if outcomes else []))
+    best = min((_value(rule) for rule in summary.rules), default=math.inf)
+    for rule in summary.rules:
+        cells = [
+            folded(rule.name),
+            folded(rule.formula),
+            Text(format_rate(rule.learning_rate)),
+        ]
+        if outcomes:
+            cells += _outcome_cells(rule, summary, best)
+        table.add_row(*cells, style="bold" if outcomes and _value(rule) == best < math.inf else "")
+    return table
+
+
+def print_header(summary: StudySummary, console: Console) -> None:
+    """Prints what is searched and on what: the study, its reference, the rules' own rates."""
+    console.print(Text(f"Study {one_line(summary.name)}", style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    for label, value in _facts(summary):
+        grid.add_row(Text(f"  {label}", style="dim"), folded(value))
+    console.print(grid)
+    if summary.rules:
+        console.print()
+        console.print(rules_table(summary, outcomes=False))
+    console.print()
+
+
+def print_summary(summary: StudySummary, console: Console) -> None:
+    """Prints the trials, the answer in words, how each rule's own rate did, and the warnings."""
+    if summary.trials:
+        console.print(trials_table(summary, fold=not console.is_terminal))
+        console.print()
+    first, *others = answer(summary)
+    console.print(Text(first, style="bold green" if summary.best else "bold yellow"))
+    for line in others:
+        console.print(Text(line))
+    if summary.rules:
+        console.print(Text("\nHow each rule's own rate did:"))
+        console.print(rules_table(summary))
+    warning = edge_warning(summary)
+    if warning:
+        console.print(Text(f"\nWarning: {warning}", style="yellow"))
+
+
+def make_table(*headings: str) -> Table:
+    """An empty table with the project's look."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        # Only these columns give way on a narrow terminal: numbers stay whole.
+        gives_way = heading in ("rule", "reason", "formula")
+        table.add_column(heading, no_wrap=not gives_way, header_style="dim")
+    return table
+
+
+def _trial_cells(row: TrialRow, epochs: int, words: Callable[[str], Text]) -> list[Text]:
+    return [
+        Text(str(row.number)),
+        Text(format_rate(row.learning_rate)),
+        words(row.rule),
+        Text(format_multiple(row.multiple)),
+        Text(format_perplexity(row.perplexity)),
+        Text("by hand" if row.by_hand else f"{row.epochs}/{epochs}"),
+        Text(row.state, style=STATE_STYLES.get(row.state, "")),
+        words(why(row)),
+    ]
+
+
+def _value(rule: RuleRow) -> float:
+    """The perplexity that a rule's own rate reached; infinity where no trial completed there."""
+    if rule.trial is None or rule.trial.state != "complete" or rule.trial.perplexity is None:
+        return math.inf
+    return rule.trial.perplexity
+
+
+def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Text]:
+    low, high = summary.working_range
+    if rule.trial is None:
+        missed = "not tried" if low <= rule.learning_rate <= high else "out of range"
+        return [Text("-"), Text("-"), Text(missed, style="dim")]
+    mark = ", best" if _value(rule) == best < math.inf else ""
+    state = Text(rule.trial.state + mark, style=STATE_STYLES.get(rule.trial.state, ""))
+    return [Text(str(rule.trial.number)), Text(format_perplexity(rule.trial.perplexity)), state]
+
+
+def _facts(summary: StudySummary) -> list[tuple[str, str]]:
+    low, high = map(format_bound, summary.working_range)
+    baseline = format_perplexity(summary.unigram_perplexity)
+    return [
+        ("model", f"{summary.model}, {summary.parameters:,} parameters"),
+        ("batch", f"{summary.batch_size:,} in {summary.precision} on {summary.device}"),
+        ("data", summary.data),
+        ("reference", summary.reference_text),
+        ("baseline", f"unigram perplexity {baseline}"),
+        ("range", f"{low} to {high}"),
+        (
+            "trials",
+            f"{summary.total} of {summary.epochs} epochs each, {trials_done(summary)} done",
+        ),
+        ("storage", summary.storage),
+    ]

@@ -1,0 +1,127 @@
+"""A study's answer in words, without layout."""
+
+import math
+from collections import Counter
+
+from sweep.summary import StudySummary, TrialRow
+from sweep.view.formats import (
+    format_bound,
+    format_multiple,
+    format_perplexity,
+    format_rate,
+    one_line,
+)
+
+ENDED = ("complete", "pruned", "failed")
+
+
+def why(row: TrialRow) -> str:
+    """The trial's reason without the state, which stands beside it: "pruned: ..." -> "..."."""
+    return one_line(row.reason).removeprefix(f"{row.state}: ")
+
+
+def counts(rows: tuple[TrialRow, ...]) -> str:
+    """The trials by state: "7 complete, 4 pruned"."""
+    tally = Counter(row.state for row in rows)
+    states = [*ENDED, "running", "waiting"]
+    return ", ".join(f"{tally[state]} {state}" for state in states if tally[state])
+
+
+def trials_done(summary: StudySummary) -> int:
+    """Trials of this tool that have ended, however they did."""
+    return sum(row.state in ENDED and not row.by_hand for row in summary.trials)
+
+
+def against(perplexity: float, name: str, other: float) -> str:
+    """Compares a perplexity with another: "31.7 % below the unigram baseline 89.70"."""
+    percent = 100 * (perplexity / other - 1)
+    if abs(percent) < 0.05:
+        return f"equal to the {name} {format_perplexity(other)}"
+    side = "below" if percent < 0 else "above"
+    return f"{abs(percent):.1f} % {side} the {name} {format_perplexity(other)}"
+
+
+def answer(summary: StudySummary) -> list[str]:
+    """The best rate and how good it is, or why there is none and what to do; one line each."""
+    best = summary.best
+    if best is None or best.perplexity is None:
+        return _no_answer(summary)
+    lines = [
+        f"Best learning rate {format_rate(best.learning_rate)}, perplexity "
+        f"{format_perplexity(best.perplexity)} (trial {best.number}{_beside(best)})."
+    ]
+    if summary.unigram_perplexity is not None:
+        lines.append(_baseline(best.perplexity, summary.unigram_perplexity))
+    if summary.reference_perplexity is not None:
+        text = against(best.perplexity, "reference's perplexity", summary.reference_perplexity)
+        lines.append(f"It is {text}.")
+    else:
+        lines.append(
+            "Not compared with the reference's perplexity: the reference is borrowed from another "
+            "model, data or budget."
+        )
+    lines.append(f"Trials: {counts(summary.trials)}.")
+    return lines
+
+
+def edge_warning(summary: StudySummary) -> str:
+    """Says that the optimum may lie outside the searched range; "" where it does not seem so."""
+    if not summary.edge:
+        return ""
+    low, high = map(format_bound, summary.working_range)
+    return (
+        f"The best rate leans on the {summary.edge} edge of the searched range {low} to {high}: "
+        "widen it with --range."
+    )
+
+
+def _beside(row: TrialRow) -> str:
+    return f", {format_multiple(row.multiple)} of {row.rule}'s rate" if row.rule else ""
+
+
+def _baseline(perplexity: float, unigram: float) -> str:
+    text = f"It is {against(perplexity, 'unigram baseline', unigram)}"
+    if perplexity < unigram:
+        return text + "."
+    return text + ": no better than counting words. Train for more epochs, or widen --range."
+
+
+def _diverged(row: TrialRow) -> bool:
+    infinite = row.perplexity is not None and not math.isfinite(row.perplexity)
+    return row.state == "pruned" and (infinite or row.reason.startswith(("diverged", "overflowed")))
+
+
+def _no_answer(summary: StudySummary) -> list[str]:
+    rows = summary.trials
+    if not any(row.state in ENDED for row in rows):
+        return ["No trial has ended yet, so there is no best rate: run the same command to go on."]
+    lines = [f"No trial completed, so there is no best rate. Trials: {counts(rows)}."]
+    diverged = [row.learning_rate for row in rows if _diverged(row)]
+    if diverged:
+        lowest = format_rate(min(diverged))
+        lines.append(
+            f"{len(diverged)} diverged, the lowest at {lowest}: search below that with --range."
+        )
+    failed = [row for row in rows if row.state == "failed"]
+    if failed:
+        last = failed[-1]
+        lines.append(
+            f"{len(failed)} failed, the last one (trial {last.number}) with: "
+            f"{why(last) or 'no reason given'}. Put that right and run again."
+        )
+    if any(row.state in ("running", "waiting") for row in rows):
+        lines.append("Some are unfinished: the same command goes on with them.")
+    elif not diverged and not failed:
+        lines.append("Let more run: raise --trials.")
+    return lines
+
+
+def kept(summary: StudySummary) -> str:
+    """What an interrupted sweep has kept: "5 of 12 trials done; trial 6 goes on later"."""
+    text = f"{trials_done(summary)} of {summary.total} trials are done and stored"
+    open_ones = [str(row.number) for row in summary.trials if row.state == "running"]
+    if not open_ones:
+        return text + "."
+    if len(open_ones) == 1:
+        return f"{text}; trial {open_ones[0]} goes on from its last checkpoint."
+    return f"{text}; trials {', '.join(open_ones)} go on from their last checkpoints."
