@@ -1,0 +1,44 @@
+"""Fixtures that several suites share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from support import Workspace, write_english
+
+# One thread: tiny models are no faster with two, and beside other programs OpenMP's idle threads
+# made a test of 0.15 s take 40 s. Read when torch is loaded, which is later.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_optuna() -> Iterator[None]:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real English text: about 450 training windows of 16 tokens."""
+    folder = tmp_path_factory.mktemp("text") / "english"
+    write_english(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, english: Path) -> Workspace:
+    """A working folder of the test's own, with a sweep.toml for a tiny model."""
+    return Workspace(tmp_path, english)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    """A whole sweep of five trials by the command line; to be read, not changed."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished"), english)
+    workspace.said = workspace.sweep("run", "--trials", 5)
+    return workspace

@@ -1,0 +1,322 @@
+"""What every executor keeps, whatever runs its trials. A new file there is tested by this one."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from support import WAIT_S, gone
+
+from sweep.executors import executor_names, make_executor
+from sweep.protocol import Ended, Event, Executor, Progressed, Reported, TrialSpec
+from trainers.config import TrainConfig
+from trainers.report import Outcome, Verdict
+
+# Generators without a model: an executor knows no more of a trainer than what it says.
+TRAINERS = """\
+    import math, os, time
+    from trainers.report import Ending, EpochReport, Outcome, Progress
+
+    def reports(epoch):
+        return EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+
+    def three_epochs(config, *, device, directory):
+        for epoch in (1, 2, 3):
+            verdict = yield reports(epoch)
+            if verdict == "prune":
+                return Ending(Outcome.PRUNED)
+            if verdict == "pause":
+                return Ending(Outcome.PAUSED)
+        return Ending(Outcome.COMPLETED)
+
+    def until_paused(config, *, device, directory):
+        for step in range(1000):
+            if (yield Progress(1, step, 1000)) == "pause":
+                return Ending(Outcome.PAUSED)
+            time.sleep(0.01)
+
+    def epochs_with_progress(config, *, device, directory):
+        for epoch in (1, 2):
+            said = yield Progress(epoch, 1, 2)
+            assert said is None, said
+            assert (yield reports(epoch)) == "continue"
+
+    def tells_its_arguments(config, *, device, directory):
+        rate = config.learning_rate
+        return Ending(Outcome.COMPLETED, f"{rate} {device} {directory.name} {os.getpid()}")
+        yield
+
+    def raises(config, *, device, directory):
+        yield reports(1)
+        raise ValueError("the first line\\nthe second line")
+
+    def raises_at_once(config, *, device, directory):
+        raise ZeroDivisionError
+        yield
+
+    def out_of_memory(config, *, device, directory):
+        yield reports(1)
+        raise MemoryError("8 GiB")
+
+    def says_nonsense(config, *, device, directory):
+        yield "epoch 1"
+
+    def prints(config, *, device, directory):
+        print("loud", flush=True)
+        yield reports(1)
+
+    def dies(config, *, device, directory):
+        yield reports(1)
+        os.kill(os.getpid(), 9)
+
+    def leaves(config, *, device, directory):
+        yield reports(1)
+        os._exit(7)
+
+    def starts_another(config, *, device, directory):
+        import subprocess
+        child = subprocess.Popen(["sleep", "1000"])
+        (directory / "child").write_text(str(child.pid))
+        yield from until_paused(config, device=device, directory=directory)
+"""
+MODULE = "contract_trainers"
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder that holds the trainers."""
+    path = tmp_path_factory.mktemp("executors")
+    (path / f"{MODULE}.py").write_text(dedent(TRAINERS))
+    with contextlib.chdir(path):
+        yield path
+
+
+@pytest.fixture(scope="module", params=executor_names())
+def executor(request: pytest.FixtureRequest, folder: Path) -> Iterator[Executor]:
+    """One of each kind, alive through all the tests as through all the trials of a study."""
+    with make_executor(request.param, "cpu") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> Iterator[Executor]:
+    with make_executor("local", "cpu") as made:
+        yield made
+
+
+def spec(trainer: str) -> TrialSpec:
+    number = next(NUMBERS)
+    directory = Path.cwd() / f"{number:04d}"
+    config = TrainConfig(learning_rate=1e-3)
+    path = trainer if ":" in trainer else f"{MODULE}:{trainer}"
+    return TrialSpec(number, config, directory, trainer=path)
+
+
+def some(executor: Executor) -> list[Event]:
+    """The next events, however long the executor takes."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        if events := executor.events(1.0):
+            return events
+    raise AssertionError("no event came")
+
+
+def run(executor: Executor, trial: TrialSpec, *verdicts: Verdict) -> tuple[list[Event], Ended]:
+    """Submits a trial, answers its reports one by one (then CONTINUE), and waits for its end."""
+    answers = iter(verdicts)
+    executor.submit(trial)
+    events: list[Event] = []
+    while not (events and isinstance(events[-1], Ended)):
+        for event in some(executor):
+            events.append(event)
+            if isinstance(event, Reported):
+                executor.reply(event.number, next(answers, Verdict.CONTINUE))
+    assert {event.number for event in events} == {trial.number}
+    *before, last = events
+    assert not any(isinstance(event, Ended) for event in before)
+    assert isinstance(last, Ended)
+    return before, last
+
+
+class TestATrial:
+    def test_it_reports_every_epoch_and_ends_once(self, executor: Executor) -> None:
+        events, ended = run(executor, spec("three_epochs"))
+        assert [event.report.epoch for event in events if isinstance(event, Reported)] == [1, 2, 3]
+        assert ended.outcome is Outcome.COMPLETED
+        assert ended.message == Outcome.COMPLETED.sentence
+
+    def test_nothing_comes_after_its_end(self, executor: Executor) -> None:
+        _, ended = run(executor, spec("three_epochs"))
+        executor.reply(ended.number, Verdict.CONTINUE)
+        assert executor.events(0.2) == []
+
+    def test_it_gets_its_configuration_device_and_folder(self, executor: Executor) -> None:
+        trial = spec("tells_its_arguments")
+        _, ended = run(executor, trial)
+        assert ended.message.split()[:3] == ["0.001", "cpu", trial.directory.name]
+
+    def test_it_may_be_the_shared_trainer_or_any_other_name(self, executor: Executor) -> None:
+        _, ended = run(executor, spec("no_such_module:train"))
+        assert ended.outcome is Outcome.FAILED
+        assert "there is no module no_such_module" in ended.message
+
+    def test_a_report_waits_for_its_verdict(self, executor: Executor) -> None:
+        trial = spec("three_epochs")
+        executor.submit(trial)
+        (first,) = some(executor)
+        assert executor.events(0.2) == []
+        executor.reply(first.number, Verdict.PRUNE)
+        (ended,) = some(executor)
+        assert isinstance(ended, Ended)
+        assert ended.outcome is Outcome.PRUNED
+
+    def test_progress_waits_for_none(self, executor: Executor) -> None:
+        events, ended = run(executor, spec("epochs_with_progress"))
+        kinds = [type(event) for event in events]
+        assert kinds == [Progressed, Reported, Progressed, Reported]
+        assert ended.outcome is Outcome.COMPLETED
+
+    def test_a_verdict_for_another_trial_changes_nothing(self, executor: Executor) -> None:
+        trial = spec("three_epochs")
+        executor.submit(trial)
+        some(executor)
+        executor.reply(trial.number + 1000, Verdict.PRUNE)
+        executor.reply(trial.number, Verdict.CONTINUE)
+        (second,) = some(executor)
+        assert isinstance(second, Reported)
+        executor.reply(trial.number, Verdict.PRUNE)
+        assert isinstance(some(executor)[-1], Ended)
+
+
+class TestAPause:
+    def test_it_takes_effect_at_the_next_sign_of_life(self, executor: Executor) -> None:
+        trial = spec("until_paused")
+        executor.submit(trial)
+        some(executor)
+        executor.reply(trial.number, Verdict.PAUSE)
+        assert self.end(executor).outcome is Outcome.PAUSED
+
+    def test_it_may_be_asked_before_the_first_one(self, executor: Executor) -> None:
+        trial = spec("until_paused")
+        executor.submit(trial)
+        executor.reply(trial.number, Verdict.PAUSE)
+        assert self.end(executor).outcome is Outcome.PAUSED
+
+    def test_a_report_may_be_answered_with_it(self, executor: Executor) -> None:
+        events, ended = run(executor, spec("three_epochs"), Verdict.CONTINUE, Verdict.PAUSE)
+        assert len(events) == 2
+        assert ended.outcome is Outcome.PAUSED
+
+    def end(self, executor: Executor) -> Ended:
+        while True:
+            last = some(executor)[-1]
+            if isinstance(last, Ended):
+                return last
+
+
+class TestAFailure:
+    @pytest.mark.parametrize(
+        ("trainer", "outcome", "message"),
+        [
+            ("raises", Outcome.FAILED, "failed: ValueError: the first line"),
+            ("raises_at_once", Outcome.FAILED, "failed: ZeroDivisionError: ZeroDivisionError"),
+            ("out_of_memory", Outcome.OUT_OF_MEMORY, "ran out of memory: 8 GiB"),
+            (
+                "says_nonsense",
+                Outcome.FAILED,
+                "failed: TypeError: a trainer yields Progress and EpochReport, not 'epoch 1'",
+            ),
+        ],
+    )
+    def test_what_a_trainer_raises_becomes_an_outcome_and_one_line(
+        self, executor: Executor, trainer: str, outcome: Outcome, message: str
+    ) -> None:
+        _, ended = run(executor, spec(trainer))
+        assert (ended.outcome, ended.message) == (outcome, message)
+
+    def test_the_next_trial_is_sound(self, executor: Executor) -> None:
+        run(executor, spec("raises"))
+        _, ended = run(executor, spec("three_epochs"))
+        assert ended.outcome is Outcome.COMPLETED
+
+
+class TestCapacity:
+    def test_it_is_at_least_one_and_no_trial_more_is_taken(self, executor: Executor) -> None:
+        assert executor.capacity >= 1
+        trials = [spec("three_epochs") for _ in range(executor.capacity)]
+        for trial in trials:
+            executor.submit(trial)
+        with pytest.raises(RuntimeError):
+            executor.submit(spec("three_epochs"))
+        ended = 0
+        while ended < len(trials):
+            for event in some(executor):
+                ended += isinstance(event, Ended)
+                executor.reply(event.number, Verdict.CONTINUE)
+
+    def test_an_idle_executor_has_no_events(self, executor: Executor) -> None:
+        assert executor.events(0.1) == []
+
+
+@pytest.mark.parametrize("name", executor_names())
+def test_leaving_it_ends_a_trial_that_still_runs(name: str, folder: Path) -> None:
+    trial = spec("until_paused")
+    with make_executor(name, "cpu") as executor:
+        executor.submit(trial)
+        some(executor)
+    assert executor.events(0.1) == []
+
+
+class TestLocal:
+    """What only a worker process can do."""
+
+    def pid(self, local: Executor) -> int:
+        return int(run(local, spec("tells_its_arguments"))[1].message.split()[3])
+
+    def test_one_worker_serves_many_trials_and_is_not_this_process(self, local: Executor) -> None:
+        first = self.pid(local)
+        assert first != os.getpid()
+        assert self.pid(local) == first
+
+    def test_it_leads_a_session_of_its_own_and_ignores_ctrl_c(self, local: Executor) -> None:
+        worker = self.pid(local)
+        assert os.getsid(worker) == worker != os.getsid(0)
+        os.kill(worker, signal.SIGINT)
+        assert self.pid(local) == worker
+
+    def test_what_a_trainer_prints_goes_to_the_trials_log(
+        self, local: Executor, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        trial = spec("prints")
+        run(local, trial)
+        assert (trial.directory / "output.log").read_text() == "loud\n"
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize(
+        ("trainer", "how"), [("dies", "killed by SIGKILL"), ("leaves", "exit code 7")]
+    )
+    def test_a_dead_worker_is_a_lost_trial_and_the_next_one_gets_a_fresh_worker(
+        self, local: Executor, trainer: str, how: str
+    ) -> None:
+        before = self.pid(local)
+        events, ended = run(local, spec(trainer))
+        assert len(events) == 1  # what it had said is not lost with it
+        assert ended.outcome is Outcome.LOST
+        assert ended.message == f"lost: its worker process died ({how})"
+        assert self.pid(local) != before
+
+    def test_leaving_it_ends_the_worker_and_all_that_it_started(self, local: Executor) -> None:
+        trial = spec("starts_another")
+        worker = self.pid(local)
+        local.submit(trial)
+        some(local)
+        child = int((trial.directory / "child").read_text())
+        local.__exit__(None, None, None)
+        assert gone(worker)
+        assert gone(child)

@@ -1,0 +1,319 @@
+"""Bad input through the command line: one line that says what is wrong, exit 2, nothing lost."""
+
+import contextlib
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+from support import Done, Workspace, refusal, write_english
+
+# (arguments, words that the one line must hold: what is wrong, and what to do)
+CASES = [
+    ("run --precision fp8", ["--precision", "'fp16'", "got 'fp8'"]),
+    ("run --batch 0", ["trainer.batch_size", "--batch", "greater than 0", "got 0"]),
+    ("run --batch -4", ["--batch", "greater than 0", "got -4"]),
+    ("run --batch many", ["--batch", "many", "integer"]),
+    ("run --batch 2.5", ["--batch", "2.5", "integer"]),
+    ("run --batch 100000", ["100000", "training sequences", "smaller --batch"]),
+    ("run --epochs -1", ["--epochs", "greater than 0", "-1"]),
+    ("run --trials 0", ["--trials", "greater than 0", "0"]),
+    ("run --trials -2", ["--trials", "greater than 0", "-2"]),
+    ("run --timeout -3", ["--timeout", "at least 0", "-3"]),
+    ("run --timeout nan", ["--timeout", "finite", "nan"]),
+    ("run --seed -1", ["--seed", "at least 0", "-1"]),
+    ("run --range 1e-1 1e-4", ["range.high", "1.25 times range.low", "0.0001"]),
+    ("run --range 1e-3 1.1e-3", ["range.high", "1.25 times range.low", "0.0011"]),
+    ("run --range 1e-9 1e-4", ["range.low", "between 1e-07 and 10", "1e-09"]),
+    ("run --range 0 1e-4", ["--range", "greater than 0", "got 0"]),
+    ("run --range nan 1e-4", ["--range", "finite", "nan"]),
+    ("run --range 1e-4", ["--range", "2 arguments"]),
+    ("run --set trainer.weight_decy=0.1", ["trainer.weight_decy", "'trainer.weight_decay'?"]),
+    ("run --set study.prunner=none", ["study.prunner", "'study.pruner'?"]),
+    ("run --set trainer.lr_schedule.nme=cosine", ["lr_schedule.nme", "lr_schedule.name'?"]),
+    ("run --set zebra=1", ["zebra", "known are", "trainer"]),
+    ("run --set weight_decay", ["KEY=VALUE", "trainer.weight_decay=0.01", "'weight_decay'"]),
+    ("run --set =3", ["KEY=VALUE", "'=3'"]),
+    ("run --set trainer.weight_decay=heavy", ["weight_decay", "a number", "'heavy'"]),
+    ("run --set trainer.patience=2.5", ["patience", "a whole number", "2.5"]),
+    ("run --set trainer.betas=[0.9]", ["trainer.betas", "missing"]),
+    ("run --set trainer=3", ["'trainer'", "table", "3"]),
+    ("run --set trainer.epochs.most=3", ["'trainer.epochs'", "not a table"]),
+    ("run --set profiles.cpu.trainer.epochs=3", ["profile", "leave out"]),
+    ("run --set profile=gpu", ["gpu", "cpu, cuda"]),
+    ("run --set trainer.optimizer=sgd", ["optimizer", "'adam' or 'adamw'", "'sgd'"]),
+    ("run --set study.sampler=tpee", ["sampler", "'tpee'", "'tpe'?"]),
+    ("run --set study.pruner=medium", ["pruner", "'medium'", "patient-median"]),
+    ("run --set data.stride=64", ["data.stride", "below data.window", "64"]),
+    ("run --set models.context_vector.hiden=8", ['"hiden"', '"hidden"?']),
+    ("run --set models.context_vector.hidden=wide", ["hidden", "whole number", "'wide'"]),
+    ("run --set models.context_vector.hidden=0", ["hidden", "greater than 0", "got 0"]),
+    ("run --set models.context_vector.hidden=[8]", ["context_vector.hidden", "number", "[8]"]),
+    ("run --set models.contxt_vector.hidden=8", ["contxt_vector", "models.context_vector'?"]),
+    ("run --model contxt_vector", ['"contxt_vector"', '"context_vector"?']),
+    ("run --model nowhere:build", ["nowhere:build", "no module nowhere"]),
+    ("run --model own:nothing", ["own:nothing", "no attribute"]),
+    ("run --model own:NUMBER", ["own:NUMBER", "callable", "int"]),
+    ("run --model own:three", ["own:three", "torch.nn.Module", "int"]),
+    ("run --model own:broken", ["own:broken", "cannot be built", "KeyError"]),
+    ("run --model torn:build", ["torn:build", "SyntaxError", "torn.py, line 1"]),
+    ("run --model :", ["package.module:factory", '":"']),
+    ("run --trainer broken", ["trainer", "package.module:factory", '"broken"']),
+    ("run --trainer nowhere:train", ["nowhere:train", "no module nowhere"]),
+    ("run --trainer own:NUMBER", ["own:NUMBER", "callable"]),
+    ("run --profile gpu", ["'gpu'", "cpu, cuda"]),
+    ("run --device tpu", ["'tpu'", "take cpu, cuda"]),
+    ("run --device meta", ["'meta'", "take cpu, cuda"]),
+    ("run --config missing.toml", ["missing.toml", "sweep init"]),
+    ("run --data ./missing.txt", ["data.name", "missing.txt", "check the path"]),
+    ("run --data ./empty.txt", ["data.name", "empty.txt", "too little text", "name more text"]),
+    ("run --data ./short.txt", ["data.name", "short.txt", "too little text", "name more text"]),
+    ("run --data ./binary.txt", ["data.name", "binary.txt", "not UTF-8", "convert it"]),
+    ("run --data ./notes.pdf", ["data.name", "notes.pdf", ".txt", "rename it"]),
+    ("run --data ./nothing", ["data.name", "nothing", "no .txt or .md"]),
+    ("run --storage ./nothing", ["nothing", "is a folder", "name a file"]),
+    ("run --storage nowhere/sweep.db", ["no folder nowhere", "make it first"]),
+    ("run --storage notes.txt/sweep.db", ["no folder notes.txt"]),
+    ("run --storage notes.txt", ["notes.txt", "not a database", "--storage"]),
+    ("run --storage other.db", ["other.db", "another program's", "--storage"]),
+    ("run --storage /proc/sweep.db", ["/proc", "cannot be written to", "--storage"]),
+    ("run --storage :memory:", [":memory:", "no file", "sqlite:///sweep.db"]),
+    ("run --storage ://x", ["'://x'", "no database URL", "sqlite:///sweep.db"]),
+    ("run --storage http://[::1", ["http://[::1", "no database URL", "sqlite:///sweep.db"]),
+    ("run --storage postgresql+nope://me:secret@host/x", ["nope", "driver", "install it"]),
+    ("run --study a/b", ["'a/b'", "no slashes"]),
+    ("run --study ..", ["'..'", "no dot in front"]),
+    ("run --dry-run --batch 100000", ["100000", "training sequences", "smaller --batch"]),
+    ("run --dry-run --storage notes.txt", ["notes.txt", "not a database"]),
+    ("calibrate --batch 0", ["--batch", "greater than 0", "got 0"]),
+    ("priors --params 0", ["--params", "x>=1"]),
+    ("priors --profile gpu", ["'gpu'", "cpu, cuda"]),
+    ("status", ["sweep.db", "`sweep run` makes one"]),
+    ("list", ["sweep.db", "`sweep run` makes one"]),
+    ("show 0", ["sweep.db", "`sweep run` makes one"]),
+    ("export", ["sweep.db", "`sweep run` makes one"]),
+    ("add --rate 1e-3 --perplexity 20", ["sweep.db", "`sweep run` makes one"]),
+    ("dashboard", ["sweep.db", "`sweep run` makes one"]),
+    ("dashboard --port 0", ["--port", "1<=x<=65535"]),
+    ("status --storage other.db", ["other.db", "another program's", "--storage"]),
+    ("status --storage zero.db", ["zero.db", "no study", "`sweep run` makes one"]),
+    ("init", ["sweep.toml", "exists already", "name another"]),
+    ("init nowhere/sweep.toml", ["nowhere/sweep.toml", "cannot be written"]),
+    ("train missing.yaml", ["missing.yaml", "`sweep export` writes one"]),
+    ("train notes.txt", ["notes.txt", "not a file of `sweep export`"]),
+    ("train binary.txt", ["binary.txt", "not text"]),
+    ("train garbled.yaml", ["garbled.yaml", "not valid YAML", "line 1"]),
+    ("train partial.yaml", ["partial.yaml", "trainer is missing"]),
+    ("train hostile.yaml", ["hostile.yaml", "not valid YAML", "tag"]),
+    ("train missing.yaml --epochs 0", ["--epochs", "x>=1"]),
+    ("frobnicate", ["'frobnicate'", "there are", "status"]),
+    ("stats", ["'stats'", "did you mean 'status'?"]),
+    ("run --frobnicate", ["--frobnicate"]),
+    ("run now", ["now", "unexpected"]),
+]
+
+# (sweep.toml, words)
+FILES = [
+    ("[study]\ntrials = = 3\n", ["not valid TOML", "line 2"]),
+    ("[study\n", ["not valid TOML", "line 1"]),
+    ("[study]\ntrialsx = 3\n", ["'study.trialsx'", "did you mean 'study.trials'?"]),
+    ("[study]\nfloorx = 3\n", ["'study.floorx'", "did you mean 'study.floor'?"]),
+    ("[trainer]\nbatchsize = 3\n", ["'trainer.batchsize'", "'trainer.batch_size'?"]),
+    ("stuyd = 3\n", ["'stuyd'", "did you mean 'study'?"]),
+    ("study = 3\n", ["'study'", "table"]),
+    ("model = 3\n", ["--model", "text", "got 3"]),
+    ("[profiles.cpu.trainer]\nepoch = 3\n", ["'profiles.cpu.trainer.epochs'?"]),
+    ("[profiles.cpu.reference]\nlearningrate = 3\n", ["'profiles.cpu.reference.learning_rate'?"]),
+    (
+        "[profiles.cpu.reference]\nlearning_rate = -1\n",
+        ["reference.learning_rate", "greater", "-1"],
+    ),
+    ("[profiles]\ncpu = 3\n", ["'profiles.cpu'", "table"]),
+    ("profile = 'mine'\n[profiles.mine]\ndevice = 'cpu'\n", ["[profiles.mine.reference]"]),
+    ("[models]\ngpt = 3\n", ["'models.gpt'", "table"]),
+    ("[[rules]]\nname = 'mine'\nbatch_exponnt = 1\n", ["'rules.batch_exponent'?"]),
+    ("[[rules]]\nname = 'mine'\nbatch_exponent = 1\n", ["parameter_exponent", "missing"]),
+    ("[rules]\nname = 'mine'\n", ["'rules'", "[[rules]]"]),
+    (
+        "[[rules]]\nname = 'sqrt'\nbatch_exponent = 1\nparameter_exponent = 0\n",
+        ["'sqrt'", "twice", "rename"],
+    ),
+    (
+        "[[rules]]\nname = 'mine'\nbatch_exponent = 9\nparameter_exponent = 0\n",
+        ["'mine'", "batch_exponent", "between -4 and 4", "9"],
+    ),
+    ("[study]\nrange = [1e-3]\n", ["study.range", "lowest and a highest", "0.001"]),
+    ("[study]\nrange = [1e-3, 1e-2, 1e-1]\n", ["study.range", "at most 2 values"]),
+    ("[study]\nrange = 1e-3\n", ["study.range", "a list", "0.001"]),
+    ("[trainer]\nweight_decay = nan\n", ["trainer.weight_decay", "finite", "nan"]),
+]
+
+OWN = """
+    NUMBER = 3
+
+    def three(vocabulary_size):
+        return 3
+
+    def broken(vocabulary_size):
+        raise KeyError("weights")
+"""
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    """A folder with everything that can be wrong in it, and no database."""
+    workspace = Workspace(tmp_path_factory.mktemp("spoiled"), english)
+    (workspace.path / "nothing").mkdir()
+    workspace.write("empty.txt", "")
+    workspace.write("short.txt", "One short paragraph is too little to hold anything out.\n")
+    workspace.write("notes.txt", "These are notes, neither a database nor YAML of ours.\n" * 40)
+    workspace.write("notes.pdf", "no text")
+    (workspace.path / "binary.txt").write_bytes(bytes(range(128, 256)) * 64)
+    workspace.write("garbled.yaml", "train: [")
+    workspace.write("partial.yaml", "format: 1\ntrain: {}\n")
+    workspace.write("hostile.yaml", "!!python/object/apply:os.system ['touch hacked']\n")
+    workspace.write("own.py", OWN)
+    workspace.write("torn.py", "this is no Python\n")
+    (workspace.path / "zero.db").touch()
+    with contextlib.closing(sqlite3.connect(workspace.path / "other.db")) as other:
+        other.execute("CREATE TABLE accounts (owner TEXT)")
+    return workspace
+
+
+def everything(workspace: Workspace) -> dict[str, bytes]:
+    """The folder's files; Python's own caches and what `support` writes are no part of it."""
+    ours = ("stderr.txt", ".pyc")
+    return {
+        str(file.relative_to(workspace.path)): file.read_bytes()
+        for file in workspace.path.rglob("*")
+        if file.is_file() and not file.name.endswith(ours)
+    }
+
+
+def check(done: Done, words: list[str]) -> None:
+    line = refusal(done)
+    assert [word for word in words if word not in line] == [], line
+
+
+@pytest.mark.parametrize(("arguments", "words"), CASES, ids=[case[0] for case in CASES])
+def test_bad_input_is_one_line_and_exit_2(
+    spoiled: Workspace, arguments: str, words: list[str]
+) -> None:
+    before = everything(spoiled)
+    done = spoiled.invoke(*arguments.split(), code=2)
+    check(done, words)
+    assert "secret" not in done.out + done.err
+    # No empty database, no folder of a study that was never made, nothing of others changed.
+    assert everything(spoiled) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("run --batch 0", ["--batch", "greater than 0"]),
+        ("run --batch 100000", ["training sequences"]),
+        ("run --data ./binary.txt", ["not UTF-8"]),
+        ("train hostile.yaml", ["not valid YAML"]),
+        ("status", ["`sweep run` makes one"]),
+    ],
+)
+def test_bad_input_in_a_process_of_its_own(
+    spoiled: Workspace, arguments: str, words: list[str]
+) -> None:
+    check(spoiled.sweep(*arguments.split(), code=2), words)
+
+
+@pytest.mark.parametrize(("text", "words"), FILES, ids=[case[0] for case in FILES])
+def test_a_wrong_file_is_one_line(workspace: Workspace, text: str, words: list[str]) -> None:
+    workspace.write("sweep.toml", text)
+    done = workspace.invoke("run", code=2)
+    check(done, words)
+    assert not (workspace.path / "sweep.db").exists()
+
+
+def test_a_file_that_is_no_text_is_one_line(workspace: Workspace) -> None:
+    (workspace.path / "sweep.toml").write_bytes(b"\xff\xfe\x00")
+    check(workspace.invoke("run", code=2), ["sweep.toml", "not UTF-8"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize("arguments", ["--device cuda", "--device cuda:9", "--profile cuda"])
+def test_cuda_without_a_device_is_one_line(workspace: Workspace, arguments: str) -> None:
+    check(workspace.invoke("run", *arguments.split(), code=2), ["no CUDA device", "--device cpu"])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--batch", "32"], "batch_size: 64 there, 32 here"),
+        (["--precision", "bf16"], "precision: fp32 there, bf16 here"),
+        (["--model", "gpt"], "model.name: context_vector there, gpt here"),
+        (["--data", "docstrings"], "docstrings here"),
+        (["--epochs", "2"], "epochs: 3 there, 2 here"),
+        (["--batch", "32", "--dry-run"], "batch_size: 64 there, 32 here"),
+    ],
+)
+def test_another_studys_name_is_refused_and_nothing_is_lost(
+    finished: Workspace, change: list[str], named: str
+) -> None:
+    name, before = finished.study().study_name, finished.curves()
+    done = finished.invoke("run", "--study", name, *change, code=2)
+    check(done, [name, named, "another --study"])
+    assert finished.curves() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("status --study contxt", ["'contxt'", "there is no study", "there are"]),
+        ("show 99", ["no trial 99", "from 0 to"]),
+        ("show first", ["TRIAL", "first"]),
+        ("export --trial 99", ["no trial 99", "from 0 to"]),
+        ("export -o nowhere/best.yaml", ["nowhere/best.yaml", "cannot be written"]),
+        ("add --rate 0 --perplexity 20", ["--rate", "from 1e-07 to 10", "got 0"]),
+        ("add --rate nan --perplexity 20", ["--rate", "got nan"]),
+        ("add --rate 1e-3 --perplexity 0.5", ["--perplexity", "1 or more", "0.5"]),
+        ("add --rate 1e-3 --perplexity inf", ["--perplexity", "inf"]),
+        ("add --rate 1e-3", ["--perplexity"]),
+        ("dashboard --host 999.1.1.1", ["999.1.1.1", "--host"]),
+    ],
+)
+def test_bad_questions_to_a_study(finished: Workspace, arguments: str, words: list[str]) -> None:
+    before, states = finished.curves(), finished.states()
+    check(finished.invoke(*arguments.split(), code=2), words)
+    assert (finished.curves(), finished.states()) == (before, states)
+
+
+def test_a_missing_study_names_the_nearest(finished: Workspace) -> None:
+    name = finished.study().study_name
+    check(finished.invoke("status", "--study", name[:-1], code=2), [f"did you mean '{name}'?"])
+
+
+def test_a_port_that_is_taken_is_one_line(finished: Workspace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        check(finished.invoke("dashboard", "--port", port, code=2), [str(port), "another --port"])
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Workspace:
+    """A study with text of its own, stopped before its first trial."""
+    write_english(tmp_path / "text")
+    workspace = Workspace(tmp_path / "work", tmp_path / "text")
+    workspace.invoke("run", "--study", "mine", "--timeout", "1e-6", code=3)
+    return workspace
+
+
+def test_a_study_without_trials_has_nothing_to_show(made: Workspace) -> None:
+    check(made.invoke("export", code=2), ["'mine'", "no complete trial", "let it run on"])
+    check(made.invoke("show", 0, code=2), ["'mine'", "no trial 0", "none yet"])
+
+
+def test_a_study_made_with_another_text_is_refused(made: Workspace) -> None:
+    text = next((made.path.parent / "text").glob("*.txt"))
+    text.write_text(text.read_text(encoding="utf-8") + "\n\nA paragraph more.\n", encoding="utf-8")
+    before = made.sql("SELECT * FROM study_user_attributes")
+    done = made.invoke("run", "--study", "mine", "--timeout", "1e-6", code=2)
+    check(done, ["'mine'", "data.content", "there", "here", "another --study"])
+    assert made.sql("SELECT * FROM study_user_attributes") == before

@@ -1,0 +1,172 @@
+"""Text files: how they are cut into paragraphs and splits, and what the user is told."""
+
+import argparse
+import inspect
+import json
+import logging
+import string
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trainers.config import DataConfig
+from trainers.data import build_corpus, source_fingerprint
+from trainers.data.paragraphs import held_out, long_enough, split_paragraphs
+from trainers.data.text import read
+from trainers.errors import TrainerError
+
+WRAPPED = """The lobster is a large crustacean that lives
+in cold water, on rocky ground,
+and hides by day.
+
+It eats mussels, starfish and worms.
+\t
+At night it leaves its hole to look for food.
+"""
+
+
+def sentence(number: int) -> str:
+    return f"On day {number} the harbour master counted {number * 3} boats and wrote them down."
+
+
+def real_paragraphs() -> list[str]:
+    texts = [
+        inspect.getdoc(thing) or ""
+        for module in (argparse, json, logging, string, subprocess)
+        for thing in (module, *vars(module).values())
+        if inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isfunction(thing)
+    ]
+    return long_enough((text for each in texts for text in split_paragraphs(each)), 5)
+
+
+def test_blank_lines_separate_hard_wrapped_paragraphs() -> None:
+    assert split_paragraphs(WRAPPED) == [
+        "The lobster is a large crustacean that lives in cold water, on rocky ground, "
+        "and hides by day.",
+        "It eats mussels, starfish and worms.",
+        "At night it leaves its hole to look for food.",
+    ]
+    assert split_paragraphs(WRAPPED.replace("\n", "\r\n")) == split_paragraphs(WRAPPED)
+
+
+def test_wikitext_has_a_paragraph_a_line() -> None:
+    long = "The lobster is related to the crayfish , and lives in the sea , not in a brook . " * 4
+    text = f" \n = Lobster = \n \n {long}\n {long[10:]}\n \n = = Food = = \n \n {long[20:]}\n"
+    found = split_paragraphs(text)
+    assert [len(each) > 160 for each in found] == [False, True, True, False, True]
+    assert found[0] == "= Lobster ="
+
+
+def test_text_without_blank_lines_has_a_paragraph_a_line() -> None:
+    assert split_paragraphs("\nOne sentence stands here.\nAnother one there.\n\n") == [
+        "One sentence stands here.",
+        "Another one there.",
+    ]
+
+
+def test_words_are_counted_without_punctuation() -> None:
+    assert long_enough(["= = Food = =", "It eats mussels , mostly .", "one two three"], 4) == [
+        "It eats mussels , mostly ."
+    ]
+
+
+def test_train_and_validation_files_are_the_splits(tmp_path: Path) -> None:
+    for name, day in (("train-1", 1), ("train-2", 2), ("Valid", 3), ("test", 4), ("notes", 5)):
+        (tmp_path / f"{name}.txt").write_text(sentence(day), encoding="utf-8")
+    found = read(str(tmp_path), 5)
+    assert (found.train, found.validation) == ([sentence(1), sentence(2)], [sentence(3)])
+
+
+def test_no_paragraph_stands_in_both_splits(tmp_path: Path) -> None:
+    paragraphs = real_paragraphs()
+    refrain = "For the options see the manual that came with the program."
+    for number in range(45):  # each file repeats the refrain, and half of the file before
+        part = paragraphs[number * 4 : number * 4 + 8]
+        text = "\n\n".join([refrain, *part, refrain.upper()])
+        (tmp_path / f"{number:02}.md").write_text(text, encoding="utf-8")
+    found = read(str(tmp_path), 5)
+    train, validation = ([t.lower() for t in part] for part in (found.train, found.validation))
+    assert len(train) > len(validation) > 1
+    assert not set(train) & set(validation)
+    assert (train + validation).count(refrain.lower()) == 1
+
+
+def test_many_files_are_kept_whole(tmp_path: Path) -> None:
+    files = [[sentence(100 * file + number) for number in range(70)] for file in range(40)]
+    for number, lines in enumerate(files):
+        (tmp_path / f"{number}.txt").write_text("\n".join(lines), encoding="utf-8")
+    validation = set(read(str(tmp_path), 5).validation)
+    assert validation
+    assert {len(validation & set(lines)) for lines in files} == {0, 70}
+
+
+def test_a_long_file_is_split_in_units_of_fifty(tmp_path: Path) -> None:
+    lines = [sentence(number) for number in range(2_000)]
+    (tmp_path / "log.txt").write_text("\n".join(lines), encoding="utf-8")
+    found = read(str(tmp_path / "log.txt"), 5)
+    units = ["\n".join(lines[start : start + 50]) for start in range(0, 2_000, 50)]
+    assert found.validation == "\n".join(filter(held_out, units)).split("\n")
+    assert sorted(found.train + found.validation) == sorted(lines)
+
+
+def test_tiny_text_still_has_two_splits(tmp_path: Path) -> None:
+    for count in (2, 3, 9, 30, 60):
+        (tmp_path / "a.txt").write_text("\n".join(map(sentence, range(count))), encoding="utf-8")
+        found = read(str(tmp_path / "a.txt"), 5)
+        assert 1 <= len(found.validation) <= max(1, count // 4)
+        assert len(found.train) + len(found.validation) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.txt", None, "there is no file or folder"),
+        ("./no/such/folder", None, "there is no file or folder"),
+        (
+            "latin.txt",
+            "Käse und Brot gibt es im Café.".encode("latin-1"),
+            r"not UTF-8 text \(byte 1\)",
+        ),
+        ("empty.txt", b"", "too little text: 0 paragraphs"),
+        ("short.txt", b"Too short.\n\nThis too.", "too little text: 0 paragraphs"),
+        ("one.txt", sentence(1).encode(), "too little text: 1 paragraphs"),
+        ("table.xlsx", b"PK", "neither .txt nor .md"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path(name).write_bytes(content)
+    with pytest.raises(TrainerError, match=message) as caught:
+        build_corpus(DataConfig(name=name))
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_cannot_be_used_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"holds no \.txt or \.md file"):
+        build_corpus(DataConfig(name=str(tmp_path)))
+    (tmp_path / "train.txt").write_text("\n".join(map(sentence, range(9))), encoding="utf-8")
+    (tmp_path / "valid.txt").write_text("Nothing here.", encoding="utf-8")
+    with pytest.raises(TrainerError, match="no validation paragraph of 5 words"):
+        build_corpus(DataConfig(name=str(tmp_path)))
+    with pytest.raises(TrainerError, match=r"data\.name is empty"):
+        build_corpus(DataConfig(name=" "))
+
+
+def test_source_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text(sentence(1), encoding="utf-8")
+    config = DataConfig(name=str(tmp_path / "a"))
+    before = source_fingerprint(config)
+    assert len(before) == 64
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert source_fingerprint(DataConfig(name=str(tmp_path / "b"))) == before
+    (tmp_path / "b" / "x.txt").write_text(sentence(2), encoding="utf-8")
+    assert source_fingerprint(DataConfig(name=str(tmp_path / "b"))) != before
+    with pytest.raises(TrainerError, match="there is no file or folder"):
+        source_fingerprint(config)
+    assert source_fingerprint(DataConfig(name="docstrings")) == ""
+    assert source_fingerprint(DataConfig(name="Salesforce/wikitext")) == ""

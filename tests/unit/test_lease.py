@@ -1,0 +1,100 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.study import Study
+
+from sweep.errors import SweepError
+from sweep.lease import DURATION_S, KEY, RENEW_S, Lease
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return optuna.create_study(study_name="mine", storage=f"sqlite:///{tmp_path / 'sweep.db'}")
+
+
+def held_by(study: Study, pid: int, *, host: str = "", expires_in: float = DURATION_S) -> None:
+    expires = time.time() + expires_in
+    lease = {"host": host or socket.gethostname(), "pid": pid, "expires": expires}
+    study.set_user_attr(KEY, lease)
+
+
+def ended_process() -> int:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+def test_it_names_its_holder_and_expires(study: Study) -> None:
+    Lease(study).take()
+    held = study.user_attrs[KEY]
+    assert (held["host"], held["pid"]) == (socket.gethostname(), os.getpid())
+    assert time.time() < held["expires"] <= time.time() + DURATION_S
+
+
+def test_it_is_given_back(study: Study) -> None:
+    lease = Lease(study)
+    lease.take()
+    lease.release()
+    assert study.user_attrs[KEY] == {}
+
+
+def test_a_living_holder_is_left_alone_and_named(study: Study) -> None:
+    held_by(study, os.getppid())
+    with pytest.raises(SweepError, match=f"'mine' is being run by process {os.getppid()} on "):
+        Lease(study).take()
+    assert study.user_attrs[KEY]["pid"] == os.getppid()
+
+
+def test_a_dead_holders_lease_is_taken_over_at_once(study: Study) -> None:
+    held_by(study, ended_process())
+    Lease(study).take()
+    assert study.user_attrs[KEY]["pid"] == os.getpid()
+
+
+def test_of_another_machine_only_an_expired_lease_is_taken_over(study: Study) -> None:
+    held_by(study, ended_process(), host="elsewhere")
+    with pytest.raises(SweepError, match="on elsewhere"):
+        Lease(study).take()
+    held_by(study, ended_process(), host="elsewhere", expires_in=-1)
+    Lease(study).take()
+    assert study.user_attrs[KEY]["pid"] == os.getpid()
+
+
+def test_a_living_holder_that_sleeps_past_its_lease_loses_it(study: Study) -> None:
+    held_by(study, os.getppid(), expires_in=-1)
+    Lease(study).take()
+    assert study.user_attrs[KEY]["pid"] == os.getpid()
+
+
+def test_it_is_renewed_when_a_quarter_is_over(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(study)
+    lease.take()
+    first = study.user_attrs[KEY]["expires"]
+    lease.renew()
+    assert study.user_attrs[KEY]["expires"] == first
+    later = time.time() + RENEW_S + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    lease.renew()
+    assert study.user_attrs[KEY]["expires"] == later + DURATION_S
+
+
+def test_who_lost_the_lease_in_its_sleep_stops_and_leaves_the_new_holders_alone(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(study)
+    lease.take()
+    later = time.time() + 2 * DURATION_S
+    monkeypatch.setattr(time, "time", lambda: later)
+    held_by(study, os.getppid())
+    with pytest.raises(SweepError, match="is being run by process"):
+        lease.renew()
+    lease.release()
+    assert study.user_attrs[KEY]["pid"] == os.getppid()

@@ -1,0 +1,441 @@
+"""The ledger on a real SQLite file, reopened as after a crash. No trainer: reports are given."""
+
+import dataclasses
+import math
+import os
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+from support import open_ledger, report
+
+from studies.definition import PARAMETER, WIDE, Identity
+from sweep.errors import SweepError
+from sweep.ledger import Ledger
+from sweep.protocol import TrialSpec
+from sweep.storage import open_storage
+from trainers.config import TrainConfig
+from trainers.report import Outcome, Verdict
+
+FIRST = [1e-2, 1e-3, 1e-1]
+TRAIN = TrainConfig(learning_rate=1.0)
+
+
+def asked(ledger: Ledger) -> TrialSpec:
+    spec = ledger.ask()
+    assert spec is not None
+    return spec
+
+
+def finish(ledger: Ledger, *perplexities: float, outcome: Outcome = Outcome.COMPLETED) -> int:
+    """Asks for a trial and runs it to its end."""
+    number = asked(ledger).number
+    for epoch, perplexity in enumerate(perplexities, 1):
+        ledger.report({number: report(epoch, perplexity)})
+    ledger.tell(number, outcome, outcome.sentence)
+    return number
+
+
+def stored(folder: Path) -> list[FrozenTrial]:
+    """Read by a second connection."""
+    study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder / 'sweep.db'}")
+    return study.get_trials(deepcopy=False)
+
+
+def killed(ledger: Ledger) -> None:
+    """The process dies: nothing is released, and its pid is nobody's."""
+    lease = {**ledger.study.user_attrs["lease"], "pid": 2**22 + 1}
+    ledger.study.set_user_attr("lease", lease)
+
+
+class TestAsking:
+    def test_the_rules_rates_come_first_in_their_order_then_the_samplers(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path) as ledger:
+            rates = [asked(ledger).config.learning_rate for _ in range(5)]
+            assert ledger.ask() is None
+        assert rates[:3] == FIRST
+        assert all(1e-4 <= rate <= 1 for rate in rates[3:])
+
+    def test_a_trial_is_the_studys_configuration_at_its_own_rate(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            spec = asked(ledger)
+        assert spec.config.epochs == 3
+        assert spec.directory == tmp_path / "runs" / "study" / "0000"
+        assert (spec.attempt, spec.trainer) == (1, "trainers.train:train")
+
+    def test_every_trial_stores_the_same_wide_distribution(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            for _ in range(5):
+                asked(ledger)
+        assert {trial.distributions[PARAMETER] for trial in stored(tmp_path)} == {WIDE}
+
+    def test_it_records_the_nearest_rule_and_the_multiple_of_each(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            asked(ledger)
+        (trial, *_) = stored(tmp_path)
+        assert trial.user_attrs["nearest_rule"] == "sqrt"
+        assert trial.user_attrs["multiple"] == 1
+        assert trial.user_attrs["multiples"] == pytest.approx(
+            {"sqrt": 1, "unscaled": 10, "linear": 0.1}
+        )
+
+    def test_the_total_counts_earlier_runs(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, trials=2) as ledger:
+            finish(ledger, 50)
+            finish(ledger, 51)
+            assert ledger.ask() is None
+        with open_ledger(tmp_path, trials=3) as ledger:
+            assert asked(ledger).number == 2
+            assert ledger.ask() is None
+
+    def test_trials_added_by_hand_do_not_count_but_their_rates_are_known(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path, trials=2) as ledger:
+            by_hand = optuna.trial.create_trial(
+                params={PARAMETER: 1e-2},
+                distributions={PARAMETER: WIDE},
+                value=40.0,
+                user_attrs={"by_hand": True},
+            )
+            ledger.study.add_trial(by_hand)
+            rates = [asked(ledger).config.learning_rate for _ in range(2)]
+            assert rates == FIRST[1:]
+            assert ledger.ask() is None
+
+    def test_a_failed_rules_rate_is_tried_once_more_and_not_a_third_time(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path, trials=9) as ledger:
+            rates = []
+            for _ in range(6):
+                spec = asked(ledger)
+                rates.append(spec.config.learning_rate)
+                ledger.tell(spec.number, Outcome.OUT_OF_MEMORY, "ran out of memory")
+        assert sorted(rates) == sorted(FIRST * 2)
+        with open_ledger(tmp_path, trials=9) as ledger:
+            assert asked(ledger).config.learning_rate not in FIRST
+
+    def test_reopened_it_draws_what_it_would_have_drawn(self, tmp_path: Path) -> None:
+        drawn: list[list[float]] = []
+        for name, reopen in (("one", False), ("two", True)):
+            folder = tmp_path / name
+            folder.mkdir()
+            ledger = open_ledger(folder, sampler="tpe")
+            rates = []
+            for perplexity in (50, 40, 45, 44, 43):
+                number = finish(ledger, perplexity)
+                rates.append(stored(folder)[number].params[PARAMETER])
+                if reopen:
+                    killed(ledger)
+                    ledger = open_ledger(folder, sampler="tpe")
+            drawn.append(rates)
+        assert drawn[0] == drawn[1]
+
+
+class TestReporting:
+    def test_an_epoch_is_on_disk_before_the_verdict(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = asked(ledger).number
+            assert ledger.report({number: report(1, 50)}) == {number: Verdict.CONTINUE}
+            with sqlite3.connect(tmp_path / "sweep.db") as other:
+                query = "select step, intermediate_value from trial_intermediate_values"
+                assert other.execute(query).fetchall() == [(1, pytest.approx(50))]
+
+    def test_a_repeated_epoch_is_not_written_again(self, tmp_path: Path) -> None:
+        """Optuna would warn, and a warning fails this test."""
+        with open_ledger(tmp_path) as ledger:
+            number = asked(ledger).number
+            for epoch in (1, 2, 1, 2, 3):
+                ledger.report({number: report(epoch, 50 - epoch)})
+        assert stored(tmp_path)[0].intermediate_values == pytest.approx({1: 49, 2: 48, 3: 47})
+
+    def test_a_repeated_epoch_with_another_perplexity_is_an_error_in_one_line(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = asked(ledger).number
+            ledger.report({number: report(1, 50)})
+            with pytest.raises(SweepError, match=r"trial 0, epoch 1: .* now says") as caught:
+                ledger.report({number: report(1, 50.001)})
+        assert "\n" not in str(caught.value)
+        assert stored(tmp_path)[0].intermediate_values == {1: pytest.approx(50)}
+
+    def test_no_number_counts_as_infinite_also_when_it_is_repeated(self, tmp_path: Path) -> None:
+        broken = dataclasses.replace(report(1, 50), validation_loss=math.nan)
+        with open_ledger(tmp_path, pruner="none") as ledger:
+            number = asked(ledger).number
+            ledger.report({number: broken})
+            ledger.report({number: broken})
+        assert stored(tmp_path)[0].intermediate_values == {1: math.inf}
+
+    def test_all_that_arrives_together_is_written_before_any_of_it_is_judged(
+        self, tmp_path: Path
+    ) -> None:
+        """A cohort's verdicts must not depend on the order of its members."""
+        seen: list[int] = []
+        with open_ledger(tmp_path) as ledger:
+            numbers = [asked(ledger).number for _ in range(3)]
+            judge = ledger._judge
+
+            def watched(number: int, said: object) -> Verdict:
+                seen.append(sum(1 in trial.intermediate_values for trial in stored(tmp_path)))
+                return judge(number, said)
+
+            ledger._judge = watched  # type: ignore[method-assign]
+            ledger.report({number: report(1, 50) for number in reversed(numbers)})
+        assert seen == [3, 3, 3]
+
+
+class TestJudging:
+    def behind(self, ledger: Ledger) -> int:
+        """A trial that is far behind a finished one, after its first epoch."""
+        finish(ledger, 50, 40, 30)
+        number = asked(ledger).number
+        assert ledger.report({number: report(1, 90)}) == {number: Verdict.CONTINUE}
+        return number
+
+    def test_a_hopeless_trial_is_pruned_with_its_reason_in_words(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = self.behind(ledger)
+            assert ledger.report({number: report(2, 89)}) == {number: Verdict.PRUNE}
+            ledger.tell(number, Outcome.PRUNED, Outcome.PRUNED.sentence)
+        trial = stored(tmp_path)[number]
+        assert (trial.state.name, trial.value) == ("PRUNED", pytest.approx(89))
+        assert trial.user_attrs["reason"].startswith("pruned: perplexity 89.00 after epoch 2")
+        assert trial.user_attrs["outcome"] == "pruned"
+
+    def test_only_the_last_stored_epoch_can_prune(self, tmp_path: Path) -> None:
+        """A resumed trainer says its epochs again: those were judged already."""
+        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4)) as ledger:
+            number = self.behind(ledger)
+            ledger.report({number: report(2, 89)})
+            killed(ledger)
+        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4)) as ledger:
+            (spec,) = ledger.unfinished()
+            assert spec.number == number
+            assert ledger.report({number: report(1, 90)}) == {number: Verdict.CONTINUE}
+            assert ledger.report({number: report(2, 89)}) == {number: Verdict.PRUNE}
+
+    def test_a_trials_last_epoch_is_not_pruned_it_is_paid_for(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, floor=3) as ledger:
+            number = self.behind(ledger)
+            assert ledger.report({number: report(2, 89)}) == {number: Verdict.CONTINUE}
+            assert ledger.report({number: report(3, 88)}) == {number: Verdict.CONTINUE}
+
+    def test_but_an_infinite_last_epoch_is(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = asked(ledger).number
+            for epoch in (1, 2):
+                ledger.report({number: report(epoch, 50)})
+            assert ledger.report({number: report(3, math.inf)}) == {number: Verdict.PRUNE}
+
+
+class TestTelling:
+    @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.EARLY_STOPPED])
+    def test_a_complete_trials_value_is_its_lowest_perplexity(
+        self, tmp_path: Path, outcome: Outcome
+    ) -> None:
+        with open_ledger(tmp_path) as ledger:
+            finish(ledger, 50, 40, 45, outcome=outcome)
+        (trial,) = [trial for trial in stored(tmp_path) if trial.state.name == "COMPLETE"]
+        assert trial.value == pytest.approx(40)
+        assert trial.user_attrs["reason"] == outcome.sentence
+        assert trial.user_attrs["accuracy"] == 0.1
+
+    @pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.OVERFLOW])
+    @pytest.mark.parametrize("before", [(), (50,), (50, 40)])
+    def test_a_trial_that_blew_up_ends_in_infinity_one_step_on(
+        self, tmp_path: Path, outcome: Outcome, before: tuple[float, ...]
+    ) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = finish(ledger, *before, outcome=outcome)
+            row = ledger.row(number)
+        trial = stored(tmp_path)[number]
+        assert (trial.state.name, trial.value) == ("PRUNED", math.inf)
+        assert trial.last_step == len(before) + 1
+        assert trial.intermediate_values[len(before) + 1] == math.inf
+        assert (row.state, row.perplexity) == ("pruned", math.inf)
+
+    @pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.FAILED, Outcome.LOST])
+    def test_what_is_no_fault_of_the_rate_is_a_failure(
+        self, tmp_path: Path, outcome: Outcome
+    ) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = finish(ledger, 50, outcome=outcome)
+        trial = stored(tmp_path)[number]
+        assert (trial.state.name, trial.value) == ("FAIL", None)
+        assert trial.user_attrs["reason"] == outcome.sentence
+
+    def test_a_paused_trial_stays_running_without_a_reason(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = finish(ledger, 50, outcome=Outcome.PAUSED)
+        trial = stored(tmp_path)[number]
+        assert trial.state.name == "RUNNING"
+        assert "reason" not in trial.user_attrs
+
+    @pytest.mark.parametrize(
+        ("before", "state", "reason"),
+        [
+            ((), "FAIL", "failed: the trainer ended without an epoch's report"),
+            ((math.inf,), "PRUNED", "diverged: no epoch's perplexity is finite"),
+        ],
+    )
+    def test_complete_without_any_value_is_not_complete(
+        self, tmp_path: Path, before: tuple[float, ...], state: str, reason: str
+    ) -> None:
+        with open_ledger(tmp_path, pruner="none") as ledger:
+            number = finish(ledger, *before)
+        trial = stored(tmp_path)[number]
+        assert (trial.state.name, trial.user_attrs["reason"]) == (state, reason)
+
+    def test_a_reason_from_before_a_crash_does_not_stay_with_another_end(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path) as ledger:
+            spec = asked(ledger)
+            ledger.report({spec.number: report(1, 50)})
+            trial = stored(tmp_path)[spec.number]
+            optuna.trial.Trial(ledger.study, trial._trial_id).set_user_attr("reason", "failed: x")
+            ledger.tell(spec.number, Outcome.COMPLETED, "trained all its epochs")
+        assert stored(tmp_path)[0].user_attrs["reason"] == "trained all its epochs"
+
+
+class TestTakingUpAgain:
+    def test_a_running_trial_keeps_its_number_rate_and_folder(self, tmp_path: Path) -> None:
+        ledger = open_ledger(tmp_path)
+        before = asked(ledger)
+        ledger.report({before.number: report(1, 50)})
+        killed(ledger)
+        with open_ledger(tmp_path) as ledger:
+            assert ledger.unfinished() == [before]
+            assert ledger.report({before.number: report(2, 40)}) == {0: Verdict.CONTINUE}
+        assert stored(tmp_path)[0].intermediate_values == pytest.approx({1: 50, 2: 40})
+
+    @pytest.mark.parametrize("finished", [0, 3], ids=["an enqueued rate", "a drawn rate"])
+    def test_a_kill_between_ask_and_suggest_changes_no_rate(
+        self, tmp_path: Path, finished: int
+    ) -> None:
+        rates = []
+        for name, kill in (("straight", False), ("killed", True)):
+            folder = tmp_path / name
+            folder.mkdir()
+            ledger = open_ledger(folder)
+            for _ in range(finished):
+                finish(ledger, 50)
+            if kill:
+                ledger._enqueue_first(ledger.study.get_trials(deepcopy=False))
+                ledger.study.ask()  # and then nothing more
+                assert stored(folder)[finished].params == {}
+                killed(ledger)
+                ledger = open_ledger(folder)
+                (spec,) = ledger.unfinished()
+            else:
+                spec = asked(ledger)
+            assert spec.number == finished
+            assert "multiples" in stored(folder)[finished].user_attrs
+            rates.append(spec.config.learning_rate)
+        assert rates[0] == rates[1]
+
+    def test_a_kill_between_its_first_attributes_completes_them(self, tmp_path: Path) -> None:
+        ledger = open_ledger(tmp_path)
+        asked(ledger)
+        with sqlite3.connect(tmp_path / "sweep.db") as other:
+            other.execute("delete from trial_user_attributes where key != 'nearest_rule'")
+        killed(ledger)
+        with open_ledger(tmp_path) as ledger:
+            ledger.unfinished()
+        assert set(stored(tmp_path)[0].user_attrs) == {"nearest_rule", "multiple", "multiples"}
+
+    def test_a_kill_while_a_trial_that_diverged_was_told_reports_infinity_once(
+        self, tmp_path: Path
+    ) -> None:
+        ledger = open_ledger(tmp_path)
+        number = asked(ledger).number
+        ledger.report({number: report(1, 50)})
+        ledger._report_infinity(ledger._trial(number))
+        killed(ledger)
+        with open_ledger(tmp_path) as ledger:
+            ledger.unfinished()
+            assert ledger.report({number: report(1, 50)}) == {number: Verdict.CONTINUE}
+            ledger.tell(number, Outcome.DIVERGED, "diverged in epoch 2")
+        assert stored(tmp_path)[0].intermediate_values == {1: pytest.approx(50), 2: math.inf}
+
+    def test_a_kill_while_the_study_was_made_leaves_nothing_in_the_way(
+        self, tmp_path: Path
+    ) -> None:
+        ledger = open_ledger(tmp_path)
+        with sqlite3.connect(tmp_path / "sweep.db") as other:
+            other.execute("delete from study_user_attributes where key in ('identity', 'ran')")
+        killed(ledger)
+        with open_ledger(tmp_path) as ledger:
+            assert ledger.study.user_attrs["identity"]["epochs"] == 3
+            assert asked(ledger).config.learning_rate == FIRST[0]
+
+
+class TestTheRange:
+    def lean_on_the_upper_edge(self, ledger: Ledger) -> None:
+        for _ in range(3):
+            finish(ledger, 50)
+        best = optuna.trial.create_trial(
+            params={PARAMETER: 0.9}, distributions={PARAMETER: WIDE}, value=20.0
+        )
+        ledger.study.add_trial(best)
+
+    def test_it_is_widened_where_the_best_rate_leans_on_its_edge(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, trials=9) as ledger:
+            self.lean_on_the_upper_edge(ledger)
+            assert ledger.working_range == (1e-4, 1.0)
+            asked(ledger)
+            assert ledger.working_range == (1e-4, 10.0)
+
+    def test_a_widened_range_is_kept_by_the_next_run(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, trials=9) as ledger:
+            self.lean_on_the_upper_edge(ledger)
+            asked(ledger)
+        with open_ledger(tmp_path, trials=9) as ledger:
+            assert ledger.working_range == (1e-4, 10.0)
+
+    def test_a_range_that_the_user_gave_is_kept(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, trials=9, widen=False) as ledger:
+            self.lean_on_the_upper_edge(ledger)
+            rate = asked(ledger).config.learning_rate
+            assert ledger.working_range == (1e-4, 1.0)
+            assert rate <= 1
+
+    def test_a_range_that_the_user_gives_later_counts_from_then_on(self, tmp_path: Path) -> None:
+        open_ledger(tmp_path).__exit__()
+        with open_ledger(tmp_path, widen=False, low=2e-3, high=0.5) as ledger:
+            assert ledger.working_range == (2e-3, 0.5)
+
+
+class TestWhoseStudy:
+    def test_another_identity_is_refused_naming_what_differs(self, tmp_path: Path) -> None:
+        open_ledger(tmp_path).__exit__()
+        other = Identity.of({"trainer": "trainers.train:train", "batch_size": 7})
+        with pytest.raises(SweepError, match="batch_size: 32 there, 7 here"):
+            open_ledger(tmp_path, identity=other)
+
+    def test_a_study_of_someone_elses_is_refused_and_left_as_it_is(self, tmp_path: Path) -> None:
+        storage = open_storage(str(tmp_path / "sweep.db"), create=True)
+        optuna.create_study(study_name="study", storage=storage, direction="maximize")
+        with pytest.raises(SweepError, match="was not made by sweep"):
+            open_ledger(tmp_path)
+        study = optuna.load_study(study_name="study", storage=storage)
+        assert study.user_attrs == {}
+
+    def test_two_ledgers_do_not_write_one_study(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            lease = {**ledger.study.user_attrs["lease"], "pid": os.getppid()}
+            ledger.study.set_user_attr("lease", lease)
+            with pytest.raises(SweepError, match=f"being run by process {os.getppid()}"):
+                open_ledger(tmp_path)
+
+    def test_leaving_it_gives_the_lease_back(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            assert ledger.study.user_attrs["lease"]["pid"] == os.getpid()
+        assert ledger.study.user_attrs["lease"] == {}

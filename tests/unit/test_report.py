@@ -1,0 +1,46 @@
+"""What trainers say."""
+
+import math
+import pickle
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+
+
+def report(loss):
+    return EpochReport(1, 2.0, loss, 0.1, 1e-3, 1e4, 2**20, 0)
+
+
+@pytest.mark.parametrize("loss", [0.0, 1.5, math.log(35.57), 700.0])
+def test_perplexity_is_the_exponential_of_the_loss(loss):
+    assert report(loss).perplexity == math.exp(loss)
+
+
+@pytest.mark.parametrize("loss", [710.0, 1e30, math.inf])
+def test_a_perplexity_beyond_floats_is_infinite_not_an_error(loss):
+    assert report(loss).perplexity == math.inf
+
+
+def test_a_loss_that_is_no_number_gives_no_number():
+    assert math.isnan(report(math.nan).perplexity)
+
+
+def test_every_outcome_has_a_sentence_of_its_own():
+    sentences = [outcome.sentence for outcome in Outcome]
+    assert all(sentences)
+    assert len(set(sentences)) == len(Outcome)
+    assert not any("\n" in sentence for sentence in sentences)
+
+
+def test_an_ending_says_what_is_special_or_the_outcome_s_sentence():
+    assert Ending(Outcome.PRUNED).message == Outcome.PRUNED.sentence
+    assert Ending(Outcome.DIVERGED, "diverged in epoch 3").message == "diverged in epoch 3"
+
+
+def test_they_are_values_that_travel():
+    for said in (report(1.0), Progress(1, 2, 3, 4.0), Ending(Outcome.LOST), Verdict.PRUNE):
+        assert pickle.loads(pickle.dumps(said)) == said
+    with pytest.raises(FrozenInstanceError):
+        report(1.0).epoch = 2

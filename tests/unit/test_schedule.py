@@ -1,0 +1,111 @@
+"""Rates and clipping limits against torch's own schedulers and the design's table."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, SequentialLR
+
+from trainers.config import LRSchedule, TrainConfig
+from trainers.schedule import clip_norm, lr_scheduler
+
+RATE, STEPS, EPOCHS = 3e-3, 7, 6
+TOTAL = STEPS * EPOCHS
+DEFAULT = TrainConfig(learning_rate=RATE).clip_schedule
+
+
+def optimizer():
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], RATE)
+
+
+def rates(make_scheduler, steps=TOTAL):
+    """The rate of every step."""
+    tried = optimizer()
+    scheduler = make_scheduler(tried)
+    found = []
+    for _ in range(steps):
+        found.append(tried.param_groups[0]["lr"])
+        tried.step()
+        scheduler.step()
+    return found
+
+
+def ours(schedule, **other):
+    config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule, **other)
+    return rates(lambda tried: lr_scheduler(config, tried, STEPS))
+
+
+def torch_s(main, warmup):
+    """Torch's LinearLR, from the first step's share of the rate to all of it, then `main`."""
+
+    def make(tried):
+        if not warmup:
+            return main(tried)
+        linear = LinearLR(tried, start_factor=1 / warmup, total_iters=warmup - 1)
+        # SequentialLR passes an epoch to its schedulers, which torch deprecates elsewhere.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return SequentialLR(tried, [linear, main(tried)], milestones=[warmup])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return rates(make)
+
+
+@pytest.mark.parametrize("warmup", [0, 2, 5, 20])
+def test_cosine_is_torch_s_own(warmup):
+    expected = torch_s(lambda tried: CosineAnnealingLR(tried, TOTAL - warmup), warmup)
+    found = ours(LRSchedule(name="cosine", warmup_steps=warmup))
+    assert found == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("warmup", [0, 2, 5, 20])
+def test_constant_is_torch_s_own(warmup):
+    expected = torch_s(lambda tried: ConstantLR(tried, factor=1.0), warmup)
+    assert ours(LRSchedule(warmup_steps=warmup)) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_constant_is_the_rate_itself():
+    assert set(ours(LRSchedule())) == {RATE}
+
+
+def test_warm_up_begins_above_zero_and_reaches_the_rate():
+    found = ours(LRSchedule(warmup_steps=4))
+    assert found[:5] == pytest.approx([RATE / 4, RATE / 2, 3 * RATE / 4, RATE, RATE], rel=1e-12)
+    assert ours(LRSchedule(warmup_steps=1))[0] == RATE
+
+
+def test_cosine_begins_at_the_rate_and_its_last_step_is_above_zero():
+    found = ours(LRSchedule(name="cosine"))
+    assert found[0] == RATE
+    assert found == sorted(found, reverse=True)
+    assert 0 < found[-1] < 0.01 * RATE
+
+
+def test_a_fixed_horizon_counts_not_the_run_s_epochs():
+    fixed = LRSchedule(name="cosine", horizon_epochs=2 * EPOCHS)
+    expected = [0.5 * RATE * (1 + math.cos(math.pi * step / (2 * TOTAL))) for step in range(TOTAL)]
+    assert ours(fixed) == pytest.approx(expected, rel=1e-12)
+
+
+def test_beyond_the_horizon_the_rate_stays_zero():
+    found = ours(LRSchedule(name="cosine", horizon_epochs=EPOCHS - 2))
+    assert found[-2 * STEPS :] == [0.0] * (2 * STEPS)
+    assert all(rate > 0 for rate in found[: -2 * STEPS])
+
+
+def test_a_warm_up_over_the_horizon_is_a_warm_up_all_through():
+    found = ours(LRSchedule(name="cosine", warmup_steps=2 * TOTAL))
+    assert found == pytest.approx([RATE * (step + 1) / (2 * TOTAL) for step in range(TOTAL)])
+
+
+def test_clipping_as_the_design_says():
+    limits = [clip_norm(DEFAULT, epochs_done) for epochs_done in range(50)]
+    assert limits == [0.5] * 10 + [1.0] * 20 + [2.0] * 20
+
+
+def test_clipping_may_come_in_any_order_and_begin_late():
+    assert clip_norm([(5, 2.0), (1, 1.0)], 0) == math.inf
+    assert [clip_norm([(5, 2.0), (1, 1.0)], done) for done in (1, 4, 5, 9)] == [1.0, 1.0, 2.0, 2.0]
+    assert clip_norm([], 3) == math.inf
