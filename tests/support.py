@@ -215,12 +215,12 @@ class Live:
         )
 
     def until(self, event: str, **fields: object) -> dict[str, Any]:
-        """Reads JSON lines up to an event whose `progress`, `trial` or own fields are as given."""
+        """Reads JSON lines up to an event that has these fields, in itself or one level below."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.append(line)
             said = strict_json(line)
-            flat = {**said, **said.get("trial", {}), **said.get("progress", {})}
+            flat = said | said.get("trial", {}) | said.get("progress", {}) | said.get("report", {})
             if said["event"] == event and all(flat[key] == fields[key] for key in fields):
                 return said
         raise AssertionError(f"it ended without {event} {fields}: {self._errors()}")
