@@ -1,5 +1,6 @@
 """Checkpoints: a crash cannot spoil them, and no code is run from them."""
 
+import contextlib
 import logging
 import os
 import pickle
@@ -72,19 +73,25 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
     assert epoch_of(read(tmp_path / PREVIOUS)) == 2
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
-    """A limit on a file's size: writing beyond it fails as a full disk does, half way through."""
+    """A limit on a file's size: writing beyond it fails as a full disk does, half way through.
+
+    Around the writing alone: pytest's own output may be a file that is longer already.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_no_room_leaves_the_last_one_as_it_was(tmp_path, small_disk):
+def test_no_room_leaves_the_last_one_as_it_was(tmp_path):
     save(tmp_path, payload(1))
     save(tmp_path, payload(2))
-    with pytest.raises(TrainerError, match=r"last\.pt cannot be written: File too large") as caught:
+    full = pytest.raises(TrainerError, match=r"last\.pt cannot be written: File too large")
+    with full as caught, small_disk():
         save(tmp_path, payload(3, size=10**5))
     assert "\n" not in str(caught.value)
     assert epoch_of(latest(tmp_path)) == 2
