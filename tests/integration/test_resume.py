@@ -20,9 +20,8 @@ HELD = """\
     from trainers import train as shared
     from trainers.report import Progress
 
-    shared.PROGRESS_INTERVAL_S = 0.0
-
     def train(config, *, device, directory):
+        shared.PROGRESS_INTERVAL_S = 0.0  # here: only the worker runs this, every test imports it
         (directory / "pid").write_text(str(os.getpid()))
         training, verdict = shared.train(config, device=device, directory=directory), None
         while True:
