@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
 from trainers.models import build_model, count_parameters, parameter_count
-from trainers.models.context_vector import CONTEXT_LIMIT, advanced, build
+from trainers.models._recurrence import CONTEXT_LIMIT
+from trainers.models.context_vector import advanced, build
 
 
 def by_the_formula(model, tokens_T):
@@ -82,14 +83,16 @@ def test_gradients_equal_the_formulas(model):
 
 def test_no_work_on_padding(model, monkeypatch):
     rows = []
-    linear = F.linear
-    monkeypatch.setattr(F, "linear", lambda x, *a: rows.append(len(x)) or linear(x, *a))
+    product = torch.baddbmm
+    monkeypatch.setattr(
+        torch, "baddbmm", lambda b, x, *a: rows.append(x.shape[1]) or product(b, x, *a)
+    )
     lengths_B = torch.tensor([4, 2, 1])
     assert model.features(torch.ones(3, 4, dtype=torch.int64), lengths_B).shape == (7, 7)
     assert rows[0] == 7  # the token's part of the first Linear, in one product
-    layers = [3, 3, 3]  # the context's part and the rest of the MLP
-    # Gates only for rows that go on.
-    assert rows[1:] == [*layers, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+    # The context's part (the first one is zero) and the rest of the MLP; gates only for rows that
+    # go on.
+    assert rows[1:] == [*(3, 3, 2), *(2, 2, 2, 1), *(1, 1, 1, 1), *(1, 1, 1)]
 
 
 def test_dropout_only_in_training(model):
@@ -102,8 +105,10 @@ def test_dropout_only_in_training(model):
 @pytest.mark.parametrize("autocast", [torch.float16, torch.bfloat16])
 def test_context_is_an_fp32_island(model, autocast, monkeypatch):
     types = []
-    hardtanh = F.hardtanh
-    monkeypatch.setattr(F, "hardtanh", lambda x, *a: types.append(x.dtype) or hardtanh(x, *a))
+    clamp = torch.clamp
+    monkeypatch.setattr(
+        torch, "clamp", lambda x, *a, **k: types.append(x.dtype) or clamp(x, *a, **k)
+    )
     with torch.autocast("cpu", autocast):
         hidden = model.features(torch.ones(2, 5, dtype=torch.int64), torch.tensor([5, 5]))
     assert types == [torch.float32] * 4

@@ -1,6 +1,7 @@
 """A member's step: scale, backward, unscale, clip, step, update; its history and checkpoints."""
 
 import dataclasses
+import statistics
 
 import pytest
 import torch
@@ -60,13 +61,13 @@ def seeded_step(one, batch, seed=7):
     return one.step(batch)
 
 
-def gradients_of_a_step(one, batch):
+def gradients_of_a_step(one, batch, seed=7):
     """What the optimizer is given."""
     taken = []
     hook = one.optimizer.register_step_pre_hook(
         lambda *_: taken.extend(p.grad.clone() for p in one.model.parameters())
     )
-    _, stepped = seeded_step(one, batch)
+    _, stepped = seeded_step(one, batch, seed)
     hook.remove()
     assert stepped
     return taken
@@ -129,11 +130,15 @@ def test_gradients_below_the_limit_are_left_as_they_are(batches):
 
 
 def test_fp16_s_gradients_are_about_fp32_s(batches):
-    single = gradients_of_a_step(member(clip_schedule=NO_LIMIT), batches[0])
-    half = gradients_of_a_step(member(precision="fp16", clip_schedule=NO_LIMIT), batches[0])
-    difference = [a - b for a, b in zip(single, half, strict=True)]
-    # So small a model begins among FP16's subnormals; unscaled wrongly it were a factor of 1,024.
-    assert 0 < norm(difference) <= 0.1 * norm(single)
+    ratios = []
+    for seed in range(7):  # of dropout; some leave little but FP16's subnormals in so small a model
+        single, half = (
+            gradients_of_a_step(member(precision=name, clip_schedule=NO_LIMIT), batches[0], seed)
+            for name in ("fp32", "fp16")
+        )
+        ratios.append(norm([a - b for a, b in zip(single, half, strict=True)]) / norm(single))
+    # Unscaled wrongly it were a factor of 1,024.
+    assert 0 < statistics.median(ratios) <= 0.1
 
 
 def test_the_limit_goes_by_the_epochs_done(batches):

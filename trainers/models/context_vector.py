@@ -1,26 +1,25 @@
 """A gated recurrence without attention: a small vector carries the context.
 
-Shape suffixes: B batch, T position, N packed position (every real one of a batch, in the order of
-`pack_padded_sequence`), R rows still running at a position, E embedding, H hidden, C context,
-G = 3 C gates, V vocabulary.
+Shape suffixes: K members, B batch, T position, N packed position (every real one of a batch, in
+the order of `pack_padded_sequence`), E embedding, H hidden.
 """
 
 from functools import partial
 from typing import Annotated
 
-import torch
 from pydantic import Field, validate_call
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-CONTEXT_LIMIT = 10.0
+from trainers.dropout import Dropout
+from trainers.models._recurrence import Weights, recur
+from trainers.models._stacked import Stack, StackedModel, embed, linear, pack, running
+
 WEIGHT_STD = 0.02
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 
 
-class ContextVector(nn.Module):
+class ContextVector(StackedModel):
     """At each position an MLP reads the token and the context, and renews the context.
 
     hidden = MLP([embedding, context]); context = clamp(LayerNorm(forget * context + input * delta))
@@ -44,45 +43,31 @@ class ContextVector(nn.Module):
         self.head = nn.Linear(hidden, vocabulary_size)
         self.apply(_initialise)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Predict each position's next token: logits_BTV, padding computed like any token."""
-        rows, length = tokens_BT.shape
-        lengths_B = torch.full((rows,), length)
-        batch_sizes = torch.full((length,), rows)
-        packed = PackedSequence(self.head(self.features(tokens_BT, lengths_B)), batch_sizes)
-        return pad_packed_sequence(packed, batch_first=True)[0]
+    def stacked_features(
+        self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
+    ) -> Tensor:
+        """Compute hidden_KNH as `StackedModel` states."""
+        embedded_KNE = embed(pack(tokens_KBT, lengths_B), weights["embedding.weight"])
+        x_KNH = linear(embedded_KNE, weights, "from_token")
+        keep_KRTLH = None
+        if dropout is not None and self.p:
+            layers, hidden = len(self.mlp) + 1, x_KNH.shape[2]
+            size = (len(lengths_B), int(lengths_B[0]), layers, hidden)
+            keep_KRTLH = dropout.keep(self.p, size, x_KNH.device)
+        return recur(x_KNH, running(lengths_B), keep_KRTLH, self.p, self._recurrence(weights))
 
-    def features(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Compute hidden_NH as `trainers.models.FastModel` states."""
-        tokens = pack_padded_sequence(tokens_BT, lengths_B, batch_first=True)
-        running = tokens.batch_sizes.tolist()
-        steps = self.from_token(self.embedding(tokens.data)).split(running)
-        context_RC = torch.zeros(running[0], self.context, device=tokens_BT.device)
-        hidden: list[Tensor] = []
-        for step_RH in steps:
-            if hidden:
-                rows = len(step_RH)
-                context_RC = self._renew(_first(context_RC, rows), _first(hidden[-1], rows))
-            hidden.append(self._mlp(step_RH + self.from_context(context_RC)))
-        return torch.cat(hidden)
-
-    def _mlp(self, x_RH: Tensor) -> Tensor:
-        x_RH = F.dropout(F.relu(x_RH), self.p, self.training)
-        for linear in self.mlp:
-            x_RH = F.dropout(F.relu(linear(x_RH)), self.p, self.training)
-        return x_RH
-
-    def _renew(self, context_RC: Tensor, hidden_RH: Tensor) -> Tensor:
-        gates_RG = self.gates(hidden_RH).float()
-        open_R2C, delta_RC = gates_RG.split((2 * self.context, self.context), dim=1)
-        forget_RC, input_RC = open_R2C.sigmoid().chunk(2, dim=1)
-        normed_RC = self.norm(torch.addcmul(forget_RC * context_RC, input_RC, delta_RC))
-        # clamp; its own backward takes four kernels to hardtanh's one
-        return F.hardtanh(normed_RC, -CONTEXT_LIMIT, CONTEXT_LIMIT)
-
-
-def _first(x: Tensor, rows: int) -> Tensor:
-    return x if len(x) == rows else x[:rows]  # a slice's backward fills the whole tensor
+    def _recurrence(self, weights: Stack) -> Weights:
+        return Weights(
+            weights["from_context.weight"],
+            weights["gates.weight"],
+            weights["gates.bias"],
+            weights["norm.weight"],
+            weights["norm.bias"],
+            tuple(
+                (weights[f"mlp.{layer}.weight"], weights[f"mlp.{layer}.bias"])
+                for layer in range(len(self.mlp))
+            ),
+        )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,7 +1,10 @@
 """A standard pre-norm transformer, as GPT-2 (Radford et al., 2019) and nanoGPT.
 
-Shape suffixes: B batch, T position, N packed position (every real one of a batch), W width,
-A heads, D width of a head, V vocabulary.
+Dropout as there, but for attention weights: they have none, so that masks can come from the
+trainer's own stream and attention from torch's fused kernels.
+
+Shape suffixes: K members, B batch, T position, P = B x T, N packed position (every real one of a
+batch), W width, A heads, D width of a head.
 """
 
 from typing import Annotated
@@ -9,7 +12,9 @@ from typing import Annotated
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
+
+from trainers.dropout import Dropout
+from trainers.models._stacked import Stack, StackedModel, embed, linear, pack
 
 WEIGHT_STD = 0.02
 
@@ -17,16 +22,10 @@ Size = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Block(nn.Module):
-    """Attention and an MLP of four times the width, each added to the residual stream.
+    """Holds the parameters of attention and of an MLP of four times the width."""
 
-    The stream and the LayerNorms are FP32 islands: CPU autocast, unlike CUDA's, leaves
-    `layer_norm` in its input's type.
-    """
-
-    def __init__(self, width: int, heads: int, p: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.p = p
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -34,31 +33,13 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(width, 4 * width)
         self.mlp_out = nn.Linear(4 * width, width)
 
-    def forward(self, x_BTW: Tensor) -> Tensor:
-        """Return the residual stream after this block, (B, T, W) in FP32."""
-        x_BTW = x_BTW + self._drop(self._attention(self.attention_norm(x_BTW)))
-        inner = F.gelu(self.mlp_in(self.mlp_norm(x_BTW)))
-        return x_BTW + self._drop(self.mlp_out(inner))
 
-    def _attention(self, x_BTW: Tensor) -> Tensor:
-        heads = self.query_key_value(x_BTW).unflatten(2, (3, self.heads, -1))
-        query_BATD, key_BATD, value_BATD = heads.transpose(1, 3).unbind(2)
-        mixed_BATD = F.scaled_dot_product_attention(
-            query_BATD,
-            key_BATD,
-            value_BATD,
-            dropout_p=self.p if self.training else 0.0,
-            is_causal=True,
-        )
-        mixed: Tensor = self.attention_out(mixed_BATD.transpose(1, 2).flatten(2))
-        return mixed
+class GPT(StackedModel):
+    """Learned positions, pre-norm blocks, an untied head without bias.
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.p, self.training)
-
-
-class GPT(nn.Module):
-    """Learned positions, pre-norm blocks, an untied head without bias."""
+    The residual stream and the LayerNorms are FP32 islands: CPU autocast, unlike CUDA's, leaves
+    `layer_norm` in its input's type.
+    """
 
     def __init__(
         self, vocabulary_size: int, width: int, layers: int, heads: int, p: float, context: int
@@ -66,40 +47,66 @@ class GPT(nn.Module):
         super().__init__()
         self.p = p
         self.context = context
+        self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.positions = nn.Embedding(context, width)
-        blocks = [Block(width, heads, p) for _ in range(layers)]
+        blocks = [Block(width) for _ in range(layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary_size, bias=False)
         self.apply(_initialise)
         for block in blocks:
             # GPT-2 section 2.3: the stream's variance must not grow with the depth.
-            for linear in (block.attention_out, block.mlp_out):
-                nn.init.normal_(linear.weight, std=WEIGHT_STD / (2 * layers) ** 0.5)
+            for out in (block.attention_out, block.mlp_out):
+                nn.init.normal_(out.weight, std=WEIGHT_STD / (2 * layers) ** 0.5)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Predict each position's next token: logits_BTV."""
-        logits_BTV: Tensor = self.head(self._hidden(tokens_BT))
-        return logits_BTV
-
-    def features(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Compute hidden_NW as `trainers.models.FastModel` states."""
-        return pack_padded_sequence(self._hidden(tokens_BT), lengths_B, batch_first=True).data
-
-    def _hidden(self, tokens_BT: Tensor) -> Tensor:
-        length = tokens_BT.shape[1]
+    def stacked_features(
+        self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
+    ) -> Tensor:
+        """Compute hidden_KNW as `StackedModel` states."""
+        members, rows, length = tokens_KBT.shape
         if length > self.context:
             raise ValueError(
                 f"model.options.context must be at least the {length} positions of a window, "
                 f"got {self.context}"
             )
-        x_BTW = self.embedding(tokens_BT) + self.positions.weight[:length]
-        x_BTW = F.dropout(x_BTW, self.p, self.training)
-        for block in self.blocks:
-            x_BTW = block(x_BTW)
-        normed_BTW: Tensor = self.norm(x_BTW)
-        return normed_BTW
+        x_KBTW = embed(tokens_KBT, weights["embedding.weight"])
+        x_KBTW = x_KBTW + weights["positions.weight"][:, None, :length]
+        x_KBTW = self._drop(x_KBTW, dropout)
+        for number in range(len(self.blocks)):
+            name = f"blocks.{number}"
+            x_KBTW = x_KBTW + self._drop(self._attention(x_KBTW, weights, name), dropout)
+            x_KBTW = x_KBTW + self._drop(_mlp(x_KBTW, weights, name), dropout)
+        return pack(_norm(x_KBTW, weights, "norm").view(members, rows, length, -1), lengths_B)
+
+    def _attention(self, x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
+        normed_KPW = _norm(x_KBTW, weights, f"{name}.attention_norm")
+        all_KPW3 = linear(normed_KPW, weights, f"{name}.query_key_value")
+        members, rows, length, width = x_KBTW.shape
+        split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
+        query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
+        return linear(mixed_KPW, weights, f"{name}.attention_out").view(x_KBTW.shape)
+
+    def _drop(self, x_KBTW: Tensor, dropout: Dropout | None) -> Tensor:
+        if dropout is None or not self.p:
+            return x_KBTW
+        keep_KBTW = dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
+        return x_KBTW * keep_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
+
+
+def _mlp(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
+    normed_KPW = _norm(x_KBTW, weights, f"{name}.mlp_norm")
+    inner = F.gelu(linear(normed_KPW, weights, f"{name}.mlp_in"))
+    return linear(inner, weights, f"{name}.mlp_out").view(x_KBTW.shape)
+
+
+def _norm(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
+    """LayerNorm by each member's own weights, flattened to (K, P, W)."""
+    normed_KPW = F.layer_norm(x_KBTW, x_KBTW.shape[3:]).flatten(1, 2)
+    weight_K1W, bias_K1W = weights[f"{name}.weight"][:, None], weights[f"{name}.bias"][:, None]
+    return normed_KPW * weight_K1W + bias_K1W
 
 
 def _initialise(module: nn.Module) -> None:
@@ -126,7 +133,7 @@ def build(
         width: of the residual stream, a multiple of `heads`.
         layers: blocks.
         heads: attention heads.
-        dropout: probability of a drop, of attention weights too.
+        dropout: probability of a drop; attention weights have none.
         context: most positions in a row.
 
     Returns:

@@ -1,0 +1,62 @@
+"""Which values a training step drops, from a stream of its own: the same however rows are cut.
+
+Masks are drawn in blocks of rows, so that a batch trained in parts drops what the whole one would.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+BLOCK = 256
+"""Rows whose masks are drawn together: parts of a batch begin at its multiples."""
+
+LANES = 2**16
+"""A probability is a multiple of 1/65,536: one random number of 64 bits serves four values."""
+
+
+class Dropout:
+    """Draws masks for K members from the default generator.
+
+    Args:
+        streams: a context manager a member, within which the default generator is that member's;
+            one for all where they share their masks.
+    """
+
+    def __init__(self, streams: Sequence[AbstractContextManager[object]] = ()) -> None:
+        self._streams = streams or (nullcontext(),)
+
+    def keep(self, p: float, size: Sequence[int], device: torch.device) -> Tensor:
+        """Draw what is kept.
+
+        Args:
+            p: probability of a drop.
+            size: rows, and the values of a row.
+            device: where the mask is to lie.
+
+        Returns:
+            Boolean, (K, *size); (1, *size) where the members share it.
+        """
+        return torch.stack([self._drawn(stream, p, size, device) for stream in self._streams])
+
+    @staticmethod
+    def _drawn(
+        stream: AbstractContextManager[object], p: float, size: Sequence[int], device: torch.device
+    ) -> Tensor:
+        rows, *row = size
+        per_row = math.prod(row)
+        with stream:
+            parts = [
+                _lanes(min(BLOCK, rows - start) * per_row, device)
+                for start in range(0, rows, BLOCK)
+            ]
+        lowest = -LANES // 2 + round(p * LANES)
+        return (torch.cat(parts) >= lowest).view(*size)
+
+
+def _lanes(count: int, device: torch.device) -> Tensor:
+    """Uniform 16-bit integers; drawing them one by one takes four times as long."""
+    words = torch.empty(math.ceil(count / 4), dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None).view(torch.int16)[:count]

@@ -1,0 +1,100 @@
+"""What models share that train K members in one forward and backward: a cohort.
+
+A member's parameters are ordinary ones. A cohort stacks those of the same name along a first
+dimension K, and the model computes with the stacks; a model alone is a cohort of one.
+
+Shape suffixes: K members, B batch, T position, N packed position, H hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from trainers.dropout import Dropout
+
+Stack = Mapping[str, Tensor]
+"""Parameters by name, each with a leading K."""
+
+
+def stack(models: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Stack members' parameters; gradients flow back to each member's own."""
+    if len(models) == 1:
+        return {name: parameter[None] for name, parameter in models[0].named_parameters()}
+    parameters = [dict(model.named_parameters()) for model in models]
+    return {name: torch.stack([own[name] for own in parameters]) for name in parameters[0]}
+
+
+class StackedModel(nn.Module):
+    """A model that computes K members at once; the fast and the plain contract come with it."""
+
+    head: nn.Linear
+
+    def stacked_features(
+        self,
+        weights: Stack,
+        tokens_KBT: Tensor,
+        lengths_B: Tensor,
+        dropout: Dropout | None,
+    ) -> Tensor:
+        """Compute what the head turns into logits.
+
+        Args:
+            weights: of K members.
+            tokens_KBT: int64, each member's own rows; rows sorted by decreasing length.
+            lengths_B: int64 on the CPU, positions to compute of each row, for every member alike.
+            dropout: None drops nothing.
+
+        Returns:
+            hidden_KNH, packed as `trainers.models.FastModel` states.
+        """
+        raise NotImplementedError
+
+    def features(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Compute hidden_NH as `trainers.models.FastModel` states."""
+        dropout = Dropout() if self.training else None
+        return self.stacked_features(stack([self]), tokens_BT[None], lengths_B, dropout)[0]
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Predict each position's next token: logits_BTV, padding computed like any token."""
+        rows, length = tokens_BT.shape
+        lengths_B, batch_sizes = torch.full((rows,), length), torch.full((length,), rows)
+        packed = PackedSequence(self.head(self.features(tokens_BT, lengths_B)), batch_sizes)
+        return pad_packed_sequence(packed, batch_first=True)[0]
+
+
+def running(lengths_B: Tensor) -> list[int]:
+    """Rows at each position, of rows sorted by decreasing length."""
+    position_T1 = torch.arange(int(lengths_B[0]))[:, None]
+    rows: list[int] = (position_T1 < lengths_B).sum(1).tolist()
+    return rows
+
+
+def pack(x_KBT: Tensor, lengths_B: Tensor) -> Tensor:
+    """Keep real positions only, x_KN or x_KNW of x_KBTW: position by position, row by row."""
+    x_KTB = x_KBT[:, :, : int(lengths_B[0])].transpose(1, 2)
+    if bool((lengths_B == lengths_B[0]).all()):
+        return x_KTB.flatten(1, 2)
+    position_T1 = torch.arange(int(lengths_B[0]))[:, None]
+    index_N = (position_T1 < lengths_B).flatten().nonzero()[:, 0]
+    return x_KTB.flatten(1, 2)[:, index_N.to(x_KBT.device, non_blocking=True)]
+
+
+def embed(tokens_KN: Tensor, weight_KVE: Tensor) -> Tensor:
+    """Look each member's tokens up in its own table, of any shape between K and E."""
+    members, vocabulary, _ = weight_KVE.shape
+    if members == 1:
+        return nn.functional.embedding(tokens_KN, weight_KVE[0])
+    first_K = torch.arange(members, device=tokens_KN.device) * vocabulary
+    first = first_K.view(-1, *[1] * (tokens_KN.dim() - 1))
+    return nn.functional.embedding(tokens_KN + first, weight_KVE.flatten(0, 1))
+
+
+def linear(x_KNI: Tensor, weights: Stack, name: str) -> Tensor:
+    """Apply each member's own Linear of that name, (K, N, I) to (K, N, O)."""
+    weight_KIO = weights[f"{name}.weight"].mT
+    bias_KO = weights.get(f"{name}.bias")
+    if bias_KO is None:
+        return torch.bmm(x_KNI, weight_KIO)
+    return torch.baddbmm(bias_KO[:, None], x_KNI, weight_KIO)
