@@ -1,9 +1,10 @@
 """The loss of a batch: nats over its real targets, without ever holding all the logits.
 
-Shape suffixes: B batch, T position, N packed position (every real one of a batch, in the order of
-`pack_padded_sequence`), H hidden, V vocabulary.
+Shape suffixes: K members, B batch, T position, N packed position (every real one of a batch, in
+the order of `pack_padded_sequence`), H hidden, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from trainers.models import has_features
+from trainers.dropout import Dropout
+from trainers.models import StackedModel, has_features
+from trainers.models._stacked import Stack, pack
+from trainers.products import at_least_fp32, autocast_off, product_in_fp32, product_type
 
 CHUNK = 1024
 """Rows of logits that exist at once (see tests/benchmarks/bench_half.py)."""
@@ -76,6 +80,45 @@ def sequence_loss(
     return LossSum(nats, targets_N.shape[0], correct)
 
 
+def cohort_loss(
+    model: StackedModel,
+    weights: Stack,
+    tokens_KBT: Tensor,
+    lengths: Sequence[Tensor],
+    *,
+    dropout: Dropout | None = None,
+    score_from_B: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Score K members' batches at once, as `sequence_loss` does one.
+
+    Args:
+        model: computes with `weights`; its own parameters are not used.
+        weights: of K members.
+        tokens_KBT: each member's own rows, as of `sequence_loss`.
+        lengths: each member's lengths_B, on the CPU.
+        dropout: None drops nothing.
+        score_from_B: as of `sequence_loss`, for every member alike; the lengths are then one.
+
+    Returns:
+        nats_K, and right predictions_K, None where gradients are recorded.
+    """
+    counts_KB = torch.stack(list(lengths)) - 1
+    counts_B = counts_KB.amax(0)  # sorted, as each member's are
+    longest = int(counts_B[0])
+    hidden_KNH = model.stacked_features(weights, tokens_KBT[:, :, :longest], counts_B, dropout)
+    targets_KN = pack(tokens_KBT[:, :, 1 : longest + 1], counts_B)
+    counted_KN = None
+    if score_from_B is not None:
+        chosen = _scored(counts_B, score_from_B).to(tokens_KBT.device, non_blocking=True)
+        hidden_KNH, targets_KN = hidden_KNH[:, chosen], targets_KN[:, chosen]
+    elif not bool((counts_KB == counts_B).all()):
+        position_T = torch.arange(longest)
+        counted_KBT = position_T < counts_KB[:, :, None]
+        counted_KN = pack(counted_KBT, counts_B).to(tokens_KBT.device, non_blocking=True)
+    head = weights["head.weight"], weights.get("head.bias")
+    return stacked_cross_entropy(hidden_KNH, *head, targets_KN, counted_KN)
+
+
 def _scored(counts_B: Tensor, score_from_B: Tensor) -> Tensor:
     """Packed positions whose target counts, as indices on the CPU."""
     position_T1 = torch.arange(int(counts_B[0]))[:, None]
@@ -84,7 +127,7 @@ def _scored(counts_B: Tensor, score_from_B: Tensor) -> Tensor:
 
 
 def _plain_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor | None]:
-    nats = F.cross_entropy(_at_least_fp32(logits_NV), targets_N, reduction="sum")
+    nats = F.cross_entropy(at_least_fp32(logits_NV), targets_N, reduction="sum")
     if torch.is_grad_enabled():
         return nats, None
     return nats, (logits_NV.argmax(dim=1) == targets_N).sum()
@@ -93,112 +136,126 @@ def _plain_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, 
 def linear_cross_entropy(
     hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Cross-entropy of a linear head, chunk by chunk, summed.
+    """Cross-entropy of one linear head: `stacked_cross_entropy` of one member, without its K."""
+    bias_KV = None if bias_V is None else bias_V[None]
+    nats_K, correct_K = stacked_cross_entropy(
+        hidden_NH[None], weight_VH[None], bias_KV, targets_N[None]
+    )
+    return nats_K[0], None if correct_K is None else correct_K[0]
+
+
+def stacked_cross_entropy(
+    hidden_KNH: Tensor,
+    weight_KVH: Tensor,
+    bias_KV: Tensor | None,
+    targets_KN: Tensor,
+    counted_KN: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Cross-entropy of linear heads, chunk by chunk, summed for each member.
 
     Gradients are computed along with the loss, as in Liger Kernel (Hsu et al., 2024,
     arXiv:2410.10989), so that no chunk's logits are computed or kept for a second time.
 
     Args:
-        hidden_NH: the head's input.
-        weight_VH: the head's weight.
-        bias_V: the head's bias.
-        targets_N: int64, the right token of each position.
+        hidden_KNH: the heads' input.
+        weight_KVH: the heads' weights.
+        bias_KV: the heads' biases.
+        targets_KN: int64, the right token of each position.
+        counted_KN: boolean, which positions count; None counts all.
 
     Returns:
-        The loss in nats, a scalar in FP32 (FP64 of FP64 input), and the number of right
-        predictions, a scalar; None where gradients are recorded.
+        The loss in nats_K, in FP32 (FP64 of FP64 input), and the number of right predictions_K;
+        None where gradients are recorded.
     """
     with_gradients = torch.is_grad_enabled()
-    nats, correct = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_NH, weight_VH, bias_V, targets_N, with_gradients
+    nats_K, correct_K = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_KNH, weight_KVH, bias_KV, targets_KN, counted_KN, with_gradients
     )
-    return nats, None if with_gradients else correct
+    return nats_K, None if with_gradients else correct_K
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """See `linear_cross_entropy`. Gradients are held times GRADIENT_SCALE until backward."""
+    """See `stacked_cross_entropy`. Gradients are held times GRADIENT_SCALE until backward."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        hidden_NH: Tensor,
-        weight_VH: Tensor,
-        bias_V: Tensor | None,
-        targets_N: Tensor,
+        hidden_KNH: Tensor,
+        weight_KVH: Tensor,
+        bias_KV: Tensor | None,
+        targets_KN: Tensor,
+        counted_KN: Tensor | None,
         with_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
-        sums = _Sums(hidden_NH, weight_VH, bias_V, with_gradients)
+        sums = _Sums(hidden_KNH, weight_KVH, bias_KV, with_gradients)
+        members, positions = targets_KN.shape
+        chunk = max(1, CHUNK // members)
         # Types are set by hand here: autocast would cast the weight anew for every chunk.
-        with torch.autocast(hidden_NH.device.type, torch.bfloat16, enabled=False):
-            for start in range(0, len(targets_N), CHUNK):
-                rows = slice(start, start + CHUNK)
-                sums.add(rows, targets_N[rows, None])
+        with autocast_off(hidden_KNH.device):
+            for start in range(0, positions, chunk):
+                rows = slice(start, start + chunk)
+                counted_KN1 = None if counted_KN is None else counted_KN[:, rows, None]
+                sums.add(rows, targets_KN[:, rows, None], counted_KN1)
         if with_gradients:
-            ctx.save_for_backward(sums.grad_hidden_NH, sums.grad_weight_VH, sums.grad_bias_V)
-        ctx.hidden_type = hidden_NH.dtype
-        ctx.mark_non_differentiable(sums.correct)
-        return sums.nats, sums.correct
+            ctx.save_for_backward(sums.grad_hidden_KNH, sums.grad_weight_KVH, sums.grad_bias_KV)
+        ctx.hidden_type = hidden_KNH.dtype
+        ctx.mark_non_differentiable(sums.correct_K)
+        return sums.nats_K, sums.correct_K
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_nats: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden_NH, grad_weight_VH, grad_bias_V = ctx.saved_tensors
-        factor = grad_nats / GRADIENT_SCALE
+    def backward(ctx: Any, grad_nats_K: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden_KNH, grad_weight_KVH, grad_bias_KV = ctx.saved_tensors
+        factor_K1 = (grad_nats_K / GRADIENT_SCALE)[:, None]
+        factor_K11 = factor_K1[:, None]
         # FP16's are inf beyond 65,504, as they are natively: the scaler skips the step.
-        grad_hidden_NH = (grad_hidden_NH * factor).to(ctx.hidden_type)
-        grad_bias_V = None if grad_bias_V is None else grad_bias_V * factor
-        return grad_hidden_NH, grad_weight_VH * factor, grad_bias_V, None, None
+        grad_hidden_KNH = (grad_hidden_KNH * factor_K11).to(ctx.hidden_type)
+        grad_bias_KV = None if grad_bias_KV is None else grad_bias_KV * factor_K1
+        return grad_hidden_KNH, grad_weight_KVH * factor_K11, grad_bias_KV, None, None, None
 
 
 class _Sums:
     """What the chunks add up to, in FP32."""
 
     def __init__(
-        self, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, with_gradients: bool
+        self, hidden_KNH: Tensor, weight_KVH: Tensor, bias_KV: Tensor | None, with_gradients: bool
     ) -> None:
-        self.type = _product_type(hidden_NH)
-        self.hidden_NH = hidden_NH
-        self.weight_VH = weight_VH.to(self.type)
-        self.bias_V = None if bias_V is None else bias_V.to(self.type)
-        self.nats = weight_VH.new_zeros(())
-        self.correct = torch.zeros((), dtype=torch.int64, device=weight_VH.device)
+        self.type = product_type(hidden_KNH)
+        self.hidden_KNH = hidden_KNH
+        self.weight_KVH = weight_KVH.to(self.type)
+        self.bias_K1V = None if bias_KV is None else bias_KV.to(self.type)[:, None]
+        members = len(weight_KVH)
+        self.nats_K = weight_KVH.new_zeros(members)
+        self.correct_K = torch.zeros(members, dtype=torch.int64, device=weight_KVH.device)
         self.with_gradients = with_gradients
         if with_gradients:
-            self.grad_hidden_NH = torch.empty_like(hidden_NH, dtype=self.type)
-            self.grad_weight_VH = torch.zeros_like(weight_VH)
-            self.grad_bias_V = None if bias_V is None else torch.zeros_like(bias_V)
+            self.grad_hidden_KNH = torch.empty_like(hidden_KNH, dtype=self.type)
+            self.grad_weight_KVH = torch.zeros_like(weight_KVH)
+            self.grad_bias_KV = None if bias_KV is None else torch.zeros_like(bias_KV)
 
-    def add(self, rows: slice, target_N1: Tensor) -> None:
-        hidden_NH = self.hidden_NH[rows].to(self.type)
-        logits_NV = F.linear(hidden_NH, self.weight_VH, self.bias_V)
-        log_p_NV = F.log_softmax(_at_least_fp32(logits_NV), dim=1)
-        target_log_p_N1 = log_p_NV.gather(1, target_N1)
-        self.nats -= target_log_p_N1.sum()
+    def add(self, rows: slice, target_KN1: Tensor, counted_KN1: Tensor | None) -> None:
+        hidden_KNH = self.hidden_KNH[:, rows].to(self.type)
+        logits_KNV = self._logits(hidden_KNH)
+        log_p_KNV = F.log_softmax(at_least_fp32(logits_KNV), dim=2)
+        target_log_p_KN1 = log_p_KNV.gather(2, target_KN1)
+        counted = target_log_p_KN1 if counted_KN1 is None else target_log_p_KN1 * counted_KN1
+        self.nats_K -= counted.sum((1, 2))
         if not self.with_gradients:
-            self.correct += (logits_NV.argmax(dim=1, keepdim=True) == target_N1).sum()
+            right = logits_KNV.argmax(dim=2, keepdim=True) == target_KN1
+            self.correct_K += (right if counted_KN1 is None else right & counted_KN1).sum((1, 2))
             return
         # d loss / d logits = softmax - one hot
-        grad_NV = log_p_NV.exp_().scatter_(1, target_N1, target_log_p_N1.expm1())
-        grad_NV = grad_NV.mul_(GRADIENT_SCALE).to(self.type)
-        self.grad_hidden_NH[rows] = grad_NV @ self.weight_VH
-        self.grad_weight_VH += _product_in_fp32(grad_NV.t(), hidden_NH)
-        if self.grad_bias_V is not None:
-            self.grad_bias_V += grad_NV.sum(dim=0, dtype=self.grad_bias_V.dtype)
+        grad_KNV = log_p_KNV.exp_().scatter_(2, target_KN1, target_log_p_KN1.expm1())
+        if counted_KN1 is not None:
+            grad_KNV.mul_(counted_KN1)
+        grad_KNV = grad_KNV.mul_(GRADIENT_SCALE).to(self.type)
+        self.grad_hidden_KNH[:, rows] = torch.bmm(grad_KNV, self.weight_KVH)
+        self.grad_weight_KVH += product_in_fp32(grad_KNV.mT, hidden_KNH)
+        if self.grad_bias_KV is not None:
+            self.grad_bias_KV += grad_KNV.sum(dim=1, dtype=self.grad_bias_KV.dtype)
 
-
-def _product_type(hidden_NH: Tensor) -> torch.dtype:
-    device = hidden_NH.device.type
-    return (
-        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NH.dtype
-    )
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _product_in_fp32(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply without rounding the sum to the operands' type: it could pass 65,504."""
-    if left.is_cuda and left.element_size() == 2 and hasattr(torch.ops.aten.mm, "dtype"):
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return _at_least_fp32(left) @ _at_least_fp32(right)
+    def _logits(self, hidden_KNH: Tensor) -> Tensor:
+        weight_KHV = self.weight_KVH.mT
+        if self.bias_K1V is None:
+            return torch.bmm(hidden_KNH, weight_KHV)
+        return torch.baddbmm(self.bias_K1V, hidden_KNH, weight_KHV)

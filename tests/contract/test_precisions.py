@@ -126,7 +126,6 @@ def test_types_are_those_of_cuda(model_name, name, monkeypatch):
             module.register_forward_hook(watch)
     for owner, function, kind in (  # a stacked model calls none of its modules
         (torch, "baddbmm", "linear"),
-        (torch, "bmm", "linear"),
         (torch, "native_layer_norm", "norm"),
         (F, "layer_norm", "norm"),
         (F, "scaled_dot_product_attention", "attention"),

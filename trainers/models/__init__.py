@@ -1,11 +1,13 @@
 """Models, found by their file: `gpt` is `trainers.models.gpt:build`. There is no registry.
 
 A model file offers `build(vocabulary_size, **options) -> nn.Module`; a user's own
-"package.module:factory" is called the same way. There are two contracts:
+"package.module:factory" is called the same way. There are three contracts:
 
 - plain (`PlainModel`): `module(tokens_BT) -> logits_BTV`, causal. Any such `nn.Module` trains.
 - fast (`FastModel`): in addition `features` and `head`. The trainer then computes nothing on
   padding, and never has all the logits at once.
+- stacked (`StackedModel`): computes K members' parameters at once; the others come with it. A
+  cohort of any other model is trained one member after another.
 """
 
 import difflib
@@ -22,7 +24,20 @@ from torch import Tensor, nn
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
 from trainers.importing import import_object, is_import_path
+from trainers.models._stacked import StackedModel
 from trainers.refusals import refusal
+
+
+__all__ = [
+    "FastModel",
+    "PlainModel",
+    "StackedModel",
+    "build_model",
+    "count_parameters",
+    "has_features",
+    "model_names",
+    "parameter_count",
+]
 
 
 class PlainModel(Protocol):
