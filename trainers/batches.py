@@ -33,6 +33,21 @@ class Batch:
         """Tokens that this batch predicts."""
         return int(self.lengths_B.sum()) - len(self.lengths_B)
 
+    @property
+    def scored(self) -> int:
+        """Tokens of it that validation scores."""
+        return int((self.lengths_B - 1 - self.score_from_B).sum())
+
+    def parts(self, rows: int) -> "list[Batch]":
+        """The same rows in the same order, so many at a time; the last part has what is left."""
+        cut = zip(
+            self.tokens_BT.split(rows),
+            self.lengths_B.split(rows),
+            self.score_from_B.split(rows),
+            strict=True,
+        )
+        return [Batch(*part) for part in cut]
+
 
 class Batches:
     """One split on the device.

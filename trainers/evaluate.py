@@ -1,12 +1,15 @@
 """The one evaluation, for every precision: FP32, each validation token scored once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from trainers.batches import Batches
-from trainers.loss import sequence_loss
+from trainers.batches import Batch, Batches
+from trainers.loss import cohort_loss, sequence_loss
+from trainers.models import StackedModel
+from trainers.models._stacked import Stack, stack
 
 EVALUATION_ROWS = 512
 
@@ -24,7 +27,6 @@ class Evaluation:
     accuracy: float
 
 
-@torch.inference_mode()
 def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
     """Scores a model in FP32 without dropout, whatever precision it trains in.
 
@@ -35,19 +37,54 @@ def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
     Returns:
         The exact token mean; non-finite where the model has diverged.
     """
-    training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    # On the device until the end: (nats, right predictions).
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    return evaluate_all([model], batches)[0]
+
+
+@torch.inference_mode()
+def evaluate_all(models: Sequence[nn.Module], batches: Batches) -> list[Evaluation]:
+    """Scores the members of a cohort on the same text, as `evaluate` does one.
+
+    Args:
+        models: of one architecture; stacked ones are computed together.
+        batches: the validation split.
+    """
+    modes = [model.training for model in models]
+    for model in models:
+        model.eval()
+    together = isinstance(models[0], StackedModel)
+    parts = [list(models)] if together else [[model] for model in models]
+    scores = [score for part in parts for score in _scores(part, batches)]
+    for model, training in zip(models, modes, strict=True):
+        model.train(training)
+    return scores
+
+
+def _scores(models: list[nn.Module], batches: Batches) -> list[Evaluation]:
+    # On the device until the end: (nats, right predictions) of each member.
+    device = next(models[0].parameters()).device
+    sums_2K = torch.zeros(2, len(models), dtype=torch.float64, device=device)
+    weights = stack(models)
     targets = 0
-    for batch in batches.by_length(EVALUATION_ROWS):
-        part = sequence_loss(
-            model, batch.tokens_BT, batch.lengths_B, score_from_B=batch.score_from_B
+    for batch in batches.by_length(max(1, EVALUATION_ROWS // len(models))):
+        nats_K, correct_K = _batch_scores(models, weights, batch)
+        sums_2K += torch.stack((nats_K.double(), correct_K.double()))
+        targets += batch.scored
+    return [Evaluation(nats / targets, correct / targets) for nats, correct in sums_2K.T.tolist()]
+
+
+def _batch_scores(models: list[nn.Module], weights: Stack, batch: Batch) -> tuple[Tensor, Tensor]:
+    first = models[0]
+    if len(models) > 1 and isinstance(first, StackedModel):
+        tokens_KBT = batch.tokens_BT.expand(len(models), -1, -1)
+        lengths = [batch.lengths_B] * len(models)
+        nats_K, correct_K = cohort_loss(
+            first, weights, tokens_KBT, lengths, score_from_B=batch.score_from_B
         )
-        assert part.correct is not None
-        sums += torch.stack((part.nats.double(), part.correct.double()))
-        targets += part.targets
-    model.train(training)
-    nats, correct = sums.tolist()
-    return Evaluation(nats / targets, correct / targets)
+    else:
+        loss = sequence_loss(
+            first, batch.tokens_BT, batch.lengths_B, score_from_B=batch.score_from_B
+        )
+        assert loss.correct is not None
+        nats_K, correct_K = loss.nats[None], loss.correct[None]
+    assert correct_K is not None
+    return nats_K, correct_K

@@ -86,7 +86,7 @@ def _bmm(left: Tensor, right: Tensor) -> Tensor:
     size = (*left.shape[:2], right.shape[2])
     if not _both_half(left, right):
         return torch.bmm(left, right, out=left.new_empty(size))
-    return torch.bmm(left.float(), right.float(), out=torch.empty(size)).half()
+    return torch.bmm(left.float(), _single(right, left), out=torch.empty(size)).half()
 
 
 def _baddbmm(add: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:

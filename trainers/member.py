@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trainers import checkpoint
 from trainers.batches import Batch
+from trainers.cohort import Stepped, step_together
 from trainers.config import TrainConfig
+from trainers.dropout import BLOCK
 from trainers.errors import TrainerError
-from trainers.loss import sequence_loss
-from trainers.models import build_model
+from trainers.memory import bytes_of_a_row, rows_that_fit
+from trainers.models import StackedModel, build_model
 from trainers.precision import Precision
 from trainers.report import EpochReport
 from trainers.schedule import clip_norm, lr_scheduler
-from trainers.seeds import WEIGHTS, stream_seed
+from trainers.seeds import DROPOUT, WEIGHTS, RandomStream, stream_seed
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -59,25 +60,44 @@ class Member:
         )
         self.precision = Precision(config.precision, device, enabled=half)
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
+        self.random = RandomStream(device)
         self.history: list[EpochReport] = []
+        self._row_bytes = 0
 
-    def step(self, batch: Batch) -> tuple[Tensor, bool]:
-        """One optimizer step: scale, backward, unscale, clip, step, update.
+    def step(self, batch: Batch) -> Stepped:
+        """One optimizer step, as a cohort of one.
 
         Returns:
             The batch's loss (sum of nats, on the device) and whether the optimizer stepped.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        with self.precision.forward():
-            loss = sequence_loss(self.model, batch.tokens_BT, batch.lengths_B)
-        self.precision.backward(loss.nats / loss.targets)
+        return step_together([self], [batch])[0]
+
+    def apply(self) -> bool:
+        """Take the step that the gradients ask for: unscale, clip, step, update.
+
+        Returns:
+            False where the scaler skipped it.
+        """
         self.precision.unscale(self.optimizer)
         limit = clip_norm(self.config.clip_schedule, len(self.history))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         stepped = self.precision.step(self.optimizer)
         if stepped:
             self.scheduler.step()
-        return loss.nats.detach(), stepped
+        return stepped
+
+    def begin_epoch(self, number: int) -> None:
+        """Dropout in an epoch depends on the seed and the epoch alone."""
+        self.random.seed(stream_seed(self.config.seed, DROPOUT, number))
+
+    def rows_that_fit(self, members: int) -> int:
+        """Rows of each member's batch that a cohort of so many computes at once."""
+        if self.config.batch_size <= BLOCK:
+            return self.config.batch_size
+        assert isinstance(self.model, StackedModel)
+        if not self._row_bytes:
+            self._row_bytes = bytes_of_a_row(self.model, self.config.data.window, self.device)
+        return rows_that_fit(members * self._row_bytes, self.device)
 
     @property
     def learning_rate(self) -> float:

@@ -1,9 +1,23 @@
-"""Peak memory of a run."""
+"""Memory: a run's peak, and how many rows of a batch fit."""
 
+import os
 import resource
 import sys
+from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from trainers.dropout import BLOCK
+from trainers.models import StackedModel
+from trainers.models._stacked import stack
+
+# What one row keeps for backward is measured; gradients and masks on their way come on top.
+OVERHEAD = 2.0
+SHARE = {"cuda": 0.8, "cpu": 0.4}
+"""Of all memory: the device's own, or the machine's, which others need too."""
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+PROBE_ROWS = 4
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -18,3 +32,48 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def bytes_of_a_row(model: StackedModel, window: int, device: torch.device) -> int:
+    """Measure what backward needs of one row, by a forward pass of a few.
+
+    Args:
+        model: on the device.
+        window: tokens of a row.
+        device: where to measure.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    tokens_KBT = torch.ones(1, PROBE_ROWS, window - 1, dtype=torch.int64, device=device)
+    lengths_B = torch.full((PROBE_ROWS,), window - 1)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model.stacked_features(stack([model]), tokens_KBT, lengths_B, None)
+    activations = sum(count for pointer, count in kept.items() if pointer not in parameters)
+    return max(1, activations // PROBE_ROWS)
+
+
+def rows_that_fit(row_bytes: int, device: torch.device) -> int:
+    """Rows that may be computed at once: a multiple of dropout's blocks.
+
+    It depends on how much memory there is, not on how much is free: the same run computes the same
+    bits again.
+    """
+    budget = SHARE[device.type] * total_memory_bytes(device)
+    return max(1, int(budget / (OVERHEAD * row_bytes)) // BLOCK) * BLOCK
+
+
+def total_memory_bytes(device: torch.device) -> int:
+    """CUDA's memory, or the machine's or its container's elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return machine

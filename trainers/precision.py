@@ -4,7 +4,7 @@ FP16 keeps FP32 weights, multiplies in FP16 and scales the loss, so that small g
 (Micikevicius et al., "Mixed Precision Training", 2018). BF16 has FP32's range: it needs no scaling.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -57,8 +57,13 @@ class Precision:
 
     def backward(self, loss: Tensor) -> None:
         """Add the scaled loss's gradients to the parameters'."""
+        self.backward_of([(self, loss)])
+
+    def backward_of(self, losses: Sequence[tuple["Precision", Tensor]]) -> None:
+        """Add gradients of several members' losses in one pass, each scaled by its own scale."""
+        scaled = [precision._scaler.scale(loss) for precision, loss in losses]
         with self._products():
-            self._scaler.scale(loss).backward()
+            torch.autograd.backward(scaled)
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale, to clip them by their true norm."""

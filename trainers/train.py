@@ -1,26 +1,54 @@
-"""THE loop: one generator that the worker, `sweep train`, the tests and Ray all consume."""
+"""THE loop: one generator that the worker, `sweep train`, the tests and Ray all consume.
+
+`course` is the loop; what costs time it asks its driver for (`Work`), so that a cohort's driver can
+do the same work of several members at once. `train` is the driver of one alone.
+"""
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from trainers.batches import Batches
+from trainers.batches import Batch, Batches
+from trainers.cohort import step_together
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
 from trainers.errors import TrainerError
-from trainers.evaluate import evaluate
+from trainers.evaluate import evaluate, evaluate_all
 from trainers.member import Member
 from trainers.memory import peak_memory_bytes, reset_peak_memory
 from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
-from trainers.seeds import DROPOUT, stream_seed
 
 PROGRESS_INTERVAL_S = 0.5
 
 Said = Progress | EpochReport
 Training = Generator[Said, Verdict | None, Ending]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Asks for `member.step(batch)`; `first` in the epoch."""
+
+    member: Member
+    batch: Batch
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Asks for `evaluate(member.model, batches)`."""
+
+    member: Member
+    batches: Batches
+
+
+Work = Step | Scoring
+# Work is answered with its result, what was said as `Training` is.
+Course = Generator[Said | Work, Any, Ending]
 
 
 def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Training:
@@ -44,6 +72,35 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
     Raises:
         TrainerError: data, model or checkpoint are not usable; the message says why.
     """
+    run, answer = course(config, device=device, directory=directory), None
+    while True:
+        try:
+            said = run.send(answer)
+        except StopIteration as stop:
+            ending: Ending = stop.value
+            return ending
+        answer = perform([said])[0] if isinstance(said, Work) else (yield said)
+
+
+def perform(work: Sequence[Work]) -> list[Any]:
+    """Does what members ask for, all of one kind, together.
+
+    Returns:
+        Each one's answer.
+    """
+    first = work[0]
+    if len(work) == 1:
+        if isinstance(first, Step):
+            return [first.member.step(first.batch)]
+        return [evaluate(first.member.model, first.batches)]
+    members = [one.member for one in work]
+    if isinstance(first, Scoring):
+        return evaluate_all([member.model for member in members], first.batches)
+    return step_together(members, [one.batch for one in work if isinstance(one, Step)])
+
+
+def course(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Course:
+    """The loop itself; arguments, words and return as of `train`, with Work between."""
     device = torch.device(device)
     directory.mkdir(parents=True, exist_ok=True)
     corpus = load_corpus(config.data, directory)
@@ -68,7 +125,7 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
         ending = yield from epoch.run()
         if ending:
             return ending
-        evaluation = evaluate(member.model, validation)
+        evaluation = yield Scoring(member, validation)
         report = epoch.report(evaluation.loss, evaluation.accuracy)
         if what := _diverged(report, member):
             return Ending(Outcome.DIVERGED, f"diverged in epoch {epoch.number}: {what}")
@@ -121,18 +178,18 @@ class Epoch:
         self._seconds = 0.0
         self._rate = member.learning_rate
 
-    def run(self) -> Generator[Progress, Verdict | None, Ending | None]:
-        """Takes every step; says Progress on the way.
+    def run(self) -> Generator[Progress | Step, Any, Ending | None]:
+        """Asks for every step; says Progress on the way.
 
         Returns:
             None when the epoch is done, otherwise why it was left.
         """
         member = self._member
-        torch.manual_seed(stream_seed(member.config.seed, DROPOUT, self.number))
+        member.begin_epoch(self.number)
         batches = self._training.shuffled(member.config.batch_size, member.config.seed, self.number)
         for step, batch in enumerate(batches, 1):
             self._rate = member.learning_rate
-            loss, stepped = member.step(batch)
+            loss, stepped = yield Step(member, batch, first=step == 1)
             # A step that FP16 skipped may have an infinite loss: it is not part of the mean.
             counted = torch.stack((loss.double(), loss.new_full((), batch.targets).double()))
             self._sums += torch.where(loss.isfinite(), counted, 0.0)

@@ -27,7 +27,6 @@ from trainers.importing import import_object, is_import_path
 from trainers.models._stacked import StackedModel
 from trainers.refusals import refusal
 
-
 __all__ = [
     "FastModel",
     "PlainModel",
