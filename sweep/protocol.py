@@ -55,13 +55,17 @@ class Ended:
 
 Event = Progressed | Reported | Ended
 
+GO = "go"
+"""To a worker that said reports or endings: whatever follows from them has been sent."""
+
 
 class Executor(Protocol):
     """Runs trials somewhere. A context manager: leaving it ends every worker that it started.
 
     Every submitted trial ends in exactly one `Ended`, whatever happens to its worker. A `Reported`
     trial waits until `reply`; a `Verdict.PAUSE` may be sent at any time and takes effect at the
-    trial's next sign of life.
+    trial's next sign of life. Trials that run together also wait, after a report or an end, for
+    the next call of `events`: what is submitted before it joins them there.
     """
 
     @property

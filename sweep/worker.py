@@ -1,23 +1,22 @@
-"""A trial's consumer: drives the trainer's generator, in a child process or in this one."""
+"""Trials' consumer: drives the trainer's generators, in a child process or in this one."""
 
 import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from sweep.protocol import Ended, Event, Progressed, Reported, TrialSpec
-from trainers.faults import ending_of
+from sweep.protocol import GO, Ended, Event, Progressed, Reported, TrialSpec
 from trainers.importing import import_object
-from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.lockstep import Lockstep, Run
+from trainers.report import Ending, EpochReport, Verdict
+from trainers.train import Said, course, train
 
 LOG_NAME = "output.log"
-
-# Takes whether to wait for an answer; gives the verdict, None where there is none yet.
-Listen = Callable[[bool], Verdict | None]
 
 
 def consume(spec: TrialSpec, device: str) -> Generator[Event, Verdict | None, None]:
@@ -31,25 +30,27 @@ def consume(spec: TrialSpec, device: str) -> Generator[Event, Verdict | None, No
         Its progress and reports, to be answered with a verdict, and one Ended as the last event;
         whatever the trainer raised is part of that.
     """
-    try:
-        trainer = import_object(spec.trainer, what="trainer")
-        training = trainer(spec.config, device=device, directory=spec.directory)
-        verdict: Verdict | None = None
-        while True:
-            verdict = yield _event(spec.number, training.send(verdict))
-    except StopIteration as stop:
-        ending = stop.value if isinstance(stop.value, Ending) else Ending(Outcome.COMPLETED)
-    except Exception as error:
-        ending = ending_of(error)
-    yield Ended(spec.number, ending.outcome, ending.message)
+    lockstep = Lockstep()
+    lockstep.add(spec.number, partial(_begin, spec, device))
+    while said := lockstep.advance():
+        verdict = yield _event(spec.number, said[spec.number])
+        lockstep.answer(spec.number, verdict)
 
 
-def _event(number: int, said: object) -> Event:
+def _begin(spec: TrialSpec, device: str) -> Run:
+    trainer = import_object(spec.trainer, what="trainer")
+    # The shared trainer's loop as such: trials that run together then share its work.
+    loop = course if trainer is train else trainer
+    run: Run = loop(spec.config, device=device, directory=spec.directory)
+    return run
+
+
+def _event(number: int, said: Said | Ending) -> Event:
     if isinstance(said, EpochReport):
         return Reported(number, said)
-    if isinstance(said, Progress):
-        return Progressed(number, said)
-    raise TypeError(f"a trainer yields Progress and EpochReport, not {said!r}")
+    if isinstance(said, Ending):
+        return Ended(number, said.outcome, said.message)
+    return Progressed(number, said)
 
 
 def serve(connection: Connection, device: str) -> None:
@@ -59,23 +60,53 @@ def serve(connection: Connection, device: str) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was started with it blocked
     messages: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_receive, args=(connection, messages), daemon=True).start()
-    while True:
-        message = messages.get()
-        if message is None:
-            return
+    worker = _Worker(device, connection, messages)
+    while worker.wait_for_go():
+        worker.run()
+
+
+class _Worker:
+    """Trials in lockstep, and the messages about them."""
+
+    def __init__(self, device: str, connection: Connection, messages: "queue.Queue[Any]") -> None:
+        self._device, self._connection, self._messages = device, connection, messages
+        self._lockstep = Lockstep()
+        self._unanswered: set[int] = set()
+
+    def wait_for_go(self) -> bool:
+        """Takes trials and verdicts until all reports are answered and it may go on.
+
+        Returns:
+            False where the worker is to end.
+        """
+        may_go = False
+        while self._unanswered or not may_go:
+            message = self._messages.get()
+            if message is None:
+                return False
+            may_go = message == GO or may_go
+            self._take(message)
+        return True
+
+    def run(self) -> None:
+        """Trains until a report or an end, which the orchestrator may answer with other trials."""
+        while said := self._lockstep.advance():
+            events = [_event(number, word) for number, word in sorted(said.items())]
+            self._unanswered = {event.number for event in events if isinstance(event, Reported)}
+            self._connection.send(events)
+            if not all(isinstance(event, Progressed) for event in events):
+                return
+            while not self._messages.empty():
+                self._take(self._messages.get())
+
+    def _take(self, message: object) -> None:
         if isinstance(message, TrialSpec):
             _log_to(message.directory)
-            listen = _listener(message.number, messages)
-            _run(message, device, connection.send, listen)
-
-
-def _run(spec: TrialSpec, device: str, say: Callable[[Event], None], listen: Listen) -> None:
-    events = consume(spec, device)
-    event = next(events)
-    say(event)
-    while not isinstance(event, Ended):
-        event = events.send(listen(isinstance(event, Reported)))
-        say(event)
+            self._lockstep.add(message.number, partial(_begin, message, self._device))
+        elif isinstance(message, tuple):
+            number, verdict = message
+            self._unanswered.discard(number)
+            self._lockstep.answer(number, verdict)
 
 
 def _receive(connection: Connection, messages: "queue.Queue[Any]") -> None:
@@ -86,19 +117,6 @@ def _receive(connection: Connection, messages: "queue.Queue[Any]") -> None:
         except (EOFError, OSError):
             os._exit(1)
         messages.put(message)
-
-
-def _listener(number: int, messages: "queue.Queue[Any]") -> Listen:
-    def listen(wait: bool) -> Verdict | None:
-        while True:
-            try:
-                to, verdict = messages.get(block=wait)
-            except queue.Empty:
-                return None
-            if to == number and isinstance(verdict, Verdict):
-                return verdict
-
-    return listen
 
 
 def _log_to(directory: Path) -> None:

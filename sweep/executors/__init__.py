@@ -1,4 +1,4 @@
-"""Where trials run. An executor is a module with `create(device)`, found by its file."""
+"""Where trials run. An executor is a module with `create(device, capacity)`, found by its file."""
 
 import importlib
 import pkgutil
@@ -11,13 +11,14 @@ def executor_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def make_executor(name: str, device: str) -> Executor:
+def make_executor(name: str, device: str, capacity: int = 1) -> Executor:
     """Makes an executor by name.
 
     Args:
         name: one of `executor_names()`.
         device: "cpu", "cuda", "cuda:1".
+        capacity: most trials at once.
     """
     module = importlib.import_module(f"{__name__}.{name}")
-    executor: Executor = module.create(device)
+    executor: Executor = module.create(device, capacity)
     return executor

@@ -65,6 +65,6 @@ class InlineExecutor:
             self._trial = None
 
 
-def create(device: str) -> InlineExecutor:
-    """Makes the executor."""
+def create(device: str, capacity: int) -> InlineExecutor:
+    """Makes the executor; its capacity is one, whatever is asked for."""
     return InlineExecutor(device)

@@ -1,4 +1,7 @@
-"""One worker process on this machine, alive across trials with its data already tokenised."""
+"""One worker process on this machine, alive across trials with its data already tokenised.
+
+It trains as many trials side by side as its capacity.
+"""
 
 import contextlib
 import multiprocessing
@@ -11,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self
 
-from sweep.protocol import Ended, Event, TrialSpec
+from sweep.protocol import GO, Ended, Event, Progressed, TrialSpec
 from sweep.worker import serve
 from trainers.report import Outcome, Verdict
 
@@ -23,44 +26,48 @@ class LocalExecutor:
 
     Args:
         device: where trials train.
+        capacity: trials trained side by side.
     """
 
-    capacity = 1
-
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, capacity: int = 1) -> None:
+        self.capacity = capacity
         self._device = device
         self._context = multiprocessing.get_context("spawn")
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
-        self._running: int | None = None
+        self._running: set[int] = set()
+        self._waits = True  # for a GO: the worker does nothing before it
 
     def submit(self, spec: TrialSpec) -> None:
         """Starts a trial, and the worker where none is alive."""
-        if self._running is not None:
-            raise RuntimeError(f"trial {self._running} still runs: capacity is {self.capacity}")
+        if len(self._running) >= self.capacity:
+            raise RuntimeError(f"{len(self._running)} trials still run, which is the capacity")
         if self._process is None or not self._process.is_alive():
             self._start()
-        self._running = spec.number
+        self._running.add(spec.number)
         self._send(spec)
 
     def reply(self, number: int, verdict: Verdict) -> None:
         """Passes a verdict on; a worker that died meanwhile is noticed by `events`."""
-        if number == self._running:
+        if number in self._running:
             self._send((number, verdict))
 
     def events(self, timeout_s: float) -> list[Event]:
         """Waits for what the worker says, or for its death."""
-        if self._process is None or self._pipe is None or self._running is None:
+        if self._process is None or self._pipe is None or not self._running:
             return []
+        if self._waits:
+            self._waits = False
+            self._send(GO)
         wait([self._pipe, self._process.sentinel], timeout_s)
         received: list[Event] = []
         with contextlib.suppress(EOFError, OSError):
             while self._pipe.poll():
-                received.append(self._pipe.recv())
-        if any(isinstance(event, Ended) for event in received):
-            self._running = None
-        elif not self._process.is_alive() and not received:
-            received.append(self._lost())
+                received += self._pipe.recv()
+        self._waits |= not all(isinstance(event, Progressed) for event in received)
+        self._running -= {event.number for event in received if isinstance(event, Ended)}
+        if not self._process.is_alive() and not received:
+            return self._lost()
         return received
 
     def _start(self) -> None:
@@ -72,33 +79,36 @@ class LocalExecutor:
         with _interrupts_held():
             self._process.start()
         theirs.close()
+        self._waits = True
 
     def _send(self, message: object) -> None:
         assert self._pipe is not None
         with contextlib.suppress(OSError):
             self._pipe.send(message)
 
-    def _lost(self) -> Ended:
+    def _lost(self) -> list[Event]:
         assert self._process is not None
-        assert self._running is not None
-        number, self._running = self._running, None
         code = self._process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return Ended(number, Outcome.LOST, f"lost: its worker process died ({how})")
+        message = f"lost: its worker process died ({how})"
+        lost = [Ended(number, Outcome.LOST, message) for number in sorted(self._running)]
+        self._running.clear()
+        return [*lost]
 
     def _stop(self) -> None:
         if self._pipe is not None:
             self._send(None)
             self._pipe.close()
         if self._process is not None and self._process.pid is not None:
-            self._process.join(STOP_GRACE_S if self._running is None else 0)
+            self._process.join(0 if self._running else STOP_GRACE_S)
             if self._process.is_alive():
                 # The worker leads its own session: whatever it started ends with it.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.kill()
             self._process.join()
-        self._process = self._pipe = self._running = None
+        self._process = self._pipe = None
+        self._running.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +133,6 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def create(device: str) -> LocalExecutor:
+def create(device: str, capacity: int) -> LocalExecutor:
     """Makes the executor."""
-    return LocalExecutor(device)
+    return LocalExecutor(device, capacity)

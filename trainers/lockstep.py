@@ -1,0 +1,112 @@
+"""Several runs side by side: what they ask for at the same time is done together."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from trainers.faults import ending_of
+from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.train import Said, Scoring, Step, Work, perform
+
+Run = Generator[Any, Any, Any]
+
+
+class Lockstep:
+    """Drives runs of the shared loop, or one of a trainer of the user's own.
+
+    Runs stay in step: a new one begins where the others begin an epoch.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Callable[[], Run]] = {}
+        self._runs: dict[int, Run] = {}
+        self._asked: dict[int, Work] = {}
+        self._answers: dict[int, Any] = {}
+
+    def add(self, number: int, begin: Callable[[], Run]) -> None:
+        """Takes a run in.
+
+        Args:
+            number: names it from here on.
+            begin: makes its generator; what it raises is the run's ending.
+        """
+        self._waiting[number] = begin
+
+    def answer(self, number: int, verdict: Verdict | None) -> None:
+        """Answers what a run said last, or will say next. Unknown numbers are ignored."""
+        if number in self._waiting or number in self._runs:
+            self._answers[number] = verdict
+
+    def advance(self) -> dict[int, Said | Ending]:
+        """Goes on until some run has something to say.
+
+        Returns:
+            What each of them says; a run with an ending is out. Nothing where there are no runs.
+        """
+        while True:
+            said = self._turn()
+            if said or not self._asked:
+                return said
+            said = self._work()
+            if said:
+                return said
+
+    def _turn(self) -> dict[int, Said | Ending]:
+        """Lets every run go on that waits for no work, and begins new ones between epochs."""
+        said: dict[int, Said | Ending] = {}
+        for number in [number for number in self._runs if number not in self._asked]:
+            self._go_on(number, self._answers.pop(number, None), said)
+        if all(isinstance(work, Step) and work.first for work in self._asked.values()):
+            for number in list(self._waiting):
+                self._begin(number, said)
+        return said
+
+    def _work(self) -> dict[int, Said | Ending]:
+        """Does what was asked for, and passes the results on."""
+        said: dict[int, Said | Ending] = {}
+        asked, self._asked = self._asked, {}
+        for kind in (Step, Scoring):
+            group = {number: work for number, work in asked.items() if isinstance(work, kind)}
+            try:
+                results = perform(list(group.values())) if group else []
+            except Exception as error:  # of all of them together, so it ends them all
+                for number in group:
+                    self._take(number, _ending(error), said)
+            else:
+                for number, result in zip(group, results, strict=True):
+                    self._go_on(number, result, said)
+        return said
+
+    def _begin(self, number: int, said: dict[int, Said | Ending]) -> None:
+        try:
+            self._runs[number] = self._waiting.pop(number)()
+        except Exception as error:
+            self._take(number, _ending(error), said)
+        else:
+            self._go_on(number, None, said)
+
+    def _go_on(self, number: int, value: object, said: dict[int, Said | Ending]) -> None:
+        try:
+            word = self._runs[number].send(value)
+        except Exception as error:
+            word = _ending(error)
+        self._take(number, word, said)
+
+    def _take(self, number: int, word: object, said: dict[int, Said | Ending]) -> None:
+        """Keeps a demand for work; whatever else a run says is passed on."""
+        if isinstance(word, Work):
+            self._asked[number] = word
+            return
+        if not isinstance(word, Progress | EpochReport | Ending):
+            word = _ending(TypeError(f"a trainer yields Progress and EpochReport, not {word!r}"))
+        said[number] = word
+        if isinstance(word, Ending):
+            self._answers.pop(number, None)
+            if run := self._runs.pop(number, None):
+                run.close()
+
+
+def _ending(error: Exception) -> Ending:
+    """How a run ended: what its generator returned, or what it raised."""
+    if isinstance(error, StopIteration):
+        return error.value if isinstance(error.value, Ending) else Ending(Outcome.COMPLETED)
+    return ending_of(error)
