@@ -5,7 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainValidator,
+    ValidationError,
+)
 
 from sweep.complaints import describe, named
 from sweep.errors import SweepError
@@ -18,6 +25,12 @@ FILE_NAME = "sweep.toml"
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _cohort(value: object) -> int | str:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f'study.cohort must be a number of trials, or "auto", got {shown(value)}')
 
 
 class StudySettings(_Strict):
@@ -34,6 +47,7 @@ class StudySettings(_Strict):
     floor: PositiveInt
     startup: PositiveInt
     retries: Annotated[int, Field(ge=0)]
+    cohort: Annotated[int | str, PlainValidator(_cohort)]
     trainer: str
 
 

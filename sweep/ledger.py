@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,19 @@ class Ledger:
         """The rates that the sampler draws from now."""
         low, high = self.study.user_attrs["range"]
         return low, high
+
+    def cohort(self, asked: int | None, measured: Callable[[], int]) -> int:
+        """How many trials run side by side.
+
+        Args:
+            asked: what the user wants; None takes what the study has kept.
+            measured: decides it for a study that has kept none yet.
+        """
+        kept: int | None = self.study.user_attrs.get("cohort")
+        size = asked or kept or measured()
+        if size != kept:
+            self.study.set_user_attr("cohort", size)
+        return size
 
     def row(self, number: int) -> TrialRow:
         """A trial as the view shows it."""

@@ -4,11 +4,12 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
@@ -26,6 +27,9 @@ from sweep.view import View
 from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
+from trainers.measure import cohort_size
+
+SHARED_TRAINER = "trainers.train:train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,8 @@ def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
     ready = prepare(config, view)
     with StopSignals() as stop, _ledger(ready) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
-        with make_executor("local", config.device) as executor:
+        cohort = _cohort(ready, ledger, view)
+        with make_executor("local", config.device, cohort) as executor:
             orchestrator = Orchestrator(
                 ledger,
                 executor,
@@ -145,6 +150,25 @@ def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
         return None
     view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
     return summary
+
+
+def _cohort(ready: Prepared, ledger: Ledger, view: View) -> int:
+    """How many trials are trained side by side; measured once where the user leaves it open."""
+    plan, settings = ready.plan, ready.plan.config.study
+    # Beside the rules' rates, which are known at once, one more rate may be drawn blindly.
+    at_most = min(len(plan.first) + 1, settings.trials)
+
+    def measured() -> int:
+        if settings.trainer != SHARED_TRAINER:
+            return 1
+        train = replace(plan.train, learning_rate=plan.first[0].learning_rate)
+        return cohort_size(train, ready.corpus, torch.device(plan.config.device), at_most)
+
+    asked = settings.cohort if isinstance(settings.cohort, int) else None
+    size = ledger.cohort(asked, measured)
+    if size > 1:
+        view.note(f"{size} trials are trained side by side")
+    return size
 
 
 def _ledger(ready: Prepared) -> Ledger:

@@ -44,6 +44,9 @@ PARAMETERS = 11276
 TINY = """\
 profile = "cpu"
 
+[study]
+cohort = 1
+
 [trainer]
 batch_size = 64
 precision = "fp32"

@@ -48,7 +48,7 @@ def _gradients(
 ) -> Tensor:
     """Adds every member's gradients, as many rows at a time as fit; returns nats_K."""
     precision, streams = members[0].precision, _streams(members)
-    dropout = Dropout(streams)
+    dropout = Dropout(streams, window=members[0].config.data.window)
     parts = [batch.parts(members[0].rows_that_fit(len(members))) for batch in batches]
     total_K = torch.zeros(len(members), device=members[0].device)
     for part in zip(*parts, strict=True):

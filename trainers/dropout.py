@@ -23,17 +23,21 @@ class Dropout:
     Args:
         streams: a context manager a member, within which the default generator is that member's;
             one for all where they share their masks.
+        window: positions to draw for, whatever a batch's longest row; 0 takes those asked for.
     """
 
-    def __init__(self, streams: Sequence[AbstractContextManager[object]] = ()) -> None:
+    def __init__(
+        self, streams: Sequence[AbstractContextManager[object]] = (), *, window: int = 0
+    ) -> None:
         self._streams = streams or (nullcontext(),)
+        self._window = window
 
     def keep(self, p: float, size: Sequence[int], device: torch.device) -> Tensor:
         """Draw what is kept.
 
         Args:
             p: probability of a drop.
-            size: rows, and the values of a row.
+            size: rows, positions, and the values of a position.
             device: where the mask is to lie.
 
         Returns:
@@ -41,19 +45,22 @@ class Dropout:
         """
         return torch.stack([self._drawn(stream, p, size, device) for stream in self._streams])
 
-    @staticmethod
     def _drawn(
-        stream: AbstractContextManager[object], p: float, size: Sequence[int], device: torch.device
+        self,
+        stream: AbstractContextManager[object],
+        p: float,
+        size: Sequence[int],
+        device: torch.device,
     ) -> Tensor:
-        rows, *row = size
-        per_row = math.prod(row)
+        rows, positions, *values = size
+        window = self._window or positions
+        row = window * math.prod(values)
         with stream:
             parts = [
-                _lanes(min(BLOCK, rows - start) * per_row, device)
-                for start in range(0, rows, BLOCK)
+                _lanes(min(BLOCK, rows - start) * row, device) for start in range(0, rows, BLOCK)
             ]
         lowest = -LANES // 2 + round(p * LANES)
-        return (torch.cat(parts) >= lowest).view(*size)
+        return (torch.cat(parts) >= lowest).view(rows, window, *values)[:, :positions]
 
 
 def _lanes(count: int, device: torch.device) -> Tensor:

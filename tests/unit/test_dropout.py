@@ -51,3 +51,9 @@ def test_each_member_draws_from_its_own_stream():
     assert keep.shape == (2, 7, 9)
     torch.manual_seed(2)
     assert torch.equal(keep[1:], Dropout().keep(0.5, (7, 9), CPU))
+
+
+def test_a_shorter_batch_is_given_the_same_first_positions():
+    whole = Dropout(window=9).keep(0.5, (4, 9, 2), CPU)
+    torch.manual_seed(3)
+    assert torch.equal(Dropout(window=9).keep(0.5, (4, 5, 2), CPU), whole[:, :, :5])

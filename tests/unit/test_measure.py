@@ -9,7 +9,7 @@ import trainers.measure
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.data.corpus import assemble
-from trainers.measure import Cost, measure
+from trainers.measure import Cost, cohort_size, measure
 from trainers.member import Member
 
 CPU = torch.device("cpu")
@@ -77,6 +77,47 @@ def test_a_batch_of_the_whole_data_has_only_the_warm_up(corpus):
 
 def test_the_epoch_is_its_steps_and_one_evaluation():
     assert Cost(6, 0.5, 2.0, 0).epoch_s == 5.0
+
+
+def seconds_by_size(monkeypatch, seconds):
+    """Says what a step of so many members took."""
+
+    def timed(call, device):
+        (members, _batches) = call.args
+        tried.append(len(members))
+        return seconds[len(members)]
+
+    tried = []
+    monkeypatch.setattr(trainers.measure, "_timed", timed)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at_most", "size"),
+    [
+        ({1: 0.1, 2: 0.11, 4: 0.12}, 4, 4),
+        ({1: 0.1, 2: 0.11, 3: 0.12}, 3, 3),
+        ({1: 0.1, 2: 0.12, 4: 0.3}, 4, 2),  # more members, fewer tokens a second
+        ({1: 0.1, 2: 0.17, 4: 0.35}, 4, 1),  # a gain that is not worth it
+        ({1: 0.1}, 1, 1),
+    ],
+)
+def test_a_cohort_s_size_is_what_gives_the_most_tokens_a_second(
+    corpus, monkeypatch, seconds, at_most, size
+):
+    tried = seconds_by_size(monkeypatch, seconds)
+    assert cohort_size(CONFIG, corpus, CPU, at_most) == size
+    assert set(tried) == set(seconds)
+
+
+def test_a_long_step_is_arithmetic_and_no_cohort_is_tried(corpus, monkeypatch):
+    tried = seconds_by_size(monkeypatch, {1: 1.5})
+    assert cohort_size(CONFIG, corpus, CPU, 4) == 1
+    assert set(tried) == {1}
+
+
+def test_a_cohort_is_measured_on_real_steps(corpus):
+    assert cohort_size(CONFIG, corpus, CPU, 3) in (1, 2, 3)
 
 
 @pytest.mark.cuda
