@@ -44,7 +44,7 @@ PARAMETERS = 11276
 TINY = """\
 profile = "cpu"
 
-[study]
+[profiles.cpu.study]
 cohort = 1
 
 [trainer]
