@@ -1,7 +1,7 @@
 """What single commands print: the studies of a database, one trial, the rules' rates."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,9 @@ from sweep.summary import StudySummary
 from sweep.view.formats import format_bound, format_multiple, format_perplexity, format_rate
 from sweep.view.tables import cut, folded, make_table
 from sweep.view.words import trials_done
+
+if TYPE_CHECKING:
+    from trainers.speed import Speed
 
 
 def studies_table(summaries: Sequence[StudySummary]) -> Table:
@@ -27,6 +30,30 @@ def studies_table(summaries: Sequence[StudySummary]) -> Table:
             Text(f"{trials_done(summary)}/{summary.total}"),
             Text(format_rate(best.learning_rate) if best else "-"),
             Text(format_perplexity(best.perplexity if best else None)),
+        )
+    return table
+
+
+def speeds_table(speeds: "Sequence[Speed]") -> Table:
+    """One row a measurement of `sweep bench`, under what was measured."""
+    table = make_table(
+        "batch", "precision", "cohort", "ms/step", "tokens/s", "GFLOP/s", "of peak", "memory"
+    )
+    for position in (0, 2, 3, 4, 5, 6, 7):
+        table.columns[position].justify = "right"
+    table.title = f"{speeds[0].model}, {speeds[0].parameters:,} parameters"
+    table.title_justify = "left"
+    table.title_style = "bold"
+    for speed in speeds:
+        table.add_row(
+            f"{speed.batch_size:,}",
+            speed.precision,
+            f"{speed.cohort:,}",
+            f"{speed.step_s * 1e3:,.1f}",
+            f"{speed.tokens_per_second:,.0f}",
+            f"{speed.flops_per_second / 1e9:,.1f}",
+            f"{100 * speed.share_of_peak:.0f} %",
+            f"{speed.peak_memory_bytes / 2**30:.2f} GiB",
         )
     return table
 

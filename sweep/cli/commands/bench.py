@@ -1,0 +1,84 @@
+"""`sweep bench`."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sweep.cli.options import config_options, load_config
+
+
+def _several(read: Callable[[str], Any], what: str) -> Callable[..., list[Any]]:
+    """Reads "32,256"."""
+
+    def parse(_context: click.Context, option: click.Parameter, text: str) -> list[Any]:
+        try:
+            return [read(part.strip()) for part in text.split(",")]
+        except ValueError:
+            raise click.BadParameter(
+                f"takes {what} with commas between, got '{text}'", param=option
+            ) from None
+
+    return parse
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _precision(text: str) -> str:
+    from typing import get_args
+
+    from trainers.config import PrecisionName
+
+    if text not in get_args(PrecisionName):
+        raise ValueError
+    return text
+
+
+counts = _several(_count, "whole numbers from 1 on")
+precisions = _several(_precision, "fp32, fp16 and bf16")
+
+
+@click.command()
+@click.option("--batch", default="32,256", show_default=True, callback=counts, help="Batch sizes.")
+@click.option(
+    "--precision", default="fp32,fp16", show_default=True, callback=precisions, help="Precisions."
+)
+@click.option(
+    "--cohort", default="1", show_default=True, callback=counts, help="Trials trained together."
+)
+@click.option("--model", help='A model\'s name, or "package.module:factory".')
+@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@config_options
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON list of objects.")
+def command(
+    batch: list[int], precision: list[str], cohort: list[int], as_json: bool, **flags: Any
+) -> None:
+    """Measures the trainer on this machine: tokens and products a second, and peak memory."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from sweep.bench import bench
+    from sweep.view.details import speeds_table
+
+    measuring = track(
+        bench(load_config(**flags), batch, precision, cohort),
+        description="measuring",
+        total=len(batch) * len(precision) * len(cohort),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    speeds = list(measuring)
+    if as_json:
+        click.echo(json.dumps([asdict(speed) for speed in speeds], indent=1))
+        return
+    Console(file=sys.stdout).print(speeds_table(speeds))
