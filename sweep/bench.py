@@ -11,13 +11,16 @@ import torch
 
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
-from trainers.config import TrainConfig
+from trainers.config import PrecisionName, TrainConfig
 from trainers.faults import ending_of
 from trainers.speed import Speed, measure_speed
 
 
 def bench(
-    config: SweepConfig, batches: Sequence[int], precisions: Sequence[str], cohorts: Sequence[int]
+    config: SweepConfig,
+    batches: Sequence[int],
+    precisions: Sequence[PrecisionName],
+    cohorts: Sequence[int],
 ) -> Iterator[Speed]:
     """Measures every combination, each in a process of its own: peak memory is a process's.
 
@@ -29,7 +32,6 @@ def bench(
         SweepError: a measurement failed; the message says which one and why.
     """
     for precision, batch_size, cohort in product(precisions, batches, cohorts):
-        # pydantic's dataclass: an unknown precision was refused before, by name.
         train = replace(config.trainer, batch_size=batch_size, precision=precision)
         yield _measured(train, cohort, config.device)
 

@@ -20,7 +20,7 @@ def test_drops_the_share_asked_for(p):
     keep = Dropout().keep(p, (1000, 700), CPU)
     assert keep.shape == (1, 1000, 700)
     deviation = (p * (1 - p) / keep.numel()) ** 0.5
-    assert (~keep).double().mean().item() == pytest.approx(p, abs=5 * deviation + 1e-5)
+    assert (1 - keep.double()).mean().item() == pytest.approx(p, abs=5 * deviation + 1e-5)
     for other in (keep[:, 1:] ^ keep[:, :-1], keep[..., 1:] ^ keep[..., :-1]):  # independent
         assert other.double().mean().item() == pytest.approx(2 * p * (1 - p), abs=0.004)
 

@@ -81,29 +81,21 @@ class Weights:
 class Positions:
     """Where each position's rows lie.
 
-    Args:
+    Attributes:
         running: rows at each position, never growing.
+        starts: the first of them among N.
     """
 
-    running: tuple[int, ...]
-    starts: tuple[int, ...]
+    running: list[int]
+    starts: list[int]
 
     @classmethod
     def of(cls, running: Sequence[int]) -> "Positions":
         """From the rows at each position."""
-        return cls(tuple(running), (0, *accumulate(running)))
+        return cls(list(running), [0, *accumulate(running)])
 
     def __len__(self) -> int:
         return len(self.running)
-
-    def all(self, position: int) -> slice:
-        """A position's rows among N."""
-        return slice(self.starts[position], self.starts[position + 1])
-
-    def later(self, position: int) -> slice:
-        """A later position's rows among M."""
-        first = self.starts[1]
-        return slice(self.starts[position] - first, self.starts[position + 1] - first)
 
     def blocks_backwards(self) -> Iterator[range]:
         """Runs of positions, each of GRADIENT_POSITIONS rows or more, from the end."""
@@ -130,6 +122,45 @@ class Kept:
     mixed_KMC: Tensor
     context_KMC: Tensor
 
+    @classmethod
+    def empty(cls, x_KNH: Tensor, at: Positions, weights: Weights) -> "Kept":
+        """Room for a forward pass."""
+        members, positions, _ = x_KNH.shape
+        later, context = positions - at.running[0], weights.norm_KC.shape[1]
+        # The context is an FP32 island: it carries rounding errors from position to position.
+        island = torch.promote_types(x_KNH.dtype, torch.float32)
+        hidden = (torch.empty_like(x_KNH) for _ in range(len(weights.mlp) + 1))
+        widths = (3 * context, context, context)
+        return cls(
+            tuple(hidden), *(x_KNH.new_empty(members, later, w, dtype=island) for w in widths)
+        )
+
+    def flat(self) -> tuple[Tensor, ...]:
+        """All of it."""
+        return (*self.hidden, self.gates_KMG, self.mixed_KMC, self.context_KMC)
+
+
+class Views:
+    """Each position's rows of what is kept, cut all at once: a slice takes as long as a kernel.
+
+    `hidden[t]` has a view for each layer; the others' t is the position that the renewed context
+    enters, and nothing enters the first.
+    """
+
+    def __init__(self, kept: Kept, at: Positions) -> None:
+        context = kept.context_KMC.shape[2]
+        first, *later = at.running
+
+        def cut(x_KMW: Tensor) -> list[Tensor]:
+            return [x_KMW[:, :0], *x_KMW.split(later, 1)]
+
+        by_layer = [hidden_KNH.split([first, *later], 1) for hidden_KNH in kept.hidden]
+        self.hidden = list(zip(*by_layer, strict=True))
+        self.gates = cut(kept.gates_KMG)
+        self.open = cut(kept.gates_KMG[:, :, : 2 * context])  # forget and input
+        self.forget, self.input, self.delta = map(cut, kept.gates_KMG.split(context, 2))
+        self.mixed, self.context = cut(kept.mixed_KMC), cut(kept.context_KMC)
+
 
 def recur(
     x_KNH: Tensor,
@@ -143,8 +174,8 @@ def recur(
     Args:
         x_KNH: the token's part of the first layer, its bias included.
         running: rows at each position, never growing; N is their sum.
-        keep_KRTLH: what dropout keeps for each row of the batch, position and layer; its K may be
-            1 where the members share it; None drops nothing.
+        keep_KRTLH: what dropout keeps for each row of the batch, position and layer, 1 or 0; its
+            K may be 1 where the members share it; None drops nothing.
         p: probability of a drop.
         weights: of K members.
 
@@ -173,7 +204,7 @@ class _Recurrence(torch.autograd.Function):
         with autocast_off(x_KNH.device):
             weights = Weights.of(flat).cast(type_, ctx.factor)
             kept = _forward(x_KNH.to(type_), at, keep_KRTLH, weights)
-            ctx.save_for_backward(*_fields(kept), *weights.flat())
+            ctx.save_for_backward(*kept.flat(), *weights.flat())
             hidden_KNH: Tensor = kept.hidden[-1] * ctx.factor
             return hidden_KNH
 
@@ -191,80 +222,61 @@ class _Recurrence(torch.autograd.Function):
         return cast[0], None, None, None, *cast[1:]
 
 
-def _fields(kept: Kept) -> tuple[Tensor, ...]:
-    return (*kept.hidden, kept.gates_KMG, kept.mixed_KMC, kept.context_KMC)
-
-
 def _forward(x_KNH: Tensor, at: Positions, keep_KRTLH: Tensor | None, weights: Weights) -> Kept:
-    members, positions, hidden = x_KNH.shape
-    context = weights.norm_KC.shape[1]
-    later = positions - at.running[0]
-    layers = len(weights.mlp) + 1
-    # The context is an FP32 island: it carries rounding errors from position to position.
-    island = torch.promote_types(x_KNH.dtype, torch.float32)
-    kept = Kept(
-        tuple(x_KNH.new_empty(members, positions, hidden) for _ in range(layers)),
-        *(
-            x_KNH.new_empty(members, later, width, dtype=island)
-            for width in (3 * context, context, context)
-        ),
-    )
-    for t in range(len(at)):
-        here = at.all(t)
-        before_KRH = x_KNH[:, here]
+    kept = Kept.empty(x_KNH, at, weights)
+    views, step = Views(kept, at), _Forward(weights)
+    keep = [None] * len(at) if keep_KRTLH is None else keep_KRTLH.unbind(2)
+    for t, (before_KRH, keep_KRLH) in enumerate(zip(x_KNH.split(at.running, 1), keep, strict=True)):
         if t:
-            context_KRC = kept.context_KMC[:, at.later(t)].to(x_KNH.dtype)
-            weight_KCH = weights.from_context_KHC.mT
-            before_KRH = torch.baddbmm(before_KRH, context_KRC, weight_KCH)
-        _mlp(before_KRH, here, keep_KRTLH, t, kept.hidden, weights)
+            context_KRC = views.context[t].to(x_KNH.dtype)
+            before_KRH = torch.baddbmm(before_KRH, context_KRC, step.from_context_KCH)
+        step.mlp(before_KRH, views.hidden[t], keep_KRLH)
         if t + 1 < len(at):
-            _renew(t, at, kept, weights)
+            step.renew(views, t, at.running[t + 1])
     return kept
 
 
-def _mlp(
-    before_KRH: Tensor,
-    here: slice,
-    keep_KRTLH: Tensor | None,
-    t: int,
-    hidden: Sequence[Tensor],
-    weights: Weights,
-) -> None:
-    """ReLU and dropout of each layer, Linear between."""
-    for layer, hidden_KNH in enumerate(hidden):
-        if layer:
-            weight_KHH, bias_KH = weights.mlp[layer - 1]
-            below_KRH = hidden[layer - 1][:, here]
-            before_KRH = torch.baddbmm(bias_KH[:, None], below_KRH, weight_KHH.mT)
-        if keep_KRTLH is None:
-            torch.clamp_min(before_KRH, 0, out=hidden_KNH[:, here])
-        else:
-            keep_KRH = keep_KRTLH[:, : before_KRH.shape[1], t, layer]
-            torch.mul(before_KRH.relu(), keep_KRH, out=hidden_KNH[:, here])
+class _Forward:
+    """One position's computation, with the weights turned once for all positions."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.from_context_KCH = weights.from_context_KHC.mT
+        self.layers = [(weight_KHH.mT, bias_KH[:, None]) for weight_KHH, bias_KH in weights.mlp]
+        self.gates_KHG, self.gates_bias_K1G = weights.gates_KGH.mT, weights.gates_bias_KG[:, None]
+        self.norm_K1C, self.norm_bias_K1C = weights.norm_KC[:, None], weights.norm_bias_KC[:, None]
+
+    def mlp(self, before_KRH: Tensor, hidden: Sequence[Tensor], keep_KRLH: Tensor | None) -> None:
+        """ReLU and dropout of each layer, Linear between."""
+        keep = (
+            [None] * len(hidden)
+            if keep_KRLH is None
+            else _rows(keep_KRLH, before_KRH.shape[1]).unbind(2)
+        )
+        for layer, (hidden_KRH, keep_KRH) in enumerate(zip(hidden, keep, strict=True)):
+            if layer:
+                weight_KHH, bias_K1H = self.layers[layer - 1]
+                before_KRH = torch.baddbmm(bias_K1H, hidden[layer - 1], weight_KHH)
+            torch.clamp_min(before_KRH, 0, out=hidden_KRH)
+            if keep_KRH is not None:
+                hidden_KRH.mul_(keep_KRH)
+
+    def renew(self, views: Views, t: int, rows: int) -> None:
+        """From position t's hidden values and context to the next one's context."""
+        hidden_KRH, there = _rows(views.hidden[t][-1], rows), t + 1
+        gates_KRG = torch.baddbmm(self.gates_bias_K1G, hidden_KRH, self.gates_KHG)
+        views.gates[there].copy_(gates_KRG)
+        views.open[there].sigmoid_()
+        mixed_KRC = torch.mul(views.input[there], views.delta[there], out=views.mixed[there])
+        if t:  # the first context is zero
+            mixed_KRC.addcmul_(views.forget[there], _rows(views.context[t], rows))
+        normed_KRC, _, _ = _normed(mixed_KRC)
+        moved_KRC = torch.addcmul(self.norm_bias_K1C, normed_KRC, self.norm_K1C)
+        torch.clamp(moved_KRC, -CONTEXT_LIMIT, CONTEXT_LIMIT, out=views.context[there])
 
 
-def _renew(t: int, at: Positions, kept: Kept, weights: Weights) -> None:
-    """From position t's hidden values and context to the next one's context."""
-    there, rows = at.later(t + 1), at.running[t + 1]
-    hidden_KRH = kept.hidden[-1][:, at.all(t)][:, :rows]
-    bias_K1G = weights.gates_bias_KG[:, None]
-    gates_KRG = kept.gates_KMG[:, there]
-    gates_KRG.copy_(torch.baddbmm(bias_K1G, hidden_KRH, weights.gates_KGH.mT))
-    forget_KRC, input_KRC, delta_KRC = _gates(gates_KRG, sigmoid=True)
-    mixed_KRC = torch.mul(input_KRC, delta_KRC, out=kept.mixed_KMC[:, there])
-    if t:  # the first context is zero
-        mixed_KRC.addcmul_(forget_KRC, kept.context_KMC[:, at.later(t)][:, :rows])
-    normed_KRC, _, _ = _normed(mixed_KRC)
-    moved_KRC = torch.addcmul(weights.norm_bias_KC[:, None], normed_KRC, weights.norm_KC[:, None])
-    torch.clamp(moved_KRC, -CONTEXT_LIMIT, CONTEXT_LIMIT, out=kept.context_KMC[:, there])
-
-
-def _gates(gates_KRG: Tensor, *, sigmoid: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    context = gates_KRG.shape[2] // 3
-    if sigmoid:
-        gates_KRG[:, :, : 2 * context].sigmoid_()
-    forget_KRC, input_KRC, delta_KRC = gates_KRG.split(context, dim=2)
-    return forget_KRC, input_KRC, delta_KRC
+def _rows(x_KR: Tensor, rows: int) -> Tensor:
+    """The first rows: those that go on."""
+    return x_KR if x_KR.shape[1] == rows else x_KR[:, :rows]
 
 
 def _normed(mixed_KMC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,12 +298,20 @@ class _Backward:
     """
 
     def __init__(self, at: Positions, kept: Kept, weights: Weights, grad_KNH: Tensor) -> None:
-        self.at, self.kept, self.weights, self.grad_KNH = at, kept, weights, grad_KNH
+        self.at, self.kept, self.weights = at, kept, weights
+        self.views, self.grad = Views(kept, at), grad_KNH.split(at.running, 1)
         self.grad_x_KNH = torch.empty_like(grad_KNH)
-        island = kept.mixed_KMC.dtype
-        self.grads = Weights.of([torch.zeros_like(w, dtype=island) for w in weights.flat()])
-        self.normed_KMC, self.mean_KM1, self.scale_KM1 = _normed(kept.mixed_KMC)
+        self.grads = Weights.of(
+            [torch.zeros_like(weight, dtype=kept.mixed_KMC.dtype) for weight in weights.flat()]
+        )
+        self.norm_K1C = weights.norm_KC[:, None]
+        self.normed_KMC, mean_KM1, scale_KM1 = _normed(kept.mixed_KMC)
         self.grad_normed_KMC = torch.empty_like(self.normed_KMC)
+        later = at.running[1:]
+        # The kernel reads the moments as if they were contiguous.
+        self.mean = [part.contiguous() for part in mean_KM1.split(later, 1)]
+        self.scale = [part.contiguous() for part in scale_KM1.split(later, 1)]
+        self.grad_normed = self.grad_normed_KMC.split(later, 1)
         # What reaches the context that entered the position done last.
         self.grad_context_KRC = grad_KNH.new_empty(0)
 
@@ -310,70 +330,69 @@ class _Backward:
         # Of each layer before its ReLU; of the gates before their sigmoids, zero where a row ends.
         before = [first_KNH, *(torch.empty_like(first_KNH) for _ in self.weights.mlp)]
         gates_KNG = first_KNH.new_zeros(*first_KNH.shape[:2], self.kept.gates_KMG.shape[2])
-        for t in reversed(block):
-            here = slice(self.at.starts[t] - rows.start, self.at.starts[t + 1] - rows.start)
-            self._position(t, [layer_KNH[:, here] for layer_KNH in before], gates_KNG[:, here])
+        running = self.at.running[block.start : block.stop]
+        by_position = zip(*(layer_KNH.split(running, 1) for layer_KNH in before), strict=True)
+        parts = list(zip(block, by_position, gates_KNG.split(running, 1), strict=True))
+        for t, before_t, gates_KRG in reversed(parts):
+            self._position(t, before_t, gates_KRG)
         self._weights(block, rows, before, gates_KNG)
 
     def _position(self, t: int, before: Sequence[Tensor], gates_KRG: Tensor) -> None:
         """Fills one position's part of the gradients."""
-        here, weights = self.at.all(t), self.weights
-        grad_KRH, onward_KRC = self.grad_KNH[:, here], None
+        weights, hidden = self.weights, self.views.hidden[t]
+        grad_KRH, onward_KRC = self.grad[t], None
         if t + 1 < len(self.at):
             rows = self.at.running[t + 1]
-            onward_KRC = self._gates(t, gates_KRG[:, :rows])
-            going_KRH = torch.baddbmm(grad_KRH[:, :rows], gates_KRG[:, :rows], weights.gates_KGH)
-            ending_KRH = grad_KRH[:, rows:]
-            grad_KRH = torch.cat((going_KRH, ending_KRH), 1) if ending_KRH.numel() else going_KRH
+            gates_KRG = _rows(gates_KRG, rows)
+            onward_KRC = self._gates(t, gates_KRG)
+            going_KRH = torch.baddbmm(_rows(grad_KRH, rows), gates_KRG, weights.gates_KGH)
+            ends = rows < grad_KRH.shape[1]
+            grad_KRH = torch.cat((going_KRH, grad_KRH[:, rows:]), 1) if ends else going_KRH
         for layer in reversed(range(len(before))):
-            hidden_KRH = self.kept.hidden[layer][:, here]
             # Zero is what ReLU cut off and what dropout dropped: both stop the gradient.
-            aten.threshold_backward.grad_input(grad_KRH, hidden_KRH, 0, grad_input=before[layer])
+            aten.threshold_backward.grad_input(grad_KRH, hidden[layer], 0, grad_input=before[layer])
             if layer:
                 grad_KRH = torch.bmm(before[layer], weights.mlp[layer - 1][0])
         if t:
             grad_context_KRC = torch.bmm(before[0], weights.from_context_KHC)
             self.grad_context_KRC = grad_context_KRC.to(self.normed_KMC.dtype)
             if onward_KRC is not None:
-                self.grad_context_KRC[:, : onward_KRC.shape[1]] += onward_KRC
+                _rows(self.grad_context_KRC, onward_KRC.shape[1]).add_(onward_KRC)
 
     def _gates(self, t: int, gates_KRG: Tensor) -> Tensor:
         """Fills the gates' gradients; returns what reaches position t's context through them."""
-        there, kept = self.at.later(t + 1), self.kept
-        grad_normed_KRC = self.grad_normed_KMC[:, there]
+        views, there = self.views, t + 1
+        grad_normed_KRC = self.grad_normed[t]
         aten.hardtanh_backward.grad_input(
             self.grad_context_KRC,
-            kept.context_KMC[:, there],
+            views.context[there],
             -CONTEXT_LIMIT,
             CONTEXT_LIMIT,
             grad_input=grad_normed_KRC,
         )
         mixed_KRC, _, _ = aten.native_layer_norm_backward(
-            grad_normed_KRC * self.weights.norm_KC[:, None],
-            kept.mixed_KMC[:, there],
-            kept.mixed_KMC.shape[2:],
-            # This kernel reads them as if they were contiguous.
-            self.mean_KM1[:, there].contiguous(),
-            self.scale_KM1[:, there].contiguous(),
+            grad_normed_KRC * self.norm_K1C,
+            views.mixed[there],
+            self.kept.mixed_KMC.shape[2:],
+            self.mean[t],
+            self.scale[t],
             None,
             None,
             (True, False, False),
         )
-        forget_KRC, input_KRC, delta_KRC = _gates(kept.gates_KMG[:, there])
-        grad_KRG = torch.empty_like(kept.gates_KMG[:, there])
-        grad_forget_KRC, grad_input_KRC, grad_delta_KRC = _gates(grad_KRG)
+        grad_KRG = torch.empty_like(views.gates[there])
+        forget_KRC, input_KRC, delta_KRC = grad_KRG.chunk(3, 2)
         if t:
-            context_KRC = kept.context_KMC[:, self.at.later(t)][:, : mixed_KRC.shape[1]]
-            torch.mul(mixed_KRC, context_KRC, out=grad_forget_KRC)
+            context_KRC = _rows(views.context[t], mixed_KRC.shape[1])
+            torch.mul(mixed_KRC, context_KRC, out=forget_KRC)
         else:
-            grad_forget_KRC.zero_()
-        torch.mul(mixed_KRC, delta_KRC, out=grad_input_KRC)
-        torch.mul(mixed_KRC, input_KRC, out=grad_delta_KRC)
-        both = slice(0, 2 * mixed_KRC.shape[2])
-        open_KRG, grad_open_KRG = kept.gates_KMG[:, there, both], grad_KRG[:, :, both]
-        aten.sigmoid_backward.grad_input(grad_open_KRG, open_KRG, grad_input=grad_open_KRG)
+            forget_KRC.zero_()
+        torch.mul(mixed_KRC, views.delta[there], out=input_KRC)
+        torch.mul(mixed_KRC, views.input[there], out=delta_KRC)
+        open_KRG = grad_KRG[:, :, : 2 * mixed_KRC.shape[2]]
+        aten.sigmoid_backward.grad_input(open_KRG, views.open[there], grad_input=open_KRG)
         gates_KRG.copy_(grad_KRG)
-        onward_KRC: Tensor = mixed_KRC.mul_(forget_KRC)
+        onward_KRC: Tensor = mixed_KRC.mul_(views.forget[there])
         return onward_KRC
 
     def _weights(
@@ -383,16 +402,13 @@ class _Backward:
         grads, hidden = self.grads, [layer_KNH[:, rows] for layer_KNH in self.kept.hidden]
         grads.gates_KGH.add_(product_in_fp32(gates_KNG.mT, hidden[-1]))
         grads.gates_bias_KG.add_(gates_KNG.sum(1, dtype=grads.gates_bias_KG.dtype))
-        for (weight_KHH, bias_KH), layer_KNH, below_KNH in zip(
-            grads.mlp, before[1:], hidden, strict=False
-        ):
+        layers = zip(grads.mlp, before[1:], hidden[:-1], strict=True)
+        for (weight_KHH, bias_KH), layer_KNH, below_KNH in layers:
             weight_KHH.add_(product_in_fp32(layer_KNH.mT, below_KNH))
             bias_KH.add_(layer_KNH.sum(1, dtype=bias_KH.dtype))
-        first = self.at.starts[max(block.start, 1)]  # the first position's context is zero
-        entered_KNH = before[0][:, first - rows.start :]
-        context_KNC = self.kept.context_KMC[:, first - self.at.starts[1] :][
-            :, : entered_KNH.shape[1]
-        ]
-        grads.from_context_KHC.add_(
-            product_in_fp32(entered_KNH.mT, context_KNC.to(entered_KNH.dtype))
-        )
+        later = self.at.running[0]  # the first position's context is zero
+        start = max(rows.start, later)
+        entered_KNH = before[0][:, start - rows.start :]
+        context_KNC = self.kept.context_KMC[:, start - later : rows.stop - later]
+        product_KHC = product_in_fp32(entered_KNH.mT, context_KNC.to(entered_KNH.dtype))
+        grads.from_context_KHC.add_(product_KHC)
