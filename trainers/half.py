@@ -94,8 +94,9 @@ def _baddbmm(add: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: 
     if not _both_half(left, right):
         out = left.new_empty(size)
         return torch.baddbmm(add, left, right, beta=beta, alpha=alpha, out=out)
-    out, left, right = torch.empty(size), left.float(), right.float()
-    return torch.baddbmm(add.float(), left, right, beta=beta, alpha=alpha, out=out).half()
+    out = torch.empty(size)
+    right = _single(right, left)
+    return torch.baddbmm(add.float(), left.float(), right, beta=beta, alpha=alpha, out=out).half()
 
 
 def _both_half(left: Tensor, right: Tensor) -> bool:

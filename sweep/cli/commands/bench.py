@@ -3,11 +3,14 @@
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweep.cli.options import config_options, load_config
+
+if TYPE_CHECKING:
+    from trainers.config import PrecisionName
 
 
 def _several(read: Callable[[str], Any], what: str) -> Callable[..., list[Any]]:
@@ -58,7 +61,11 @@ precisions = _several(_precision, "fp32, fp16 and bf16")
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON list of objects.")
 def command(
-    batch: list[int], precision: list[str], cohort: list[int], as_json: bool, **flags: Any
+    batch: list[int],
+    precision: "list[PrecisionName]",
+    cohort: list[int],
+    as_json: bool,
+    **flags: Any,
 ) -> None:
     """Measures the trainer on this machine: tokens and products a second, and peak memory."""
     from dataclasses import asdict
