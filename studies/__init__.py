@@ -2,10 +2,10 @@
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, validate_range, widen, working_range
 from studies.errors import StudyError
-from studies.prior import Centre, centres, multiples, nearest_rule
+from studies.prior import Centre, Prior, centres, multiples, nearest_rule, rule_priors
 from studies.pruner import StudyPruner, make_pruner
 from studies.rules import RULES, Reference, ScalingRule, Setting
-from studies.sampler import make_sampler
+from studies.sampler import LearningRateSampler, make_sampler
 
 __all__ = [
     "PARAMETER",
@@ -13,6 +13,8 @@ __all__ = [
     "WIDE",
     "Centre",
     "Identity",
+    "LearningRateSampler",
+    "Prior",
     "Reference",
     "ScalingRule",
     "Setting",
@@ -24,6 +26,7 @@ __all__ = [
     "make_sampler",
     "multiples",
     "nearest_rule",
+    "rule_priors",
     "validate_range",
     "widen",
     "working_range",

@@ -10,12 +10,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.definition import PARAMETER, WIDE
 from studies.errors import StudyError
-from studies.sampler import SAMPLERS, make_sampler, middle_of_widest_gap
+from studies.peers import PEERS, middle_of_widest_gap
+from studies.sampler import make_sampler
 
 LOW, HIGH = 1e-5, 1e-1
 OPTIMUM = 8e-4
 
-names = pytest.mark.parametrize("name", sorted(SAMPLERS))
+names = pytest.mark.parametrize("name", sorted(PEERS))
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +174,8 @@ def test_asking_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(StudyError, match=r"sampler must be one of random, tpe, got 'rando'; did"):
+    known = "learning-rate, random, tpe"
+    with pytest.raises(StudyError, match=f"sampler must be one of {known}, got 'rando'; did"):
         make_sampler("rando", low=LOW, high=HIGH, seed=0, startup=3)
     with pytest.raises(StudyError, match=r"range\.low"):
         make_sampler("tpe", low=0.0, high=HIGH, seed=0, startup=3)
