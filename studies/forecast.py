@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.trials import rate_of
+from studies.trials import best_until, rate_of
 
 Array = npt.NDArray[np.float64]
 
@@ -47,12 +47,6 @@ class Forecast:
     def variance(self) -> float:
         """Of the final ln perplexity."""
         return self.scale**2 * self.dof / (self.dof - 2.0)
-
-
-def best_until(trial: FrozenTrial, epoch: int) -> float:
-    """The lowest perplexity reported up to an epoch; infinite where there is none."""
-    values = trial.intermediate_values
-    return min((value for step, value in values.items() if step <= epoch), default=math.inf)
 
 
 class Falls:

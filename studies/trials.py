@@ -23,3 +23,9 @@ def diverged(trial: FrozenTrial) -> bool:
     if trial.value is not None and trial.state == TrialState.COMPLETE:
         values.append(trial.value)
     return not all(math.isfinite(value) for value in values)
+
+
+def best_until(trial: FrozenTrial, epoch: int) -> float:
+    """The lowest perplexity reported up to an epoch; infinite where there is none."""
+    values = trial.intermediate_values
+    return min((value for step, value in values.items() if step <= epoch), default=math.inf)
