@@ -64,6 +64,7 @@ class StudySummary:
         edge: "" or where the best rate leans on the range ("upper" or "lower").
         best: the complete trial with the lowest perplexity, None before there is one.
         total: trials asked for.
+        remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class StudySummary:
     rules: tuple[RuleRow, ...]
     best: TrialRow | None
     total: int
+    remaining: str = ""
 
 
 # A trial within this factor of a rule's rate speaks for the rule.
@@ -161,6 +163,7 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         rules=tuple(_rule_row(rule, trials) for rule in about["rules"]),
         best=best,
         total=about["trials"],
+        remaining=about.get("remaining", ""),
     )
 
 

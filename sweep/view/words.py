@@ -61,6 +61,8 @@ def answer(summary: StudySummary) -> list[str]:
             "model, data or budget."
         )
     lines.append(f"Trials: {counts(summary.trials)}.")
+    if summary.remaining:
+        lines.append(f"{summary.remaining[0].upper()}{summary.remaining[1:]}.")
     return lines
 
 
