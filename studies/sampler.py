@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import PARAMETER, validate_range
@@ -126,7 +126,8 @@ class LearningRateSampler(BaseSampler):
         """The next rate; another parameter at random.
 
         Raises:
-            StudyError: the rate's scale is not logarithmic, or a value is no perplexity.
+            StudyError: the rate's scale is not logarithmic, a value is no perplexity, or the study
+                maximizes.
             ValueError: the study has several objectives.
         """
         self._raise_error_if_multi_objective(study)
@@ -136,6 +137,8 @@ class LearningRateSampler(BaseSampler):
             return RandomSampler(drawn).sample_independent(
                 study, trial, param_name, param_distribution
             )
+        if study.direction != StudyDirection.MINIMIZE:
+            raise StudyError("direction must be minimize: a trial's value is a perplexity")
         low, high = self._range(param_distribution)
         others = [
             other
@@ -172,7 +175,8 @@ class LearningRateSampler(BaseSampler):
 def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high: float) -> float:
     steps = max(1, math.ceil(math.log(high / low) / CANDIDATE_STEP))
     x = np.linspace(math.log(low), math.log(high), steps + 1)
-    gain = posterior.improvement(x)
+    # Where nothing is left to gain anywhere, the middle of the interval is as good as any.
+    gain = posterior.improvement(x) - 1e-9 * np.abs(x - math.log(posterior.best_rate))
     taken = [math.log(rate) for other in others if (rate := rate_of(other)) is not None]
     nearest = np.abs(x[:, None] - np.array([*taken, math.inf])).min(axis=1)
     if (nearest >= APART).any():

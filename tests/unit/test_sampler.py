@@ -197,6 +197,9 @@ def test_bad_input_is_refused_in_words() -> None:
     study = optuna.create_study(sampler=LearningRateSampler({}))
     with pytest.raises(StudyError, match="learning_rate must be a float on a log scale"):
         study.ask({PARAMETER: FloatDistribution(0.0, 1.0)})
+    upwards = optuna.create_study(direction="maximize", sampler=LearningRateSampler({}))
+    with pytest.raises(StudyError, match="direction must be minimize"):
+        ask(upwards)
     with pytest.raises(StudyError, match="prior rate must be positive and finite, got 0"):
         LearningRateSampler({"sqrt": 0.0})
     with pytest.raises(StudyError, match="prior width must be positive and finite, got -1"):
