@@ -24,12 +24,12 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 CURVATURES = np.geomspace(0.004, 1.0, 9)  # a, nats / ln^2
-CURVATURE, CURVATURE_SD = 0.022, 0.6  # median of a; sd of ln a (measured: 0.5)
+CURVATURE, CURVATURE_SD = 0.022, 0.5  # median of a; sd of ln a
 STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25])  # r
 NOISES, NOISE_WEIGHTS = (0.001, 0.003, 0.01), (0.3, 0.5, 0.2)  # sd of y between seeds, nats
 FAR_ERROR = 0.3  # sd of the parabola's error as a share of y - lowest y
 
-WALL, WALL_SCALE = 2.2, 0.35  # the wall's distance from mu: logistic (1.4 to 3.1 in 90 %)
+WALL, WALL_SCALE = 2.1, 0.3  # the wall's distance from mu: logistic (1.4 to 3.1 in 90 %)
 CHANCE = 0.02  # that a run is lost, or held, against all this
 LOST_JUMP = 0.7  # nats: where the perplexity doubles, a run may have been lost
 LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
