@@ -23,6 +23,7 @@ class TrialRow:
         epochs: epochs reported.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
+        audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
     """
 
     number: int
@@ -34,6 +35,7 @@ class TrialRow:
     epochs: int
     reason: str
     by_hand: bool = False
+    audit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         epochs=len(finite),
         reason=attributes.get("reason", ""),
         by_hand=bool(attributes.get("by_hand", False)),
+        audit=attributes.get("audit", ""),
     )
 
 
