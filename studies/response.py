@@ -104,9 +104,9 @@ class Posterior:
         The expected fall of ln(regret + `WORTH`), where the regret a phi is how far a rate lies
         above the optimum in nats: to halve a small regret counts as much as to halve a large one,
         down to what is worth a training. By expected improvement itself (Jones et al. 1998,
-        Journal of Global Optimization 13) the large ones outweigh all others, which costs half a
-        training more (measured). Running trials count as tried: what they will reach follows under
-        each hypothesis, so the next rate complements them.
+        Journal of Global Optimization 13) the large ones outweigh all others, which with a right
+        prior costs most of a training more (measured). Running trials count as tried: what they
+        will reach follows under each hypothesis, so the next rate complements them.
 
         Args:
             x: ln rates.

@@ -68,7 +68,7 @@ def gaps(rates: list[float]) -> list[float]:
 
 @pytest.mark.parametrize(
     ("priors", "trials"),
-    [({"sqrt": 8e-4}, 3), ({"sqrt": Prior(1.1e-2, 0.5)}, 7), ({}, 6), (RULES, 5)],
+    [({"sqrt": 8e-4}, 4), ({"sqrt": Prior(1.1e-2, 0.5)}, 7), ({}, 6), (RULES, 5)],
 )
 def test_it_finds_the_best_rate_in_a_few_trials(priors: dict[str, float], trials: int) -> None:
     study = optuna.create_study(sampler=LearningRateSampler(priors))
