@@ -2,10 +2,12 @@
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, validate_range, widen, working_range
 from studies.errors import StudyError
-from studies.prior import Centre, centres, multiples, nearest_rule
-from studies.pruner import StudyPruner, make_pruner
+from studies.patient import StudyPruner
+from studies.prior import Centre, Prior, centres, multiples, nearest_rule, rule_priors
+from studies.pruner import LearningRatePruner, make_pruner
 from studies.rules import RULES, Reference, ScalingRule, Setting
-from studies.sampler import make_sampler
+from studies.sampler import LearningRateSampler, make_sampler
+from studies.stopping import Remaining, parse_until, remaining
 
 __all__ = [
     "PARAMETER",
@@ -13,7 +15,11 @@ __all__ = [
     "WIDE",
     "Centre",
     "Identity",
+    "LearningRatePruner",
+    "LearningRateSampler",
+    "Prior",
     "Reference",
+    "Remaining",
     "ScalingRule",
     "Setting",
     "StudyError",
@@ -24,6 +30,9 @@ __all__ = [
     "make_sampler",
     "multiples",
     "nearest_rule",
+    "parse_until",
+    "remaining",
+    "rule_priors",
     "validate_range",
     "widen",
     "working_range",

@@ -10,6 +10,7 @@ from studies.rules import Reference, ScalingRule, Setting
 
 MERGE_FACTOR = 1.25
 FIRST_RULE = "sqrt"
+SWEPT_WIDTH, GUESSED_WIDTH = 0.35, 0.8  # sd of the reference's ln rate
 
 # Rates whose distances differ by less than this are equally far: powers round differently.
 _TIE = 9
@@ -26,6 +27,27 @@ class Centre:
 
     learning_rate: float
     rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What one rule says of the best rate: ln rate is normal around its own.
+
+    Attributes:
+        rate: the rule's.
+        width: sd of ln rate; 0.5 is a factor of 1.6 either way.
+        weight: belief in this rule against the others.
+    """
+
+    rate: float
+    width: float = 0.5
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in ("rate", "width", "weight"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value > 0):
+                raise StudyError(f"prior {field} must be positive and finite, got {value}")
 
 
 def log_distance(first: float, second: float) -> float:
@@ -68,6 +90,36 @@ def centres(
         else:
             merged.append((rate, [name]))
     return [Centre(rate, tuple(names)) for rate, names in merged]
+
+
+def rule_priors(
+    rules: Iterable[ScalingRule], reference: Reference, setting: Setting
+) -> dict[str, Prior]:
+    """Says how far each rule is to be trusted.
+
+    A rule's ln rate is off by s, s^2 = s0^2 + (0.25 ln B/B0)^2 + (0.2 ln N/N0)^2: s0 is the
+    reference's own error, 0.35 where it was swept and 0.8 where it was a guess; 0.25 and 0.2 are
+    how much the local exponents of the batch and of the model size vary around a rule's (measured
+    on the Step Law runs, arXiv 2503.04715).
+
+    Args:
+        rules: the rules, with distinct names.
+        reference: the known rate.
+        setting: where a rate is wanted.
+
+    Returns:
+        Each rule's prior by the rule's name, all of the same width. Rules whose rates lie within a
+        factor of 1.25 say the same and share one weight.
+    """
+    own = SWEPT_WIDTH if reference.swept else GUESSED_WIDTH
+    batch = 0.25 * math.log(setting.batch_size / reference.setting.batch_size)
+    size = 0.2 * math.log(setting.parameters / reference.setting.parameters)
+    width = math.hypot(own, batch, size)
+    rates = {rule.name: rule.learning_rate(reference, setting) for rule in rules}
+    alike = {
+        name: sum(_same(rate, other) for other in rates.values()) for name, rate in rates.items()
+    }
+    return {name: Prior(rate, width, 1.0 / alike[name]) for name, rate in rates.items()}
 
 
 def multiples(rate: float, rates: Mapping[str, float]) -> dict[str, float]:

@@ -1,155 +1,176 @@
-"""Ends trials that are clearly behind, judged from stored reports alone.
+"""The learning-rate pruner: ends a trial that will not come near the best one.
 
-Optuna's PatientPruner asks the pruner it wraps only once a trial has stopped improving. A healthy
-trial's perplexity falls with every epoch, so around a MedianPruner it never prunes at all. Here
-patience means something else: a trial must be behind at that many reports in a row.
+A running trial's final perplexity is predicted (see `studies.forecast`) and the trial is pruned
+where
 
-A known limit: epochs are compared as they are. With a constant rate high rates look good early and
-lose later, with a decaying one it is the other way round, so the floor should be a good part of
-the run where rates far apart are compared.
+    P(final perplexity within 0.5 % of the best trial's) < alpha / checks,
+
+`checks` being the reports at which a trial can be pruned: by Bonferroni's inequality a trial that
+belongs near the best is then pruned with a probability of alpha at most, however often it is
+looked at. Epochs are never compared as they are, so neither high nor low rates are favoured.
 """
 
+import hashlib
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
-from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.errors import StudyError, unknown_name
+from studies.forecast import Falls, Forecast, forecast
+from studies.patient import NeverPruner, PatientPruner, StudyPruner, shown
+from studies.student import student_t_cdf
+from studies.trials import best_until, diverged, rate_of
 
+NEAR_BEST = 0.005  # of perplexity
+ALPHA = 0.01
+AUDITED = 0.1  # share of the trials that are let run on where they would be pruned
+LEAST_EPOCHS, LEAST_SHARE, LEAST_FINISHED = 2, 0.25, 3
+
+LEARNING_RATE, NONE = "learning-rate", "none"
 QUANTILES = {"patient-median": 0.5, "percentile": 0.75}
-NONE = "none"
+PRUNERS = (LEARNING_RATE, *QUANTILES, NONE)
 
 
-class StudyPruner(BasePruner):
-    """A pruner that can say why; without a reason there is no pruning."""
-
-    @abstractmethod
-    def reason(self, study: Study, trial: FrozenTrial) -> str:
-        """Says why the trial should end after its last report, "" where it should go on."""
-
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Judges a trial after its last report, by what is stored and nothing else."""
-        return bool(self.reason(study, trial))
-
-
-def make_pruner(name: str, *, floor: int, startup: int, patience: int = 2) -> StudyPruner:
+def make_pruner(
+    name: str, *, floor: int, startup: int, patience: int = 2, seed: int = 0
+) -> StudyPruner:
     """Builds a pruner.
 
     Args:
-        name: "patient-median", "percentile" (only the worst quarter is pruned) or "none".
+        name: "learning-rate", "patient-median", "percentile" (only the worst quarter is pruned) or
+            "none".
         floor: epochs that every sound trial gets, counted from 1.
-        startup: complete trials needed before any is pruned; at least 1 is always needed.
-        patience: reports in a row that a trial must be behind at.
+        startup: complete trials needed before any is pruned; at least 1 is always needed, and 3 by
+            "learning-rate".
+        patience: reports in a row that a trial must be behind at; not for "learning-rate".
+        seed: chooses the trials that "learning-rate" audits.
 
     Raises:
         StudyError: an unknown name or a number out of its bounds.
     """
+    if name not in PRUNERS:
+        raise unknown_name("pruner", name, PRUNERS)
     if name == NONE:
         return NeverPruner()
-    if name not in QUANTILES:
-        raise unknown_name("pruner", name, [*QUANTILES, NONE])
-    for field, value, least in (("floor", floor, 1), ("startup", startup, 0)):
+    for field, value, least in (
+        ("floor", floor, 1),
+        ("startup", startup, 0),
+        ("patience", patience, 1),
+    ):
         if value < least:
             raise StudyError(f"pruner {field} must be at least {least}, got {value}")
-    if patience < 1:
-        raise StudyError(f"pruner patience must be at least 1, got {patience}")
+    if name == LEARNING_RATE:
+        return LearningRatePruner(floor=floor, startup=startup, seed=seed)
     return PatientPruner(QUANTILES[name], floor, startup, patience)
 
 
-class NeverPruner(StudyPruner):
-    """Lets every trial run to its end."""
+class LearningRatePruner(StudyPruner):
+    """Prunes by the predicted final perplexity.
 
-    def reason(self, study: Study, trial: FrozenTrial) -> str:
-        """There is none."""
-        return ""
+    Never pruned is a trial before its floor of epochs or before three trials are complete, one in
+    the best third at its epoch, and one above the highest rate that ran to its end: nothing is
+    known up there, only divergence ends it. Of those to be pruned 1 in 10 run on all the same
+    (`audit`), which shows how often the pruner is wrong.
 
-
-class PatientPruner(StudyPruner):
-    """Prunes a trial whose best perplexity so far is behind a quantile of the finished trials'.
-
-    Compared at the same epoch, at each of the last `patience` reports. A complete trial that ended
-    earlier counts with its best, which is final; a pruned one only at the epochs it reached; a
-    diverged one not at all: its early epochs were no sign of a good rate. Never pruned is a trial
-    whose last perplexity is the lowest of all at its epoch.
+    Args:
+        floor: epochs that every sound trial gets; None for a quarter of the longest trial's, at
+            least 2.
+        startup: complete trials needed before any is pruned, at least 3.
+        alpha: how likely a trial that belongs within 0.5 % of the best may be pruned.
+        seed: chooses, with the trial's number, who is audited.
     """
 
-    def __init__(self, quantile: float, floor: int, startup: int, patience: int) -> None:
-        self._quantile = quantile
-        self._floor = floor
-        self._startup = max(1, startup)
-        self._patience = patience
+    def __init__(
+        self,
+        *,
+        floor: int | None = None,
+        startup: int = LEAST_FINISHED,
+        alpha: float = ALPHA,
+        seed: int = 0,
+    ) -> None:
+        self._floor, self._alpha, self._seed = floor, alpha, seed
+        self._startup = max(startup, LEAST_FINISHED)
 
     def reason(self, study: Study, trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
+        if diverged(trial):
+            return f"perplexity is not finite after epoch {trial.last_step}"
+        return "" if self._is_audited(trial) else self._behind(study, trial)
+
+    def audit(self, study: Study, trial: FrozenTrial) -> str:
+        """Why an audited trial would have been pruned after its last report; "" for any other."""
+        if diverged(trial) or not self._is_audited(trial):
+            return ""
+        behind = self._behind(study, trial)
+        return behind and f"audit, runs on to check the pruner: {behind}"
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Judges a trial after its last report, and stores the reason as an attribute of it."""
+        found = {"reason": self.reason(study, trial), "audit": self.audit(study, trial)}
+        for key, words in found.items():
+            if words and key not in trial.user_attrs:
+                study._storage.set_trial_user_attr(trial._trial_id, key, words)
+        return bool(found["reason"])
+
+    def _is_audited(self, trial: FrozenTrial) -> bool:
+        digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") < AUDITED * 2**32
+
+    def _behind(self, study: Study, trial: FrozenTrial) -> str:
         epoch = trial.last_step
-        if epoch is None:
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
+        complete = [each for each in others if _is_sound(each)]
+        if epoch is None or len(complete) < self._startup:
             return ""
-        if not math.isfinite(trial.intermediate_values[epoch]):
-            return f"perplexity is not finite after epoch {epoch}"
-        peers = _sound_peers(study, trial)
-        epochs = sorted(trial.intermediate_values)[-self._patience :]
-        if epoch < self._floor or len(epochs) < self._patience:
+        last = max(each.last_step or 0 for each in complete)
+        floor = self._floor or math.ceil(LEAST_SHARE * last)
+        if epoch < max(floor, LEAST_EPOCHS) or _is_protected(trial, epoch, others, complete):
             return ""
-        complete = sum(peer.state == TrialState.COMPLETE for peer in peers)
-        if complete < self._startup or _leads(trial, epoch, peers):
+        predicted = forecast(trial, Falls(complete))
+        if predicted is None:
             return ""
-        if all(self._behind(trial, step, peers) for step in epochs):
-            return self._sentence(trial, epoch, peers)
-        return ""
-
-    def _behind(self, trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> bool:
-        field = _field(peers, epoch)
-        return bool(field) and _best(trial, epoch) > self._threshold(field)
-
-    def _threshold(self, field: Sequence[float]) -> float:
-        return float(np.quantile(field, self._quantile))
-
-    def _sentence(self, trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> str:
-        field = _field(peers, epoch)
-        bar = "median" if self._quantile == 0.5 else f"{100 * self._quantile:.0f}th percentile"
-        plural = "trial" if len(field) == 1 else "trials"
-        lasting = f", for {self._patience} epochs" if self._patience > 1 else ""
-        return (
-            f"perplexity {_shown(_best(trial, epoch))} after epoch {epoch} is above "
-            f"{_shown(self._threshold(field))}, the {bar} of {len(field)} {plural}{lasting}"
-        )
+        best = min(each.value or math.inf for each in complete)
+        chance = _chance(predicted, best)
+        checks = max(1, last - max(floor, LEAST_EPOCHS))
+        return _sentence(trial, epoch, predicted, best) if chance < self._alpha / checks else ""
 
 
-def _sound_peers(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    finished = (TrialState.COMPLETE, TrialState.PRUNED)
-    peers = study.get_trials(deepcopy=False, states=finished)
-    return [
-        peer
-        for peer in peers
-        if peer.number != trial.number
-        and peer.intermediate_values
-        and all(math.isfinite(value) for value in peer.intermediate_values.values())
+def _is_sound(trial: FrozenTrial) -> bool:
+    value = trial.value
+    return trial.state == TrialState.COMPLETE and value is not None and 0 < value < math.inf
+
+
+def _is_protected(
+    trial: FrozenTrial, epoch: int, others: Sequence[FrozenTrial], complete: Sequence[FrozenTrial]
+) -> bool:
+    """Whether it is in the best third at its epoch, or above every rate that ran to its end."""
+    rate = rate_of(trial)
+    finished = [other for each in complete if (other := rate_of(each)) is not None]
+    if rate is None or not finished or rate > max(finished):
+        return True
+    rung = [
+        best_until(each, epoch)
+        for each in others
+        if not diverged(each) and (_is_sound(each) or (each.last_step or 0) >= epoch)
     ]
+    ahead = sum(there < best_until(trial, epoch) for there in rung)
+    return ahead < (len(rung) + 1) / 3
 
 
-def _best(trial: FrozenTrial, epoch: int) -> float:
-    values = trial.intermediate_values
-    return min((value for step, value in values.items() if step <= epoch), default=math.inf)
+def _chance(predicted: Forecast, best: float) -> float:
+    """P(final perplexity within 0.5 % of the best)."""
+    near = math.log(best) + math.log1p(NEAR_BEST)
+    return student_t_cdf((near - predicted.mean) / predicted.scale, round(predicted.dof))
 
 
-def _field(peers: Sequence[FrozenTrial], epoch: int) -> list[float]:
-    bests = [
-        _best(peer, epoch)
-        for peer in peers
-        if peer.state == TrialState.COMPLETE or (peer.last_step or 0) >= epoch
-    ]
-    # A trial whose first report came later has no best yet.
-    return [best for best in bests if math.isfinite(best)]
-
-
-def _leads(trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> bool:
-    there = [values[epoch] for peer in peers if epoch in (values := peer.intermediate_values)]
-    return bool(there) and trial.intermediate_values[epoch] <= min(there)
-
-
-def _shown(perplexity: float) -> str:
-    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.2g}"
+def _sentence(trial: FrozenTrial, epoch: int, predicted: Forecast, best: float) -> str:
+    final = shown(math.exp(predicted.mean))
+    chance = 100 * _chance(predicted, best)
+    bound = "under 0.01" if chance < 0.01 else f"{chance:.2g}"
+    return (
+        f"perplexity {shown(best_until(trial, epoch))} after epoch {epoch} should end near "
+        f"{final}, by {predicted.trials} finished trials; within 0.5 % of the best, "
+        f"{shown(best)}, with a chance of {bound} %"
+    )

@@ -1,30 +1,31 @@
-"""Draws rates from the working range, while every trial stores the one wide distribution."""
+"""The learning-rate sampler: asks for the rate that is expected to gain most.
+
+See `studies.response` for the model and its formulas, `studies.observed` for what counts as what.
+"""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
-from studies.definition import validate_range
-from studies.errors import unknown_name
+from studies.definition import PARAMETER, validate_range
+from studies.errors import StudyError, unknown_name
+from studies.observed import observe
+from studies.peers import PEERS, WorkingRangeSampler
+from studies.prior import Prior
+from studies.response import Posterior
+from studies.trials import rate_of
 
-APART = 0.05
-ATTEMPTS = 16
-
-SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "tpe": lambda seed, startup: TPESampler(
-        seed=seed, n_startup_trials=startup, constant_liar=True
-    ),
-    "random": lambda seed, startup: RandomSampler(seed=seed),
-}
+APART = 0.08  # ln rate between two trials: finer differences are noise
+CANDIDATE_STEP = 0.05  # ln rate
+LEARNING_RATE = "learning-rate"
+SAMPLERS = (LEARNING_RATE, *PEERS)
 
 
 def make_sampler(
@@ -35,17 +36,19 @@ def make_sampler(
     seed: int,
     startup: int,
     trial_number: int | None = None,
+    priors: Mapping[str, float | Prior] | None = None,
 ) -> BaseSampler:
     """Builds a sampler for the study's one parameter.
 
     Args:
-        name: "tpe" or "random".
+        name: "learning-rate", "tpe" or "random".
         low: the lowest rate of the working range.
         high: the highest.
         seed: the study's seed, at least 0.
         startup: trials finished within the range before TPE starts; random until then.
-        trial_number: seeds the draw as for this trial; None takes the number of the trial that is
-            sampled, so that one sampler serves a whole study.
+        trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
+            trial that is sampled, so that one sampler serves a whole study.
+        priors: what the rules say; only "learning-rate" uses it.
 
     Returns:
         A sampler that draws the same rate for the same seed, trial number and earlier trials, also
@@ -57,32 +60,48 @@ def make_sampler(
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
     validate_range(low, high)
-    build = SAMPLERS[name]
+    if name == LEARNING_RATE:
+        return LearningRateSampler(priors, seed=seed, low=low, high=high)
+    build = PEERS[name]
     return WorkingRangeSampler(
         lambda draw_seed: build(draw_seed, startup), low, high, seed, trial_number
     )
 
 
-class WorkingRangeSampler(BaseSampler):
-    """Lets another sampler see only the working range.
+class LearningRateSampler(BaseSampler):
+    """Exact Bayes for one log-scale float `learning_rate` whose value is a perplexity.
 
-    It asks that sampler on a copy of the study in memory that holds the trials inside the range,
-    with the range as their distribution. A sampler's own view stays consistent however often the
-    range moves (TPE would fold a rate outside the range onto the nearer edge, truncated).
+    The same study gets the same next rate, whoever opened it: there is no state but the study's,
+    and no chance in a rate. Any other parameter is drawn at random.
+
+    Example:
+        study = optuna.create_study(sampler=LearningRateSampler({"sqrt": 8e-4, "linear": 6.4e-3}))
+        study.optimize(lambda trial: train(trial.suggest_float("learning_rate", 1e-5, 1, log=True)))
+
+    Args:
+        priors: what each scaling rule says, by its name: a rate, or a `Prior` with a width and a
+            weight of its own; empty where nothing is known.
+        seed: of the other parameters.
+        low: the lowest rate to ask for; None for the parameter's own.
+        high: the highest.
+
+    Raises:
+        StudyError: a prior's rate is not positive.
     """
 
     def __init__(
         self,
-        build: Callable[[int], BaseSampler],
-        low: float,
-        high: float,
-        seed: int,
-        trial_number: int | None = None,
+        priors: Mapping[str, float | Prior] | None = None,
+        *,
+        seed: int = 0,
+        low: float | None = None,
+        high: float | None = None,
     ) -> None:
-        self._build = build
-        self._range = FloatDistribution(low, high, log=True)
-        self._seed = seed
-        self._trial_number = trial_number
+        self._priors = {
+            name: prior if isinstance(prior, Prior) else Prior(prior)
+            for name, prior in (priors or {}).items()
+        }
+        self._seed, self._low, self._high = seed, low, high
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -94,6 +113,7 @@ class WorkingRangeSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """No parameter is sampled together with others."""
+        self._raise_error_if_multi_objective(study)
         return {}
 
     def sample_independent(
@@ -102,88 +122,65 @@ class WorkingRangeSampler(BaseSampler):
         trial: FrozenTrial,
         param_name: str,
         param_distribution: BaseDistribution,
-    ) -> float:
-        """Draws a rate at least 5 % away from every other trial's.
+    ) -> Any:
+        """The next rate; another parameter at random.
 
-        Failed trials do not count: running out of memory says nothing about a rate.
+        Raises:
+            StudyError: the rate's scale is not logarithmic, a value is no perplexity, or the study
+                maximizes.
+            ValueError: the study has several objectives.
         """
+        self._raise_error_if_multi_objective(study)
+        if param_name != PARAMETER:
+            words = [self._seed, trial.number, zlib.crc32(param_name.encode())]
+            drawn = int(np.random.SeedSequence(words).generate_state(1)[0])
+            return RandomSampler(drawn).sample_independent(
+                study, trial, param_name, param_distribution
+            )
+        if study.direction != StudyDirection.MINIMIZE:
+            raise StudyError("direction must be minimize: a trial's value is a perplexity")
+        low, high = self._range(param_distribution)
         others = [
             other
             for other in study.get_trials(deepcopy=False)
             if other.number != trial.number and other.state != TrialState.FAIL
         ]
-        taken = [rate for other in others if (rate := _rate(other, param_name)) is not None]
-        number = trial.number if self._trial_number is None else self._trial_number
-        for rate in self._draws(_mirror(others, param_name, self._range), param_name, number):
-            if all(abs(math.log(rate / other)) >= math.log1p(APART) for other in taken):
-                return rate
-        return middle_of_widest_gap(self._range.low, self._range.high, taken)
+        return _next_rate(Posterior(observe(others), self._priors, low, high), others, low, high)
 
-    def _draws(self, mirror: Study, param_name: str, number: int) -> Iterator[float]:
-        # A draw that is not taken stays in the mirror as a running trial, which repels the next.
-        for attempt in range(ATTEMPTS):
-            words = np.random.SeedSequence([self._seed, number, attempt]).generate_state(1)
-            mirror.sampler = self._build(int(words[0]))
-            rate = mirror.ask({param_name: self._range}).params[param_name]
-            yield min(max(float(rate), self._range.low), self._range.high)
+    def posterior(self, study: Study) -> Posterior:
+        """What the study's trials say of the best rate.
 
+        Args:
+            study: with at least one trial that has a rate, unless the range was given.
 
-def middle_of_widest_gap(low: float, high: float, taken: Sequence[float]) -> float:
-    """Finds the rate furthest from the tried ones, for where a sampler keeps repeating itself.
+        Raises:
+            StudyError: no range was given and there is no trial to take it from.
+        """
+        trials = study.get_trials(deepcopy=False)
+        known = [trial.distributions.get(PARAMETER) for trial in trials]
+        low, high = self._range(next((each for each in reversed(known) if each), None))
+        return Posterior(observe(trials), self._priors, low, high)
 
-    Args:
-        low: the lowest rate of the range.
-        high: the highest.
-        taken: the tried rates; those outside the range are ignored.
-
-    Returns:
-        The geometric middle of the widest gap between two neighbours, the range's ends included.
-    """
-    points = sorted({low, high, *(rate for rate in taken if low < rate < high)})
-    below, above = max(pairwise(points), key=lambda pair: pair[1] / pair[0])
-    return math.sqrt(below * above)
+    def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
+        if self._low is not None and self._high is not None:
+            return self._low, self._high
+        if not isinstance(distribution, FloatDistribution) or not distribution.log:
+            raise StudyError(f"{PARAMETER} must be a float on a log scale, got {distribution}")
+        return (
+            distribution.low if self._low is None else self._low,
+            distribution.high if self._high is None else self._high,
+        )
 
 
-def _rate(trial: FrozenTrial, param_name: str) -> float | None:
-    # A trial that waits, or was killed between ask and suggest, has only its fixed parameters.
-    fixed = trial.system_attrs.get("fixed_params", {})
-    rate = trial.params.get(param_name, fixed.get(param_name))
-    return None if rate is None else float(rate)
-
-
-def _mirror(trials: Sequence[FrozenTrial], param_name: str, space: FloatDistribution) -> Study:
-    with _quiet():
-        mirror = optuna.create_study(direction="minimize")
-    for trial in trials:
-        rate = _rate(trial, param_name)
-        if rate is not None and space.low <= rate <= space.high:
-            mirror.add_trial(_copy(trial, param_name, rate, space))
-    return mirror
-
-
-def _copy(
-    trial: FrozenTrial, param_name: str, rate: float, space: FloatDistribution
-) -> FrozenTrial:
-    # TPE ranks pruned trials by their last step: a late divergence would beat an early pruning,
-    # whereas one without values comes last.
-    values = trial.intermediate_values
-    diverged = not all(math.isfinite(value) for value in values.values())
-    waits = trial.state == TrialState.WAITING
-    return create_trial(
-        state=TrialState.RUNNING if waits else trial.state,
-        value=trial.value,
-        params={param_name: rate},
-        distributions={param_name: space},
-        intermediate_values={} if diverged else values,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # Optuna announces each new study, also one in memory that nobody asked for.
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high: float) -> float:
+    steps = max(1, math.ceil(math.log(high / low) / CANDIDATE_STEP))
+    x = np.linspace(math.log(low), math.log(high), steps + 1)
+    # Where nothing is left to gain anywhere, the middle of the interval is as good as any.
+    gain = posterior.improvement(x) - 1e-9 * np.abs(x - math.log(posterior.best_rate))
+    taken = [math.log(rate) for other in others if (rate := rate_of(other)) is not None]
+    nearest = np.abs(x[:, None] - np.array([*taken, math.inf])).min(axis=1)
+    if (nearest >= APART).any():
+        rate = math.exp(x[np.where(nearest >= APART, gain, -1.0).argmax()])
+    else:  # the range is full: as far from its neighbours as can be
+        rate = math.exp(x[nearest.argmax()])
+    return min(max(rate, low), high)

@@ -19,6 +19,7 @@ FLAGS = {
     "study": "study.name",
     "storage": "study.storage",
     "trials": "study.trials",
+    "until": "study.until",
     "timeout": "study.timeout",
     "range": "study.range",
     "trainer": "study.trainer",

@@ -40,6 +40,7 @@ class StudySettings(_Strict):
     storage: str
     directory: str
     trials: PositiveInt
+    until: str
     timeout: Annotated[FiniteFloat, Field(ge=0)]
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     sampler: str

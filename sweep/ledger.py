@@ -13,9 +13,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, widen
-from studies.prior import Centre, multiples, nearest_rule
+from studies.observed import observe
+from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
-from studies.sampler import make_sampler
+from studies.response import Posterior
+from studies.sampler import LEARNING_RATE, make_sampler
+from studies.stopping import remaining
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
 from sweep.protocol import TrialSpec
@@ -39,6 +42,8 @@ class Search:
         widen: whether the range may grow when the best rate leans on its edge.
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
+        priors: how far each rule is trusted.
+        until: ends the study when less than this share of perplexity is left to gain; None: never.
     """
 
     first: tuple[Centre, ...]
@@ -52,6 +57,8 @@ class Search:
     floor: int
     startup: int
     trainer: str
+    priors: Mapping[str, Prior] = dataclasses.field(default_factory=dict)
+    until: float | None = None
 
 
 def find_study(storage: RDBStorage, name: str) -> Study | None:
@@ -116,7 +123,9 @@ class Ledger:
         directory: Path,
     ) -> None:
         self._train, self._search, self._directory = train, search, directory
-        self._pruner = make_pruner(search.pruner, floor=search.floor, startup=search.startup)
+        self._pruner = make_pruner(
+            search.pruner, floor=search.floor, startup=search.startup, seed=train.seed
+        )
         existing = find_study(storage, name)
         if existing is not None:
             check_identity(existing, identity.fields)
@@ -171,10 +180,15 @@ class Ledger:
         return [self._spec(self._live(trial)) for trial in running]
 
     def ask(self) -> TrialSpec | None:
-        """The next trial: first the rules' rates, then the sampler's; None when all were asked."""
+        """The next trial: first the rules' rates, then the sampler's; None when there is no more.
+
+        That is when all were asked, or when too little is left to gain.
+        """
         trials = self.study.get_trials(deepcopy=False)
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         if sum(not trial.user_attrs.get("by_hand") for trial in started) >= self._search.trials:
+            return None
+        if self._enough(trials):
             return None
         self._enqueue_first(trials)
         self._widen_at_edge(started)
@@ -225,6 +239,7 @@ class Ledger:
         """What each run may change: the total, and the range where the user gave one."""
         self.study.set_user_attr("trials", self._search.trials)
         self.study.set_user_attr("ran", time.time())
+        self.study.set_user_attr("remaining", "")
         if not self._search.widen:
             self.study.set_user_attr("range", [self._search.low, self._search.high])
 
@@ -246,7 +261,21 @@ class Ledger:
             high=high,
             seed=self._train.seed % 2**32,
             startup=len(self._search.first),
+            priors=self._search.priors,
         )
+
+    def _posterior(self, trials: list[FrozenTrial]) -> Posterior:
+        return Posterior(observe(trials), self._search.priors, *self.working_range)
+
+    def _enough(self, trials: list[FrozenTrial]) -> bool:
+        """Whether too little is left to gain, once every rule's rate was tried."""
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if self._search.until is None or waiting:
+            return False
+        found = remaining(self._posterior(trials), trials, self._search.until)
+        if found.sentence != self.study.user_attrs["remaining"]:
+            self.study.set_user_attr("remaining", found.sentence)
+        return found.enough
 
     def _widen_at_edge(self, started: list[FrozenTrial]) -> None:
         best = _best(started)
@@ -255,6 +284,8 @@ class Ledger:
         low, high = self.working_range
         tried = [rate for trial in started if (rate := _rate(trial)) is not None]
         side = edge(best, low, high, tried)
+        if self._search.sampler == LEARNING_RATE:
+            side = side or self._posterior(started).edge
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):
             self.study.set_user_attr("range", list(wider))
@@ -304,9 +335,15 @@ class Ledger:
             return Verdict.CONTINUE
         reason = self._pruner.reason(self.study, trial)
         if not reason:
+            self._note_audit(trial)
             return Verdict.CONTINUE
         self._live(trial).set_user_attr("reason", f"pruned: {reason}")
         return Verdict.PRUNE
+
+    def _note_audit(self, trial: FrozenTrial) -> None:
+        audit = self._pruner.audit(self.study, trial)
+        if audit and "audit" not in trial.user_attrs:
+            self._live(trial).set_user_attr("audit", audit)
 
     def _measured(self, number: int) -> dict[str, Any]:
         report = self._last.get(number)

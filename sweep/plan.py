@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from studies.definition import Identity, validate_range, working_range
-from studies.prior import Centre, centres
+from studies.prior import Centre, Prior, centres, rule_priors
 from studies.pruner import make_pruner
 from studies.rules import RULES, Reference, ScalingRule, Setting
 from studies.sampler import make_sampler
+from studies.stopping import parse_until
 from sweep.config import StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.storage import sqlite_path
@@ -33,6 +34,7 @@ class Plan:
         rates: each rule's own rate, in the order of the rules.
         borrowed: why the reference's perplexity is not comparable; "" where it is.
         first: the rates tried first.
+        priors: how far each rule is trusted.
     """
 
     config: SweepConfig
@@ -43,6 +45,7 @@ class Plan:
     rules: tuple[ScalingRule, ...]
     rates: dict[str, float]
     first: tuple[Centre, ...]
+    priors: dict[str, Prior]
     low: float
     high: float
 
@@ -82,6 +85,7 @@ def make_plan(
         rules=rules,
         rates=rates,
         first=tuple(centres(rules, reference, setting, low=low, high=high)),
+        priors=rule_priors(rules, dataclasses.replace(reference, swept=trusted), setting),
         low=low,
         high=high,
     )
@@ -145,6 +149,7 @@ def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
 def _check_search(study: StudySettings, low: float, high: float) -> None:
     """Fails now where the ledger would fail later, with a study made and nothing in it."""
     make_sampler(study.sampler, low=low, high=high, seed=0, startup=study.startup)
+    parse_until(study.until)
     make_pruner(study.pruner, floor=study.floor, startup=study.startup)
     import_object(study.trainer, what="trainer")
 

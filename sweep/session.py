@@ -13,6 +13,7 @@ import torch
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
+from studies.stopping import parse_until
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
 from sweep.executors import make_executor
@@ -185,6 +186,8 @@ def _ledger(ready: Prepared) -> Ledger:
         floor=settings.floor,
         startup=settings.startup,
         trainer=settings.trainer,
+        priors=plan.priors,
+        until=parse_until(settings.until),
     )
     return Ledger(
         ready.storage,

@@ -23,6 +23,7 @@ class TrialRow:
         epochs: epochs reported.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
+        audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
     """
 
     number: int
@@ -34,6 +35,7 @@ class TrialRow:
     epochs: int
     reason: str
     by_hand: bool = False
+    audit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class StudySummary:
         edge: "" or where the best rate leans on the range ("upper" or "lower").
         best: the complete trial with the lowest perplexity, None before there is one.
         total: trials asked for.
+        remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
     """
 
     name: str
@@ -84,6 +87,7 @@ class StudySummary:
     rules: tuple[RuleRow, ...]
     best: TrialRow | None
     total: int
+    remaining: str = ""
 
 
 # A trial within this factor of a rule's rate speaks for the rule.
@@ -121,6 +125,7 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         epochs=len(finite),
         reason=attributes.get("reason", ""),
         by_hand=bool(attributes.get("by_hand", False)),
+        audit=attributes.get("audit", ""),
     )
 
 
@@ -161,6 +166,7 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         rules=tuple(_rule_row(rule, trials) for rule in about["rules"]),
         best=best,
         total=about["trials"],
+        remaining=about.get("remaining", ""),
     )
 
 

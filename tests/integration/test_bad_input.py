@@ -44,6 +44,7 @@ CASES = [
     ("run --set profile=gpu", ["gpu", "cpu, cuda"]),
     ("run --set trainer.optimizer=sgd", ["optimizer", "'adam' or 'adamw'", "'sgd'"]),
     ("run --set study.sampler=tpee", ["sampler", "'tpee'", "'tpe'?"]),
+    ("run --until 1", ["until", "percentage", '"1"']),
     ("run --set study.pruner=medium", ["pruner", "'medium'", "patient-median"]),
     ("run --set data.stride=64", ["data.stride", "below data.window", "64"]),
     ("run --set models.context_vector.hiden=8", ['"hiden"', '"hidden"?']),

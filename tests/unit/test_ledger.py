@@ -12,10 +12,12 @@ from optuna.trial import FrozenTrial
 from support import open_ledger, report
 
 from studies.definition import PARAMETER, WIDE, Identity
+from studies.prior import Prior
 from sweep.errors import SweepError
 from sweep.ledger import Ledger
 from sweep.protocol import TrialSpec
 from sweep.storage import open_storage
+from sweep.summary import summarise
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Verdict
 
@@ -233,6 +235,76 @@ class TestJudging:
             for epoch in (1, 2):
                 ledger.report({number: report(epoch, 50)})
             assert ledger.report({number: report(3, math.inf)}) == {number: Verdict.PRUNE}
+
+
+class TestTheLearningRateSearch:
+    """The sampler, the pruner and the stop of our own, through the ledger."""
+
+    @staticmethod
+    def curve(rate: float) -> float:
+        return 40 * math.exp(0.1 * math.log(rate / 2e-2) ** 2)
+
+    def run(self, ledger: Ledger) -> list[float]:
+        """Runs trials until there is none left; answers their rates."""
+        rates = []
+        while (spec := ledger.ask()) is not None:
+            rates.append(spec.config.learning_rate)
+            for epoch in (1, 2, 3):
+                ledger.report({spec.number: report(epoch, self.curve(rates[-1]) * (4 - epoch))})
+            ledger.tell(spec.number, Outcome.COMPLETED, Outcome.COMPLETED.sentence)
+        return rates
+
+    def test_the_sampler_is_told_the_rules_and_goes_on_from_their_rates(
+        self, tmp_path: Path
+    ) -> None:
+        search = {"sampler": "learning-rate", "pruner": "none", "priors": {"sqrt": Prior(1e-2)}}
+        with open_ledger(tmp_path, trials=6, **search) as ledger:
+            rates = self.run(ledger)
+        assert rates[:3] == FIRST
+        assert min(map(self.curve, rates)) < 40 * 1.002
+
+    def test_until_ends_the_study_and_says_what_is_left(self, tmp_path: Path) -> None:
+        search = {"sampler": "learning-rate", "pruner": "none", "trials": 30}
+        with open_ledger(tmp_path, until=0.01, **search) as ledger:
+            some = len(self.run(ledger))
+            said = summarise(ledger.study, "sweep.db").remaining
+        assert len(FIRST) < some < 12
+        assert said.startswith("at most 0.")
+        assert "is left to gain over rate 0.0" in said
+        with open_ledger(tmp_path, until=0.0001, **search) as ledger:
+            assert self.run(ledger)
+        with open_ledger(tmp_path, **search) as ledger:
+            assert summarise(ledger.study, "sweep.db").remaining == ""
+
+    def test_the_range_widens_where_the_interval_reaches_out_of_it(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, sampler="learning-rate", high=1.1e-1, trials=4) as ledger:
+            for rate in FIRST:
+                assert asked(ledger).config.learning_rate == rate
+            for number, perplexity in enumerate((50, 60, 41)):  # falling up to the highest rate
+                ledger.report({number: report(1, perplexity)})
+                ledger.tell(number, Outcome.COMPLETED, Outcome.COMPLETED.sentence)
+            asked(ledger)
+            assert ledger.working_range == pytest.approx((1e-4, 1.1))
+
+    @pytest.mark.parametrize("audited", [False, True])
+    def test_a_hopeless_trial_ends_or_is_kept_on_for_an_audit(
+        self, tmp_path: Path, audited: bool
+    ) -> None:
+        train = dataclasses.replace(TRAIN, epochs=3, seed=7 if audited else 0)  # by the hash
+        with open_ledger(tmp_path, pruner="learning-rate", train=train) as ledger:
+            for _ in FIRST:
+                finish(ledger, 60, 50, 40)
+            ledger.study.enqueue_trial({PARAMETER: 2e-2})
+            number = asked(ledger).number
+            ledger.report({number: report(1, 900)})
+            (verdict,) = ledger.report({number: report(2, 800)}).values()
+        said = stored(tmp_path)[number].user_attrs
+        if audited:
+            assert verdict is Verdict.CONTINUE
+            assert said["audit"].startswith("audit, runs on to check the pruner: perplexity 800.00")
+        else:
+            assert verdict is Verdict.PRUNE
+            assert said["reason"].startswith("pruned: perplexity 800.00 after epoch 2 should end")
 
 
 class TestTelling:

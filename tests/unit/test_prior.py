@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studies.errors import StudyError
-from studies.prior import Centre, centres, multiples, nearest_rule
+from studies.prior import Centre, centres, multiples, nearest_rule, rule_priors
 from studies.rules import RULES, Reference, ScalingRule, Setting
 
 PARAMETERS = 2_739_432
@@ -99,3 +99,29 @@ def test_the_nearest_rule_is_nearest_in_log_distance() -> None:
     assert nearest_rule(1.1e-4, rates) == ("unscaled", pytest.approx(1.1))
     assert multiples(1.6e-3, rates)["sqrt"] == pytest.approx(2.0)
     assert math.isclose(multiples(1.6e-3, rates)["linear"], 0.25)
+
+
+def test_a_rule_is_trusted_less_the_further_it_carries_and_the_vaguer_its_reference() -> None:
+    def width(batch_size: int, parameters: int = PARAMETERS, *, swept: bool = True) -> float:
+        reference = Reference(Setting(32, PARAMETERS), 1e-4, None, swept=swept)
+        setting = Setting(batch_size, parameters)
+        (found,) = {prior.width for prior in rule_priors(RULES, reference, setting).values()}
+        return found
+
+    assert width(32) == pytest.approx(0.35)
+    assert width(32, swept=False) == pytest.approx(0.8)
+    assert width(2048) == pytest.approx(math.hypot(0.35, 0.25 * math.log(64)))
+    assert width(32, 4 * PARAMETERS) == pytest.approx(math.hypot(0.35, 0.2 * math.log(4)))
+
+
+def test_rules_that_say_the_same_share_one_weight() -> None:
+    priors = rule_priors(RULES, REFERENCE, Setting(2048, PARAMETERS))
+    weights = {name: prior.weight for name, prior in priors.items()}
+    assert weights == {
+        "unscaled": 0.5,
+        "model_size": 0.5,
+        "sqrt": 0.5,
+        "sqrt_model_size": 0.5,
+        "linear": 1.0,
+    }
+    assert priors["sqrt"].rate == pytest.approx(8e-4)

@@ -1,6 +1,5 @@
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -8,199 +7,244 @@ import pytest
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.definition import PARAMETER, WIDE
-from studies.errors import StudyError
-from studies.pruner import StudyPruner, make_pruner
+from studies import PARAMETER, WIDE, LearningRatePruner, StudyError, make_pruner
+from studies.student import student_t_cdf
 
 EPOCHS = 12
-Curve = Callable[[int], float]
+Schedule = Callable[[int, float], float]
 
 
-@pytest.fixture(autouse=True)
-def _quiet_optuna() -> Iterator[None]:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
-    optuna.logging.set_verbosity(verbosity)
+def constant(epoch: int, x: float) -> float:
+    """ln perplexity above the final one: high rates are nearly there early, low ones are late."""
+    return 0.8 * math.exp(-epoch / (3.0 - 0.6 * x)) - 0.8 * math.exp(-EPOCHS / (3.0 - 0.6 * x))
 
 
-def falling(end: float, start: float = 1000.0, tau: float = 1.5) -> Curve:
-    """A healthy trial: perplexity after an epoch, falling from `start` to `end`."""
-    return lambda epoch: end + (start - end) * math.exp(-epoch / tau)
+def decaying(epoch: int, x: float) -> float:
+    """High rates come down only as the rate decays."""
+    return (0.3 + 0.12 * x) * (1 - epoch / EPOCHS)
+
+
+def final(x: float) -> float:
+    return 4.0 + 0.03 * x**2
 
 
 def stored(
-    curve: Curve, epochs: int = EPOCHS, state: TrialState = TrialState.COMPLETE
+    x: float,
+    schedule: Schedule,
+    *,
+    number: int = 0,
+    epochs: int = EPOCHS,
+    state: TrialState = TrialState.COMPLETE,
+    worse: float = 0.0,
 ) -> FrozenTrial:
-    values = {epoch: curve(epoch) for epoch in range(1, epochs + 1)}
-    return create_trial(
+    values = {
+        epoch: math.exp(final(x) + worse + schedule(epoch, x)) for epoch in range(1, epochs + 1)
+    }
+    trial = create_trial(
         state=state,
         value=min(values.values()) if state == TrialState.COMPLETE else None,
-        params={PARAMETER: 1e-3},
+        params={PARAMETER: 1e-3 * math.exp(x)},
         distributions={PARAMETER: WIDE},
         intermediate_values=values,
     )
+    trial.number = number
+    return trial
 
 
-def study_of(*trials: FrozenTrial) -> Study:
+def study_of(schedule: Schedule, *offsets: float) -> Study:
     study = optuna.create_study()
-    study.add_trials(trials)
+    study.add_trials([stored(x, schedule) for x in offsets])
     return study
 
 
-def three_good() -> Study:
-    return study_of(*(stored(falling(end)) for end in (20.0, 22.0, 25.0)))
-
-
-def median(floor: int = 3, startup: int = 3) -> StudyPruner:
-    return make_pruner("patient-median", floor=floor, startup=startup)
-
-
-def pruned_at(study: Study, curve: Curve, pruner: optuna.pruners.BasePruner) -> int | None:
-    """Trains a trial and answers the epoch after which it was pruned, None where it never was."""
-    study.pruner = pruner
-    trial = study.ask({PARAMETER: WIDE})
+def pruned_at(
+    study: Study,
+    x: float,
+    schedule: Schedule,
+    pruner: LearningRatePruner,
+    worse: float = 0.0,
+) -> int | None:
+    """The epoch after which a trial at offset x is pruned, None where it runs to its end."""
     for epoch in range(1, EPOCHS + 1):
-        trial.report(curve(epoch), epoch)
-        if trial.should_prune():
-            study.tell(trial, state=TrialState.PRUNED)
+        running = stored(
+            x,
+            schedule,
+            number=sound_number(pruner),
+            epochs=epoch,
+            state=TrialState.RUNNING,
+            worse=worse,
+        )
+        if pruner.reason(study, running):
             return epoch
-    study.tell(trial, curve(EPOCHS))
     return None
 
 
-def test_optunas_own_patient_median_never_prunes_a_trial_that_still_improves() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        theirs = optuna.pruners.PatientPruner(
-            optuna.pruners.MedianPruner(n_startup_trials=3), patience=2
+def sound_number(pruner: LearningRatePruner, *, audited: bool = False) -> int:
+    """The first trial number from 100 on that is, or is not, audited."""
+    running = create_trial(state=TrialState.RUNNING)
+    for number in range(100, 200):
+        running.number = number
+        if pruner._is_audited(running) is audited:
+            return number
+    raise AssertionError("no such number")
+
+
+@pytest.mark.parametrize("schedule", [constant, decaying])
+def test_a_trial_far_from_the_best_is_pruned_with_every_schedule(schedule: Schedule) -> None:
+    study = study_of(schedule, -1.5, -0.6, 0.0, 0.7, 1.5)
+    at = pruned_at(study, -3.0, schedule, LearningRatePruner())
+    assert at is not None
+    assert 3 <= at < EPOCHS
+
+
+@pytest.mark.parametrize("schedule", [constant, decaying])
+@pytest.mark.parametrize("x", [-0.35, 0.0, 0.3])
+def test_a_trial_near_the_best_runs_to_its_end(schedule: Schedule, x: float) -> None:
+    """With a constant rate 1.5 leads early, with a decaying one -1.5 does: neither misleads."""
+    study = study_of(schedule, -1.5, -0.6, 0.7, 1.5)
+    assert pruned_at(study, x, schedule, LearningRatePruner()) is None
+
+
+def test_the_rung_alone_would_mislead() -> None:
+    """The best rate stands last of all at epoch 4 of a decaying schedule, and is kept."""
+    study = optuna.create_study()
+    study.add_trials([stored(x, steep) for x in (-2.0, -1.2, 1.0)])
+    running = stored(0.5, steep, number=101, epochs=4, state=TrialState.RUNNING)
+    behind = [
+        trial.intermediate_values[4] < running.intermediate_values[4] for trial in study.trials
+    ]
+    assert sum(behind) >= 2
+    assert not LearningRatePruner().reason(study, running)
+
+
+def steep(epoch: int, x: float) -> float:
+    return (0.4 + 0.2 * x) * (1 - epoch / EPOCHS)
+
+
+@pytest.mark.parametrize(("floor", "earliest"), [(None, 3), (7, 7), (1, 2)])
+def test_no_trial_ends_before_its_floor(floor: int | None, earliest: int) -> None:
+    study = study_of(constant, -1.0, -0.5, 0.0, 0.5, 1.0)
+    at = pruned_at(study, 0.0, constant, LearningRatePruner(floor=floor), worse=2.0)
+    assert at == earliest
+
+
+def test_three_complete_trials_are_needed() -> None:
+    two = study_of(constant, -0.5, 0.5)
+    assert pruned_at(two, 0.0, constant, LearningRatePruner(startup=0), worse=2.0) is None
+    three = study_of(constant, -0.5, 0.0, 0.5)
+    assert pruned_at(three, 0.0, constant, LearningRatePruner(startup=0), worse=2.0) is not None
+    assert pruned_at(three, 0.0, constant, LearningRatePruner(startup=4), worse=2.0) is None
+
+
+def test_above_the_highest_finished_rate_only_divergence_ends_a_trial() -> None:
+    study = study_of(constant, -1.0, 0.0, 1.0)
+    study.add_trial(stored(2.0, constant, epochs=2, state=TrialState.PRUNED))
+    assert pruned_at(study, 1.2, constant, LearningRatePruner(), worse=2.0) is None
+    running = stored(1.2, constant, number=100, epochs=3, state=TrialState.RUNNING)
+    running.intermediate_values[4] = math.inf
+    said = LearningRatePruner().reason(study, running)
+    assert said == "perplexity is not finite after epoch 4"
+
+
+def test_the_best_third_of_a_rung_is_never_pruned() -> None:
+    """One trial is far ahead of all: the second of six goes on all the same, the last does not."""
+    study = study_of(decaying, -0.4, -0.2, 0.2, 0.4)
+    study.add_trial(stored(0.0, decaying, worse=-1.0))
+    pruner = LearningRatePruner()
+
+    def said(worse: float) -> str:
+        number = sound_number(pruner)
+        running = stored(
+            0.0, decaying, number=number, epochs=11, state=TrialState.RUNNING, worse=worse
         )
-    assert pruned_at(three_good(), falling(500.0), theirs) is None
-    assert pruned_at(three_good(), falling(500.0), median()) == 3
+        return pruner.reason(study, running)
+
+    assert said(worse=-0.01) == ""
+    assert "within 0.5 % of the best" in said(worse=0.05)
 
 
-@pytest.mark.parametrize(("floor", "epoch"), [(1, 2), (2, 2), (3, 3), (6, 6), (20, None)])
-def test_a_hopeless_trial_ends_at_the_floor_and_not_before(floor: int, epoch: int | None) -> None:
-    assert pruned_at(three_good(), falling(500.0), median(floor)) == epoch
+def test_one_in_ten_of_those_to_be_pruned_is_audited() -> None:
+    pruner, other = LearningRatePruner(seed=1), LearningRatePruner(seed=2)
+    study = study_of(constant, -1.0, -0.5, 0.0, 0.5, 1.0)
+
+    def spared(by: LearningRatePruner) -> set[int]:
+        found = set()
+        for number in range(300):
+            running = stored(0.0, constant, number=1000 + number, epochs=6,
+                             state=TrialState.RUNNING, worse=2.0)  # fmt: skip
+            reason, audit = by.reason(study, running), by.audit(study, running)
+            assert bool(reason) != bool(audit)
+            if audit:
+                assert audit.startswith("audit, runs on to check the pruner: perplexity ")
+                found.add(number)
+        return found
+
+    assert 15 <= len(spared(pruner)) <= 50
+    assert spared(pruner) == spared(LearningRatePruner(seed=1)) != spared(other)
 
 
-def test_the_best_and_the_better_half_are_never_pruned() -> None:
-    assert pruned_at(three_good(), falling(19.0), median()) is None
-    assert pruned_at(three_good(), falling(21.9), median()) is None
-
-
-def test_one_bad_epoch_is_forgiven_and_two_in_a_row_are_not() -> None:
-    good = falling(20.0)
-    study = study_of(*(stored(lambda epoch: 100.0) for _ in range(3)))
-    assert pruned_at(study, lambda epoch: 150.0 if epoch <= 3 else good(epoch), median(4)) is None
-    assert pruned_at(study, lambda epoch: 150.0 if epoch <= 4 else good(epoch), median(4)) == 4
-
-
-def test_nothing_is_pruned_before_enough_trials_are_complete() -> None:
-    study = study_of(stored(falling(20.0)), stored(falling(22.0)))
-    study.add_trial(stored(falling(50.0), 4, TrialState.PRUNED))
-    assert pruned_at(study, falling(500.0), median()) is None
-    # That one ran to its end: it is the third.
-    assert pruned_at(study, falling(600.0), median()) == 3
-
-
-def test_no_startup_still_needs_one_complete_trial() -> None:
-    assert pruned_at(study_of(), falling(500.0), median(startup=0)) is None
-
-
-def test_bad_first_trials_lower_no_bar() -> None:
-    study = study_of(*(stored(falling(end)) for end in (400.0, 500.0, 600.0)))
-    assert pruned_at(study, falling(450.0), median()) is None
-    assert pruned_at(study, falling(20.0), median()) is None
-    assert pruned_at(study, falling(550.0), median()) == 3
-
-
-def test_pruned_trials_count_at_the_epochs_they_reached() -> None:
-    study = three_good()
-    study.add_trials(stored(falling(500.0), 4, TrialState.PRUNED) for _ in range(4))
-    late = falling(30.0)
-    # Behind the complete ones only: safe while the pruned ones still count, not after.
-    assert pruned_at(study, late, median()) == 6
-
-
-def test_diverged_trials_count_neither_as_good_nor_as_infinite() -> None:
-    study = three_good()
-    for _ in range(5):
-        diverging = stored(lambda epoch: 10.0 if epoch < 3 else math.inf, 3, TrialState.PRUNED)
-        study.add_trial(diverging)
-    assert pruned_at(study, falling(21.9), median()) is None
-    assert pruned_at(study, falling(500.0), median()) == 3
-
-
-def test_a_diverged_trial_ends_at_once() -> None:
-    study = three_good()
-    assert pruned_at(study, lambda epoch: math.inf, median(floor=10)) == 1
-    assert median().reason(study, study.trials[-1]) == "perplexity is not finite after epoch 1"
-
-
-def test_an_early_stopped_trial_counts_with_its_best_to_the_end() -> None:
-    study = study_of(*(stored(falling(20.0), epochs=4) for _ in range(3)))
-    slow = falling(100.0, start=150.0, tau=0.5)
-    # Ahead at epoch 3, when they were at 153; from 4 on behind the 88 that they ended with.
-    assert pruned_at(study, slow, median()) == 5
-
-
-def test_the_lowest_at_its_epoch_is_safe_from_those_that_were_better_before() -> None:
-    overfit = stored(lambda epoch: 30.0 + 10.0 * abs(epoch - 2))
-    study = study_of(overfit, overfit, overfit)
-    assert pruned_at(study, lambda epoch: 120.0 - 10.0 * epoch, median(floor=8)) is None
-
-
-def test_the_percentile_ends_only_the_worst_quarter() -> None:
-    study = study_of(*(stored(falling(end)) for end in (20.0, 30.0, 40.0, 50.0, 60.0)))
-    lenient = make_pruner("percentile", floor=3, startup=3)
-    assert pruned_at(study, falling(45.0), lenient) is None
-    assert pruned_at(study, falling(70.0), lenient) == 3
-    assert "the 75th percentile of 6 trials, for 2 epochs" in lenient.reason(
-        study, study.trials[-1]
-    )
-
-
-def test_none_never_prunes() -> None:
-    never = make_pruner("none", floor=1, startup=0)
-    study = three_good()
-    assert pruned_at(study, falling(500.0), never) is None
-    assert never.reason(study, study.trials[-1]) == ""
+def test_a_sound_audited_trial_has_nothing_to_say() -> None:
+    pruner = LearningRatePruner()
+    study = study_of(constant, -1.0, 0.0, 1.0)
+    number = sound_number(pruner, audited=True)
+    good = stored(0.1, constant, number=number, epochs=6, state=TrialState.RUNNING)
+    assert pruner.audit(study, good) == ""
 
 
 def test_the_reason_in_words() -> None:
-    study = study_of(
-        *(stored(lambda epoch, end=end: end) for end in (70.0, 70.5, 71.0, 80.0, 90.0))
+    pruner = LearningRatePruner()
+    study = study_of(constant, -1.0, 0.0, 1.0)
+    running = stored(0.0, constant, number=sound_number(pruner), epochs=4,
+                     state=TrialState.RUNNING, worse=1.0)  # fmt: skip
+    said = pruner.reason(study, running)
+    now, end = math.exp(5.0 + constant(4, 0.0)), math.exp(5.0)
+    assert said.startswith(f"perplexity {now:.2f} after epoch 4 should end near 1")
+    assert (
+        f"by 3 finished trials; within 0.5 % of the best, {math.exp(4.0):.2f}, with a chance"
+        in said
     )
-    pruner = median(floor=4)
-    assert pruned_at(study, lambda epoch: 93.1, pruner) == 4
-    assert pruner.reason(study, study.trials[-1]) == (
-        "perplexity 93.10 after epoch 4 is above 71.00, the median of 5 trials, for 2 epochs"
-    )
-    good = stored(falling(20.0), 6, TrialState.RUNNING)
-    assert pruner.reason(study, good) == ""
+    predicted = float(said.split("end near ")[1].split(",")[0])
+    assert predicted == pytest.approx(end, rel=0.05)
 
 
-def test_the_verdict_is_the_same_in_a_reopened_study(tmp_path: Path) -> None:
+def test_in_any_optuna_study_the_reason_is_stored_and_the_verdict_repeats(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    storage = optuna.storages.RDBStorage(url)
-    study = optuna.create_study(storage=storage, study_name="one")
-    study.add_trials(three_good().trials)
-    study.add_trial(stored(lambda epoch: math.inf, 1, TrialState.PRUNED))
-    assert pruned_at(study, falling(500.0), median()) == 3
-    first = median().reason(study, study.trials[-1])
-    storage.engine.dispose()
-    reopened = optuna.load_study(study_name="one", storage=url)
-    assert median().reason(reopened, reopened.trials[-1]) == first != ""
-    assert not median().prune(reopened, reopened.trials[0])
+    pruner = LearningRatePruner(seed=3)
+    study = optuna.create_study(storage=url, study_name="one", pruner=pruner)
+    study.add_trials([stored(x, constant) for x in (-1.0, -0.5, 0.0, 0.5, 1.0)])
+    study.enqueue_trial({PARAMETER: 1e-3})
+    trial = study.ask({PARAMETER: WIDE})
+    for epoch in range(1, 7):
+        trial.report(math.exp(6.0 + constant(epoch, 0.0)), epoch)
+    pruned = trial.should_prune()
+    stored_as = "reason" if pruned else "audit"
+    assert "by 5 finished trials" in study.trials[-1].user_attrs[stored_as]
+    reopened = optuna.load_study(study_name="one", storage=url, pruner=LearningRatePruner(seed=3))
+    assert reopened.pruner.prune(reopened, reopened.trials[-1]) is pruned
 
 
-def test_bad_names_and_numbers_are_refused() -> None:
-    with pytest.raises(StudyError, match=r"got 'median'; did you mean 'patient-median'\?"):
-        make_pruner("median", floor=1, startup=1)
+def test_the_sweeps_pruners_by_name() -> None:
+    assert isinstance(make_pruner("learning-rate", floor=5, startup=3), LearningRatePruner)
     with pytest.raises(StudyError, match="pruner floor must be at least 1, got 0"):
-        make_pruner("percentile", floor=0, startup=1)
-    with pytest.raises(StudyError, match="pruner startup must be at least 0, got -1"):
-        make_pruner("percentile", floor=1, startup=-1)
-    with pytest.raises(StudyError, match="patience must be at least 1"):
-        make_pruner("percentile", floor=1, startup=1, patience=0)
+        make_pruner("learning-rate", floor=0, startup=3)
+    with pytest.raises(StudyError, match=r"one of learning-rate, none, patient-median, percentile"):
+        make_pruner("hyperband", floor=1, startup=1)
+
+
+@pytest.mark.parametrize(
+    ("dof", "t", "probability"),
+    [
+        # Quantiles as tabulated, e.g. NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
+        (1, 6.313752, 0.95),
+        (2, 2.919986, 0.95),
+        (3, 4.540703, 0.99),
+        (4, -3.746947, 0.01),
+        (5, 2.570582, 0.975),
+        (7, -4.785290, 0.001),
+        (30, 2.457262, 0.99),
+        (8, 0.0, 0.5),
+    ],
+)
+def test_students_t_distribution(dof: int, t: float, probability: float) -> None:
+    assert student_t_cdf(t, dof) == pytest.approx(probability, rel=1e-5)
+    assert student_t_cdf(t, dof) + student_t_cdf(-t, dof) == pytest.approx(1.0)

@@ -1,179 +1,216 @@
 import itertools
 import math
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
+from optuna.trial import TrialState, create_trial
 
-from studies.definition import PARAMETER, WIDE
-from studies.errors import StudyError
-from studies.sampler import SAMPLERS, make_sampler, middle_of_widest_gap
+from studies import PARAMETER, WIDE, LearningRateSampler, Prior, StudyError
+from studies.sampler import APART, make_sampler
 
-LOW, HIGH = 1e-5, 1e-1
-OPTIMUM = 8e-4
-
-names = pytest.mark.parametrize("name", sorted(SAMPLERS))
+SPACE = FloatDistribution(1e-5, 1e-1, log=True)
+OPTIMUM = 1.1e-3
+RULES = {"sqrt": 8e-4, "linear": 6.4e-3}
 
 
-@pytest.fixture(autouse=True)
-def _quiet_optuna() -> Iterator[None]:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
-    optuna.logging.set_verbosity(verbosity)
+class TestLearningRateSampler(BasicSamplerTestCase, SingleOnlySamplerTestCase):
+    """Optuna's own suite for samplers."""
+
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: LearningRateSampler(RULES, seed=0)
 
 
 def perplexity(rate: float) -> float:
-    """A parabola in ln(rate) as measured: curvature 0.023 nats."""
-    return 20 * math.exp(0.023 * math.log(rate / OPTIMUM) ** 2)
+    x = math.log(rate / OPTIMUM)
+    return 12 * math.exp(0.022 * x**2 * (1.5 if x > 0 else 1.0)) if x < 2.2 else 800.0
 
 
-def ask(study: Study, name: str = "tpe", low: float = LOW, high: float = HIGH) -> optuna.Trial:
-    study.sampler = make_sampler(name, low=low, high=high, seed=7, startup=3)
-    return study.ask({PARAMETER: WIDE})
-
-
-def run(study: Study, trials: int, name: str = "tpe") -> list[float]:
-    rates = []
+def study_of(sampler: BaseSampler, trials: int = 0) -> Study:
+    study = optuna.create_study(sampler=sampler)
     for _ in range(trials):
-        trial = ask(study, name)
-        rates.append(trial.params[PARAMETER])
-        study.tell(trial, perplexity(rates[-1]))
-    return rates
+        run_one(study)
+    return study
 
 
-def ratios(rates: list[float]) -> list[float]:
-    return [max(a / b, b / a) for a, b in itertools.combinations(rates, 2)]
+def run_one(study: Study) -> float:
+    trial = study.ask({PARAMETER: SPACE})
+    study.tell(trial, perplexity(trial.params[PARAMETER]))
+    return float(trial.params[PARAMETER])
 
 
-def finished(rate: float, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
-    return create_trial(
-        state=state,
-        value=value,
-        params={PARAMETER: rate},
-        distributions={PARAMETER: WIDE},
-        intermediate_values={1: value},
+def ask(study: Study) -> float:
+    return float(study.ask({PARAMETER: SPACE}).params[PARAMETER])
+
+
+def add(study: Study, rate: float, state: TrialState, **more: object) -> None:
+    study.add_trial(
+        create_trial(
+            state=state,
+            params={PARAMETER: rate},
+            distributions={PARAMETER: SPACE},
+            **more,  # type: ignore[arg-type]
+        )
     )
 
 
-@names
-def test_rates_stay_in_the_range_apart_and_are_stored_as_wide(name: str) -> None:
-    study = optuna.create_study()
-    rates = run(study, 25, name)
-    assert all(LOW <= rate <= HIGH for rate in rates)
-    assert min(ratios(rates)) >= 1.05 * (1 - 1e-9)
-    assert {trial.distributions[PARAMETER] for trial in study.trials} == {WIDE}
+def gaps(rates: list[float]) -> list[float]:
+    return [abs(math.log(one / other)) for one, other in itertools.combinations(rates, 2)]
 
 
-def test_tpe_finds_the_optimum_of_a_measured_curve() -> None:
-    study = optuna.create_study()
-    run(study, 20)
-    assert study.best_value < 20 * 1.01
+@pytest.mark.parametrize(
+    ("priors", "trials"),
+    [({"sqrt": 8e-4}, 4), ({"sqrt": Prior(1.1e-2, 0.5)}, 7), ({}, 6), (RULES, 5)],
+)
+def test_it_finds_the_best_rate_in_a_few_trials(priors: dict[str, float], trials: int) -> None:
+    study = optuna.create_study(sampler=LearningRateSampler(priors))
+    for _ in range(trials):
+        run_one(study)
+    assert study.best_value < 12 * 1.002
 
 
-@names
-def test_a_reopened_study_goes_on_as_one_never_closed(name: str, tmp_path: Path) -> None:
-    whole = run(optuna.create_study(), 8, name)
+def test_the_first_rate_is_the_priors_and_each_value_may_have_its_own_weight() -> None:
+    believed = {"sqrt": Prior(8e-4, 0.3, weight=20.0), "linear": Prior(6.4e-3, 0.3)}
+    assert ask(study_of(LearningRateSampler(believed))) == pytest.approx(8e-4, rel=0.25)
+    turned = {"sqrt": Prior(8e-4, 0.3), "linear": Prior(6.4e-3, 0.3, weight=20.0)}
+    assert ask(study_of(LearningRateSampler(turned))) == pytest.approx(6.4e-3, rel=0.25)
+
+
+def test_a_reopened_study_asks_the_same_rates(tmp_path: Path) -> None:
+    kept = study_of(LearningRateSampler(RULES))
+    whole = [run_one(kept) for _ in range(5)]
     pieces = []
-    for _ in range(8):
+    for _ in range(5):
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
-        study = optuna.create_study(storage=storage, study_name="one", load_if_exists=True)
-        pieces += run(study, 1, name)
+        study = optuna.create_study(
+            storage=storage,
+            study_name="one",
+            load_if_exists=True,
+            sampler=LearningRateSampler(RULES),
+        )
+        pieces.append(run_one(study))
         storage.engine.dispose()
     assert pieces == whole
-    assert len(set(whole)) == 8
 
 
-@names
-def test_the_given_trial_number_seeds_the_draw(name: str) -> None:
-    def draw(trial_number: int | None, seed: int = 7) -> float:
-        sampler = make_sampler(
-            name, low=LOW, high=HIGH, seed=seed, startup=3, trial_number=trial_number
-        )
-        study = optuna.create_study(sampler=sampler)
-        return float(study.ask({PARAMETER: WIDE}).params[PARAMETER])
-
-    assert draw(0) == draw(None) == draw(0)
-    assert len({draw(0), draw(1), draw(2), draw(0, seed=8)}) == 4
+@pytest.mark.parametrize("trials", [0, 4])
+def test_parallel_asks_spread_and_stay_apart(trials: int) -> None:
+    study = study_of(LearningRateSampler(RULES), trials=trials)
+    together = [ask(study) for _ in range(4)]
+    tried = [trial.params[PARAMETER] for trial in study.trials]
+    assert min(gaps(tried)) >= APART - 1e-9
+    assert max(gaps(together)) > 0.3
 
 
-@pytest.mark.parametrize("before", [0, 6])
-def test_parallel_asks_do_not_repeat(before: int) -> None:
-    study = optuna.create_study()
-    run(study, before)
-    together = [ask(study).params[PARAMETER] for _ in range(3)]
-    assert min(ratios(together)) >= 1.05
-
-
-def test_a_waiting_rate_is_not_proposed_and_is_asked_as_enqueued() -> None:
-    study = optuna.create_study()
-    run(study, 4)
+def test_a_waiting_rate_is_not_asked_for_again() -> None:
+    study = study_of(LearningRateSampler({"sqrt": 8e-4}))
     study.enqueue_trial({PARAMETER: 8e-4})
-    study.enqueue_trial({PARAMETER: 6.4e-3})
-    assert ask(study).params[PARAMETER] == 8e-4
-    # Resumed after a kill between ask and suggest: the sampler is never asked.
-    trial = study.ask()
-    assert trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True) == 6.4e-3
+    rate = make_free_ask(study)
+    assert abs(math.log(rate / 8e-4)) >= APART
 
 
-def test_after_widening_the_old_trials_still_guide_the_draws() -> None:
-    study = optuna.create_study()
-    for rate in (1e-5, 3e-5, 1e-4, 3e-4, 9e-4):
-        study.add_trial(finished(rate, perplexity(rate)))
-    draws = []
-    for _ in range(8):
-        trial = ask(study, high=1.0)
-        draws.append(trial.params[PARAMETER])
-        study.tell(trial, perplexity(draws[-1]))
-    assert all(LOW <= rate <= 1.0 for rate in draws)
-    assert sorted(draws)[4] > 1e-4
-    assert min(ratios([*draws, 9e-4])) >= 1.05 * (1 - 1e-9)
+def make_free_ask(study: Study) -> float:
+    """The sampler's answer beside the queue."""
+    number = len(study.trials)
+    trial = create_trial(state=TrialState.RUNNING)
+    trial.number = number
+    return float(study.sampler.sample_independent(study, trial, PARAMETER, SPACE))
 
 
-def test_trials_outside_a_narrowed_range_do_not_pull_to_its_edge() -> None:
-    study = optuna.create_study()
-    for rate in (1e-5, 1e-4, 8e-4):
-        study.add_trial(finished(rate, perplexity(rate)))
-    draws = [ask(study, low=1e-2, high=1e-1).params[PARAMETER] for _ in range(4)]
-    assert all(1e-2 <= rate <= 1e-1 for rate in draws)
-    assert max(draws) > 2e-2
+def test_a_failed_trial_changes_nothing() -> None:
+    study = study_of(LearningRateSampler(RULES), trials=3)
+    before = make_free_ask(study)
+    add(study, before, TrialState.FAIL)
+    assert make_free_ask(study) == before
 
 
-def test_diverged_and_failed_trials_do_not_break_tpe() -> None:
-    study = optuna.create_study()
-    run(study, 4)
-    study.add_trial(finished(5e-2, math.inf, TrialState.PRUNED))
-    study.add_trial(create_trial(state=TrialState.FAIL))
-    assert LOW <= ask(study).params[PARAMETER] <= HIGH
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"value": math.inf, "intermediate_values": {1: 400.0, 2: math.inf}},
+        {"intermediate_values": {1: math.inf}},
+    ],
+)
+def test_no_rate_above_a_diverged_one_is_asked_for(more: dict[str, object]) -> None:
+    study = study_of(LearningRateSampler({"linear": 2e-2}))
+    add(study, 1e-2, TrialState.PRUNED, **more)
+    rates = [run_one(study) for _ in range(6)]
+    assert max(rates) < 1e-2
+    assert study.best_value < 12 * 1.01
 
 
-def test_a_full_range_gets_the_middle_of_its_widest_gap() -> None:
-    study = optuna.create_study()
-    rates = [1e-3 * 1.04**k for k in range(19) if k != 10]
-    for rate in rates:
-        study.add_trial(finished(rate, perplexity(rate)))
-    rate = ask(study, low=rates[0], high=rates[-1]).params[PARAMETER]
-    assert rate == pytest.approx(1e-3 * 1.04**10)
+def test_a_complete_trial_of_infinite_value_is_a_wall_too() -> None:
+    study = study_of(LearningRateSampler({"linear": 2e-2}))
+    add(study, 1e-2, TrialState.COMPLETE, value=math.inf)
+    assert ask(study) < 1e-2
 
 
-def test_the_widest_gap_counts_the_ends() -> None:
-    assert middle_of_widest_gap(1e-4, 1e-2, []) == pytest.approx(1e-3)
-    assert middle_of_widest_gap(1e-4, 1e-2, [2e-4, 1.0]) == pytest.approx(math.sqrt(2e-6))
+def test_a_pruned_trial_counts_with_what_it_would_have_reached() -> None:
+    """Stopped at twice its final perplexity, as every trial was at that epoch: it is the best."""
+    study = study_of(LearningRateSampler({}))
+    for rate in (2e-4, 4e-4, 4e-3):
+        final = perplexity(rate)
+        add(study, rate, TrialState.COMPLETE, value=final,
+            intermediate_values={1: 2 * final, 2: 1.2 * final, 3: final})  # fmt: skip
+    add(study, OPTIMUM, TrialState.PRUNED, intermediate_values={1: 2 * perplexity(OPTIMUM)})
+    low, high = LearningRateSampler().posterior(study).interval()
+    assert low < OPTIMUM < high < 4 * low
+    assert abs(math.log(make_free_ask(study) / OPTIMUM)) < 0.5
 
 
-def test_asking_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    study = optuna.create_study()
-    optuna.logging.set_verbosity(optuna.logging.INFO)
-    ask(study)
-    assert optuna.logging.get_verbosity() == optuna.logging.INFO
-    assert capsys.readouterr() == ("", "")
+def test_a_range_of_its_own_is_kept_to_while_trials_store_the_wide_one() -> None:
+    study = optuna.create_study(
+        sampler=make_sampler("learning-rate", low=1e-5, high=1e-3, seed=0, startup=3)
+    )
+    for _ in range(12):
+        trial = study.ask({PARAMETER: WIDE})
+        assert 1e-5 <= trial.params[PARAMETER] <= 1e-3
+        study.tell(trial, perplexity(trial.params[PARAMETER]))
+    assert {trial.distributions[PARAMETER] for trial in study.trials} == {WIDE}
+    assert study.best_params[PARAMETER] > 8e-4
 
 
-def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(StudyError, match=r"sampler must be one of random, tpe, got 'rando'; did"):
-        make_sampler("rando", low=LOW, high=HIGH, seed=0, startup=3)
-    with pytest.raises(StudyError, match=r"range\.low"):
-        make_sampler("tpe", low=0.0, high=HIGH, seed=0, startup=3)
+def test_a_full_range_still_gets_a_rate() -> None:
+    study = optuna.create_study(sampler=LearningRateSampler({}, low=1e-3, high=1.2e-3))
+    rates = [ask(study) for _ in range(5)]
+    assert all(1e-3 <= rate <= 1.2e-3 for rate in rates)
+
+
+def test_other_parameters_are_drawn_at_random_by_seed_and_trial() -> None:
+    def draw(seed: int) -> list[float]:
+        study = optuna.create_study(sampler=LearningRateSampler(RULES, seed=seed))
+        return [study.ask().suggest_float("dropout", 0.0, 0.5) for _ in range(4)]
+
+    assert draw(0) == draw(0)
+    assert len({*draw(0), *draw(1)}) == 8
+
+
+def test_bad_input_is_refused_in_words() -> None:
+    study = optuna.create_study(sampler=LearningRateSampler({}))
+    with pytest.raises(StudyError, match="learning_rate must be a float on a log scale"):
+        study.ask({PARAMETER: FloatDistribution(0.0, 1.0)})
+    upwards = optuna.create_study(direction="maximize", sampler=LearningRateSampler({}))
+    with pytest.raises(StudyError, match="direction must be minimize"):
+        ask(upwards)
+    with pytest.raises(StudyError, match="prior rate must be positive and finite, got 0"):
+        LearningRateSampler({"sqrt": 0.0})
+    with pytest.raises(StudyError, match="prior width must be positive and finite, got -1"):
+        LearningRateSampler({"sqrt": Prior(1e-3, width=-1.0)})
+    negative = optuna.create_study(sampler=LearningRateSampler({}))
+    add(negative, 1e-3, TrialState.COMPLETE, value=-0.5)
+    with pytest.raises(StudyError, match=r"trial 0: value must be a perplexity, above 0, got -0.5"):
+        ask(negative)
+
+
+def test_importing_it_loads_no_torch() -> None:
+    code = "import sys; from studies import LearningRateSampler; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

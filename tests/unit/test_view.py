@@ -153,6 +153,22 @@ class TestWords:
     def test_a_borrowed_reference_is_not_compared(self):
         assert "borrowed" in " ".join(answer(study(trial(3))))
 
+    def test_it_says_what_is_left_to_gain_where_the_sweep_was_to_stop_by_it(self):
+        lines = answer(study(trial(3), remaining="at most 0.6 % of perplexity is left to gain"))
+        assert lines[-1] == "At most 0.6 % of perplexity is left to gain."
+
+    def test_it_says_how_often_the_pruner_would_have_been_wrong(self):
+        rows = [
+            trial(0, perplexity=50.0),
+            trial(1, perplexity=50.2, audit="audit: so and so"),
+            trial(2, perplexity=50.3, audit="audit: so and so"),
+            trial(3, "running", 49.0, audit="audit: so and so"),
+        ]
+        assert answer(study(*rows))[-1] == (
+            "Audit of the pruner: 2 trials ran on that it would have ended, and 1 of them came "
+            "within 0.5 % of the best."
+        )
+
     def test_worse_than_the_baseline_is_said(self):
         assert "no better than counting words" in " ".join(
             answer(study(trial(3, perplexity=100.7)))

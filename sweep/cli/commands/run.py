@@ -23,6 +23,7 @@ PAUSED = 3
 @study_option
 @storage_option
 @click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
+@click.option("--until", help='Stop when less than this is left to gain, such as "1%".')
 @click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
 @click.option(
     "--range",

@@ -1,0 +1,128 @@
+"""Ends trials that are clearly behind, judged from stored reports alone.
+
+Optuna's PatientPruner asks the pruner it wraps only once a trial has stopped improving. A healthy
+trial's perplexity falls with every epoch, so around a MedianPruner it never prunes at all. Here
+patience means something else: a trial must be behind at that many reports in a row.
+
+A known limit: epochs are compared as they are. With a constant rate high rates look good early and
+lose later, with a decaying one it is the other way round, so the floor should be a good part of
+the run where rates far apart are compared.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.trials import best_until
+
+
+class StudyPruner(BasePruner):
+    """A pruner that can say why; without a reason there is no pruning."""
+
+    @abstractmethod
+    def reason(self, study: Study, trial: FrozenTrial) -> str:
+        """Says why the trial should end after its last report, "" where it should go on."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Judges a trial after its last report, by what is stored and nothing else."""
+        return bool(self.reason(study, trial))
+
+    def audit(self, study: Study, trial: FrozenTrial) -> str:
+        """Why a trial that goes on only to check this pruner would have ended; "" for others."""
+        return ""
+
+
+class NeverPruner(StudyPruner):
+    """Lets every trial run to its end."""
+
+    def reason(self, study: Study, trial: FrozenTrial) -> str:
+        """There is none."""
+        return ""
+
+
+class PatientPruner(StudyPruner):
+    """Prunes a trial whose best perplexity so far is behind a quantile of the finished trials'.
+
+    Compared at the same epoch, at each of the last `patience` reports. A complete trial that ended
+    earlier counts with its best, which is final; a pruned one only at the epochs it reached; a
+    diverged one not at all: its early epochs were no sign of a good rate. Never pruned is a trial
+    whose last perplexity is the lowest of all at its epoch.
+    """
+
+    def __init__(self, quantile: float, floor: int, startup: int, patience: int) -> None:
+        self._quantile = quantile
+        self._floor = floor
+        self._startup = max(1, startup)
+        self._patience = patience
+
+    def reason(self, study: Study, trial: FrozenTrial) -> str:
+        """Says why the trial should end after its last report, "" where it should go on."""
+        epoch = trial.last_step
+        if epoch is None:
+            return ""
+        if not math.isfinite(trial.intermediate_values[epoch]):
+            return f"perplexity is not finite after epoch {epoch}"
+        peers = _sound_peers(study, trial)
+        epochs = sorted(trial.intermediate_values)[-self._patience :]
+        if epoch < self._floor or len(epochs) < self._patience:
+            return ""
+        complete = sum(peer.state == TrialState.COMPLETE for peer in peers)
+        if complete < self._startup or _leads(trial, epoch, peers):
+            return ""
+        if all(self._behind(trial, step, peers) for step in epochs):
+            return self._sentence(trial, epoch, peers)
+        return ""
+
+    def _behind(self, trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> bool:
+        field = _field(peers, epoch)
+        return bool(field) and best_until(trial, epoch) > self._threshold(field)
+
+    def _threshold(self, field: Sequence[float]) -> float:
+        return float(np.quantile(field, self._quantile))
+
+    def _sentence(self, trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> str:
+        field = _field(peers, epoch)
+        bar = "median" if self._quantile == 0.5 else f"{100 * self._quantile:.0f}th percentile"
+        plural = "trial" if len(field) == 1 else "trials"
+        lasting = f", for {self._patience} epochs" if self._patience > 1 else ""
+        return (
+            f"perplexity {shown(best_until(trial, epoch))} after epoch {epoch} is above "
+            f"{shown(self._threshold(field))}, the {bar} of {len(field)} {plural}{lasting}"
+        )
+
+
+def _sound_peers(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    finished = (TrialState.COMPLETE, TrialState.PRUNED)
+    peers = study.get_trials(deepcopy=False, states=finished)
+    return [
+        peer
+        for peer in peers
+        if peer.number != trial.number
+        and peer.intermediate_values
+        and all(math.isfinite(value) for value in peer.intermediate_values.values())
+    ]
+
+
+def _field(peers: Sequence[FrozenTrial], epoch: int) -> list[float]:
+    bests = [
+        best_until(peer, epoch)
+        for peer in peers
+        if peer.state == TrialState.COMPLETE or (peer.last_step or 0) >= epoch
+    ]
+    # A trial whose first report came later has no best yet.
+    return [best for best in bests if math.isfinite(best)]
+
+
+def _leads(trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> bool:
+    there = [values[epoch] for peer in peers if epoch in (values := peer.intermediate_values)]
+    return bool(there) and trial.intermediate_values[epoch] <= min(there)
+
+
+def shown(perplexity: float) -> str:
+    """A perplexity for people."""
+    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.2g}"

@@ -1,0 +1,145 @@
+"""Optuna's own samplers, drawing from the working range while trials store the wide one."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from studies.trials import rate_of
+
+APART = 0.05
+ATTEMPTS = 16
+
+PEERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, startup: TPESampler(
+        seed=seed, n_startup_trials=startup, constant_liar=True
+    ),
+    "random": lambda seed, startup: RandomSampler(seed=seed),
+}
+
+
+class WorkingRangeSampler(BaseSampler):
+    """Lets another sampler see only the working range.
+
+    It asks that sampler on a copy of the study in memory that holds the trials inside the range,
+    with the range as their distribution. A sampler's own view stays consistent however often the
+    range moves (TPE would fold a rate outside the range onto the nearer edge, truncated).
+    """
+
+    def __init__(
+        self,
+        build: Callable[[int], BaseSampler],
+        low: float,
+        high: float,
+        seed: int,
+        trial_number: int | None = None,
+    ) -> None:
+        self._build = build
+        self._range = FloatDistribution(low, high, log=True)
+        self._seed = seed
+        self._trial_number = trial_number
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """No parameter is sampled together with others."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """No parameter is sampled together with others."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> float:
+        """Draws a rate at least 5 % away from every other trial's.
+
+        Failed trials do not count: running out of memory says nothing about a rate.
+        """
+        others = [
+            other
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number and other.state != TrialState.FAIL
+        ]
+        taken = [rate for other in others if (rate := rate_of(other, param_name)) is not None]
+        number = trial.number if self._trial_number is None else self._trial_number
+        for rate in self._draws(_mirror(others, param_name, self._range), param_name, number):
+            if all(abs(math.log(rate / other)) >= math.log1p(APART) for other in taken):
+                return rate
+        return middle_of_widest_gap(self._range.low, self._range.high, taken)
+
+    def _draws(self, mirror: Study, param_name: str, number: int) -> Iterator[float]:
+        # A draw that is not taken stays in the mirror as a running trial, which repels the next.
+        for attempt in range(ATTEMPTS):
+            words = np.random.SeedSequence([self._seed, number, attempt]).generate_state(1)
+            mirror.sampler = self._build(int(words[0]))
+            rate = mirror.ask({param_name: self._range}).params[param_name]
+            yield min(max(float(rate), self._range.low), self._range.high)
+
+
+def middle_of_widest_gap(low: float, high: float, taken: Sequence[float]) -> float:
+    """Finds the rate furthest from the tried ones, for where a sampler keeps repeating itself.
+
+    Args:
+        low: the lowest rate of the range.
+        high: the highest.
+        taken: the tried rates; those outside the range are ignored.
+
+    Returns:
+        The geometric middle of the widest gap between two neighbours, the range's ends included.
+    """
+    points = sorted({low, high, *(rate for rate in taken if low < rate < high)})
+    below, above = max(pairwise(points), key=lambda pair: pair[1] / pair[0])
+    return math.sqrt(below * above)
+
+
+def _mirror(trials: Sequence[FrozenTrial], param_name: str, space: FloatDistribution) -> Study:
+    with _quiet():
+        mirror = optuna.create_study(direction="minimize")
+    for trial in trials:
+        rate = rate_of(trial, param_name)
+        if rate is not None and space.low <= rate <= space.high:
+            mirror.add_trial(_copy(trial, param_name, rate, space))
+    return mirror
+
+
+def _copy(
+    trial: FrozenTrial, param_name: str, rate: float, space: FloatDistribution
+) -> FrozenTrial:
+    # TPE ranks pruned trials by their last step: a late divergence would beat an early pruning,
+    # whereas one without values comes last.
+    values = trial.intermediate_values
+    diverged = not all(math.isfinite(value) for value in values.values())
+    waits = trial.state == TrialState.WAITING
+    return create_trial(
+        state=TrialState.RUNNING if waits else trial.state,
+        value=trial.value,
+        params={param_name: rate},
+        distributions={param_name: space},
+        intermediate_values={} if diverged else values,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # Optuna announces each new study, also one in memory that nobody asked for.
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -1,0 +1,31 @@
+"""Reads what the search needs of stored trials."""
+
+import math
+
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.definition import PARAMETER
+
+
+def rate_of(trial: FrozenTrial, parameter: str = PARAMETER) -> float | None:
+    """A trial's rate, None where it has none yet.
+
+    One that waits, or was killed between ask and suggest, has only its fixed parameters.
+    """
+    fixed = trial.system_attrs.get("fixed_params", {})
+    rate = trial.params.get(parameter, fixed.get(parameter))
+    return None if rate is None else float(rate)
+
+
+def diverged(trial: FrozenTrial) -> bool:
+    """Whether a trial is known to have been lost: any of its perplexities is not finite."""
+    values = [*trial.intermediate_values.values()]
+    if trial.value is not None and trial.state == TrialState.COMPLETE:
+        values.append(trial.value)
+    return not all(math.isfinite(value) for value in values)
+
+
+def best_until(trial: FrozenTrial, epoch: int) -> float:
+    """The lowest perplexity reported up to an epoch; infinite where there is none."""
+    values = trial.intermediate_values
+    return min((value for step, value in values.items() if step <= epoch), default=math.inf)
