@@ -162,7 +162,7 @@ def speed(budget_s: float) -> None:
 
 
 def precision(budget_s: float) -> None:
-    """FP16 and, on CUDA, BF16 against FP32; on the CPU BF16 is torch's own, 5 to 26 times slower."""
+    """FP16 and, on CUDA, BF16 against FP32 (torch has no fast BF16 on this CPU)."""
     print("precisions: ms a step, against FP32")
     for model in MODELS:
         for rows in (32, 256, 2048):
