@@ -103,6 +103,8 @@ def find_file(path: Path | None) -> Path | None:
     if path is None:
         here = Path(FILE_NAME)
         return here if here.exists() else None
+    if path.is_dir():
+        raise SweepError(f"{path} is a folder: --config takes a file")
     if not path.is_file():
         raise SweepError(f"there is no configuration file {path}: `sweep init` writes one")
     return path
@@ -122,6 +124,20 @@ def read_toml(path: Path) -> Table:
         raise SweepError(f"{path} is not valid TOML: byte {error.start} is not UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise SweepError(f"{path} is not valid TOML: {error}") from error
+
+
+def read_user_file(path: Path | None) -> Table:
+    """The user's file as it is: nothing merged, its keys checked; {} where there is none.
+
+    Raises:
+        SweepError: it cannot be read, or has an unknown key.
+    """
+    file = find_file(path)
+    if file is None:
+        return {}
+    user = read_toml(file)
+    check_keys(user, _known(tomllib.loads(default_text())), str(file))
+    return user
 
 
 def load(
@@ -146,11 +162,7 @@ def load(
     """
     layers = [tomllib.loads(default_text())]
     known = _known(layers[0])
-    user_file = find_file(path)
-    if user_file is not None:
-        user = read_toml(user_file)
-        check_keys(user, known, str(user_file))
-        layers.append(user)
+    layers.append(read_user_file(path))
     asked = _asked(assignments, flags or {}, known)
     name = _profile_name(layers, profile or asked.get("profile"), asked.get("device"), cuda)
     merged: Table = {}
@@ -213,7 +225,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         SweepError: there is no key or no "=".
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not key.strip() or len(text.splitlines()) > 1:
         raise SweepError(f"--set takes KEY=VALUE, such as trainer.weight_decay=0.01, got '{text}'")
     try:
         parsed = tomllib.loads(f"value = {value}")

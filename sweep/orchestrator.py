@@ -82,10 +82,20 @@ class Orchestrator:
 
     def _fill(self) -> None:
         while len(self._running) < self._executor.capacity:
-            spec = self._left.pop(0) if self._left else self._ledger.ask()
+            spec = self._left.pop(0) if self._left else self._ask()
             if spec is None:
                 return
             self._submit(spec)
+
+    def _ask(self) -> TrialSpec | None:
+        before = self._ledger.working_range
+        spec = self._ledger.ask()
+        if self._ledger.working_range != before:
+            low, high = self._ledger.working_range
+            self._view.note(
+                f"the best rate leans on the edge of the range: it is {low:.3g} to {high:.3g} now"
+            )
+        return spec
 
     def _submit(self, spec: TrialSpec) -> None:
         row = self._ledger.row(spec.number)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.definition import Identity, validate_range, working_range
+from studies.definition import WIDE, Identity, validate_range, working_range
 from studies.prior import Centre, Prior, centres, rule_priors
 from studies.pruner import make_pruner
 from studies.rules import RULES, Reference, ScalingRule, Setting
@@ -138,11 +138,12 @@ def study_directory(plan: Plan, name: str) -> Path:
 def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
     try:
         return count_parameters(train.model, vocabulary_size)
-    except TrainerError:
+    except (TrainerError, MemoryError):
         raise
     except Exception as error:  # a user's own factory may raise anything
+        line = (str(error).splitlines() or ["no message"])[0]
         raise SweepError(
-            f"model {train.model.name} cannot be built: {type(error).__name__}: {error}"
+            f"model {train.model.name} cannot be built: {type(error).__name__}: {line}"
         ) from error
 
 
@@ -156,6 +157,11 @@ def _check_search(study: StudySettings, low: float, high: float) -> None:
 
 def _reference(config: SweepConfig) -> Reference:
     given = config.reference
+    if not WIDE.low <= given.learning_rate <= WIDE.high:
+        raise SweepError(
+            f"reference.learning_rate must be from {WIDE.low:g} to {WIDE.high:g}, got "
+            f"{given.learning_rate:g}"
+        )
     return Reference(
         setting=Setting(batch_size=given.batch_size, parameters=given.parameters),
         learning_rate=given.learning_rate,

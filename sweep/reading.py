@@ -1,6 +1,7 @@
 """Opens studies for reading."""
 
 import difflib
+import math
 from datetime import datetime
 
 import optuna
@@ -71,9 +72,11 @@ def finished_trial(study: Study, number: int) -> FrozenTrial:
     """A trial that has a perplexity.
 
     Raises:
-        SweepError: no such trial, or it has reported nothing.
+        SweepError: no such trial, or it has reported nothing, or it has diverged.
     """
     trial = find_trial(study, number)
     if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial.value is None:
         raise SweepError(f"trial {number} is {trial.state.name.lower()} and has no result")
+    if not math.isfinite(trial.value):
+        raise SweepError(f"trial {number} diverged: its perplexity is no result, choose another")
     return trial

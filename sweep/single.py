@@ -13,6 +13,7 @@ from sweep.signals import StopSignals
 from sweep.summary import TrialRow
 from sweep.view import View
 from sweep.worker import consume
+from trainers import checkpoint
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
 from trainers.report import EpochReport, Outcome, Verdict
@@ -62,6 +63,18 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
         view.warn("the text is not the study's own any more: perplexities do not compare exactly")
     if resume and not (directory / LAST).exists():
         _take_checkpoint(trial, directory)
+    if resume:
+        _refuse_fewer_epochs(exported.train.epochs, directory)
+
+
+def _refuse_fewer_epochs(epochs: int, directory: Path) -> None:
+    state = checkpoint.latest(directory)
+    done = len(state.get("history", ())) if state else 0
+    if done > epochs:
+        raise SweepError(
+            f"{directory} holds {done} epochs already, more than the {epochs} asked for: "
+            "take a larger --epochs, or another --directory"
+        )
 
 
 def _take_checkpoint(trial: Path, directory: Path) -> None:

@@ -44,6 +44,10 @@ def sqlite_path(storage: str) -> Path | None:
         ) from error
     if not url.drivername.startswith("sqlite"):
         return None
+    if url.query:
+        raise SweepError(
+            f"storage '{storage}': options after '?' are not supported: leave them out"
+        )
     if not url.database or url.database == ":memory:":
         raise SweepError(f"storage '{storage}' names no file: take one such as sqlite:///sweep.db")
     return Path(url.database)

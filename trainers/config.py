@@ -5,10 +5,15 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
+MOST = 10**12
+"""Of anything counted: far beyond use, and short of where torch's integers end."""
+LONGEST_WINDOW = 2**16
+
 _STRICT = ConfigDict(extra="forbid")
 
-PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
+# Strict: true is no number, and "64" is text.
+PositiveFloat = Annotated[FiniteFloat, Field(gt=0, strict=True)]
+PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PrecisionName = Literal["fp32", "fp16", "bf16"]
 
 
@@ -47,7 +52,7 @@ class DataConfig:
     text_column: str = "text"
     fallback: str = ""
     vocabulary_size: Annotated[int, Field(ge=8)] = 1000
-    window: Annotated[int, Field(ge=2)] = 64
+    window: Annotated[int, Field(ge=2, le=LONGEST_WINDOW)] = 64
     stride: PositiveInt = 32
     minimum_words: Annotated[int, Field(ge=1)] = 5
     train_sequences: Annotated[int, Field(ge=0)] = 0

@@ -84,7 +84,12 @@ def _outside_fault(error: Exception) -> str | None:
     from sqlalchemy.exc import DBAPIError
 
     from studies.errors import StudyError
+    from trainers.faults import ending_of
+    from trainers.report import Outcome
 
+    ending = ending_of(error)
+    if ending.outcome is Outcome.OUT_OF_MEMORY:
+        return f"{ending.message}: take a smaller model, window, batch or cohort"
     if isinstance(error, StudyError):
         return str(error)
     if isinstance(error, DBAPIError):

@@ -167,7 +167,7 @@ def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Te
     if rule.trial is None:
         missed = "not tried" if low <= rule.learning_rate <= high else "out of range"
         return [Text("-"), Text("-"), Text(missed, style="dim")]
-    mark = ", best" if _value(rule) == best < math.inf else ""
+    mark = ", best rule" if _value(rule) == best < math.inf else ""
     state = Text(rule.trial.state + mark, style=STATE_STYLES.get(rule.trial.state, ""))
     return [Text(str(rule.trial.number)), Text(format_perplexity(rule.trial.perplexity)), state]
 

@@ -64,6 +64,23 @@ CASES = [
     ("run --trainer nowhere:train", ["nowhere:train", "no module nowhere"]),
     ("run --trainer own:NUMBER", ["own:NUMBER", "callable"]),
     ("run --profile gpu", ["'gpu'", "cpu, cuda"]),
+    ("run --config nothing", ["nothing", "is a folder", "takes a file"]),
+    ("run --data corpora/", ["data.name", "corpora", "check the path"]),
+    ("run --data a/b/c", ["data.name", "a/b/c", "check the path"]),
+    ("run --set data.window=99999999", ["data.window", "at most 65536", "99999999"]),
+    ("run --set models.context_vector.hidden=9999999999999999999999", ["cannot be built"]),
+    ("run --dry-run --set models.context_vector.hidden=9999999", ["out of memory", "smaller"]),
+    ("run --set trainer.epochs=true", ["trainer.epochs", "whole number", "True"]),
+    ('run --set trainer.batch_size="64"', ["trainer.batch_size", "whole number", "'64'"]),
+    ("run --epochs 99999999999999999999999", ["--epochs", "at most"]),
+    ("run --trials 99999999999999999999999", ["--trials", "at most"]),
+    ("run --set reference.learning_rate=1e300", ["reference.learning_rate", "1e-07 to 10"]),
+    ("run --set study.cohort=0", ["study.cohort", '"auto"', "0"]),
+    ("run --set study.cohort=many", ["study.cohort", '"auto"', "'many'"]),
+    ("run --storage sqlite:///sweep.db?mode=ro", ["after '?'", "leave them out"]),
+    ("bench --batch 32,x", ["--batch", "whole numbers", "32,x"]),
+    ("bench --precision fp8", ["--precision", "fp32, fp16 and bf16", "fp8"]),
+    ("bench --cohort 0", ["--cohort", "whole numbers", "0"]),
     ("run --device tpu", ["'tpu'", "take cpu, cuda"]),
     ("run --device meta", ["'meta'", "take cpu, cuda"]),
     ("run --config missing.toml", ["missing.toml", "sweep init"]),
@@ -114,6 +131,7 @@ CASES = [
     ("run now", ["now", "unexpected"]),
 ]
 
+TWO_LINES = "study.floor=3\ntrials=9"
 # (sweep.toml, words)
 FILES = [
     ("[study]\ntrials = = 3\n", ["not valid TOML", "line 2"]),
@@ -231,6 +249,21 @@ def test_a_wrong_file_is_one_line(workspace: Workspace, text: str, words: list[s
     done = workspace.invoke("run", code=2)
     check(done, words)
     assert not (workspace.path / "sweep.db").exists()
+
+
+def test_an_assignment_is_one_line_itself(workspace: Workspace) -> None:
+    check(workspace.invoke("run", "--set", TWO_LINES, code=2), ["--set takes KEY=VALUE"])
+
+
+def test_a_wrong_sweep_toml_is_refused_by_train_too(finished: Workspace, tmp_path: Path) -> None:
+    elsewhere = finished.copy_to(tmp_path / "copy")
+    elsewhere.invoke("export", "-o", "best.yaml")
+    elsewhere.write("sweep.toml", "study = 3\n")
+    check(elsewhere.invoke("train", "best.yaml", code=2), ["'study' must be a table", "3"])
+
+
+def test_an_empty_host_would_be_every_address(finished: Workspace) -> None:
+    check(finished.invoke("dashboard", "--host", "", code=2), ["--host is empty", "127.0.0.1"])
 
 
 def test_a_file_that_is_no_text_is_one_line(workspace: Workspace) -> None:

@@ -105,6 +105,12 @@ class TestTrain:
         assert "--resume goes on with it" in refusal(elsewhere.invoke("train", "best.yaml", code=2))
         assert checkpoint.read_bytes() == before
 
+    def test_fewer_epochs_than_are_done_are_refused(
+        self, elsewhere: Workspace, trained: Done
+    ) -> None:
+        done = elsewhere.invoke("train", "best.yaml", "--resume", "--epochs", 2, code=2)
+        assert "holds 3 epochs already, more than the 2 asked for" in refusal(done)
+
     def test_resume_goes_on_from_the_trials_checkpoint_as_if_it_had_never_ended(
         self, elsewhere: Workspace, finished: Workspace
     ) -> None:

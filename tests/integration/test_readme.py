@@ -57,7 +57,7 @@ def masked(line: str) -> str:
     """A line without what differs by machine: numbers, hashes, chosen rules, spaces."""
     line = re.sub(r"-[0-9a-f]{8}\b", "-HASH", line)
     line = re.sub(r"\b(sqrt_model_size|model_size|unscaled|linear|sqrt)\b", "RULE", line)
-    line = re.sub(r"\b(complete|pruned|failed)(, best)?", "STATE", line)
+    line = re.sub(r"\b(complete|pruned|failed)(, best rule)?", "STATE", line)
     line = re.sub(r"^Trials: .*", "Trials: #", line)
     line = re.sub(r"\b([\d.]+) (s|min|h)\b", r"\1 UNIT", line)
     line = re.sub(r"[\d,]*\d\.?\d*(e-?\d+)?", "#", line)

@@ -94,7 +94,9 @@ def _kind(name: str) -> Literal["docstrings", "text", "datasets"]:
     path = text.local_path(name)
     if path.is_dir():
         return "datasets" if hub.is_data_set(path) else "text"
-    written_as_path = name.startswith((".", "/", "~")) or name.endswith(text.SUFFIXES)
+    # A hub name is "name" or "owner/name".
+    no_hub_name = name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/")
+    written_as_path = no_hub_name or name.endswith(text.SUFFIXES)
     return "text" if written_as_path or path.exists() else "datasets"
 
 

@@ -34,6 +34,8 @@ def _check_address(host: str, port: int) -> None:
     """Refuses before the server says that it starts."""
     from sweep.errors import SweepError
 
+    if not host.strip():
+        raise SweepError("--host is empty: name an address, such as 127.0.0.1")
     try:
         socket.create_server((host, port)).close()
     except OSError as error:

@@ -33,14 +33,14 @@ def command(
 ) -> None:
     """Trains a configuration that `sweep export` wrote."""
     from sweep import single
-    from sweep.config import FILE_NAME, read_toml
+    from sweep.config import read_user_file
     from sweep.device import check_device, cuda_found
     from sweep.export import read
     from sweep.view import make_view
     from trainers.report import Outcome
 
     exported = single.with_epochs(read(file), epochs)
-    own = read_toml(Path(FILE_NAME)) if Path(FILE_NAME).exists() else {}
+    own = read_user_file(None)
     allowed = {str(own.get("model")), str(own.get("study", {}).get("trainer"))}
     single.check_code(exported, allowed=allowed | {str(model), str(trainer)})
     device = device or ("cuda" if cuda_found() else "cpu")
