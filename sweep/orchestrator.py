@@ -93,7 +93,7 @@ class Orchestrator:
         if self._ledger.working_range != before:
             low, high = self._ledger.working_range
             self._view.note(
-                f"the best rate leans on the edge of the range: it is {low:.3g} to {high:.3g} now"
+                f"the best rate may lie beyond the range: it is now {low:.3g} to {high:.3g}"
             )
         return spec
 
