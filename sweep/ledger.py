@@ -19,6 +19,7 @@ from studies.pruner import make_pruner
 from studies.response import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
+from studies.trials import rate_of
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
 from sweep.protocol import TrialSpec
@@ -245,8 +246,8 @@ class Ledger:
 
     def _enqueue_first(self, trials: list[FrozenTrial]) -> None:
         """Enqueues the rules' rates that no good trial has; failed ones once more."""
-        tried = [_rate(trial) for trial in trials if trial.state != TrialState.FAIL]
-        failed = [_rate(trial) for trial in trials if trial.state == TrialState.FAIL]
+        tried = [rate_of(trial) for trial in trials if trial.state != TrialState.FAIL]
+        failed = [rate_of(trial) for trial in trials if trial.state == TrialState.FAIL]
         for centre in self._search.first:
             rate = centre.learning_rate
             if _count(tried, rate) == 0 and _count(failed, rate) < 2:
@@ -282,7 +283,7 @@ class Ledger:
         if not self._search.widen or best is None or len(started) < len(self._search.first):
             return
         low, high = self.working_range
-        tried = [rate for trial in started if (rate := _rate(trial)) is not None]
+        tried = [rate for trial in started if (rate := rate_of(trial)) is not None]
         side = edge(best, low, high, tried)
         if self._search.sampler == LEARNING_RATE:
             side = side or self._posterior(started).edge
@@ -368,13 +369,6 @@ def _checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcom
     return Outcome.FAILED, "failed: the trainer ended without an epoch's report"
 
 
-def _rate(trial: FrozenTrial) -> float | None:
-    rate: float | None = trial.params.get(PARAMETER)
-    if rate is None:
-        rate = trial.system_attrs.get("fixed_params", {}).get(PARAMETER)
-    return rate
-
-
 def _count(rates: list[float | None], rate: float) -> int:
     return sum(1 for other in rates if other is not None and math.isclose(other, rate))
 
@@ -383,4 +377,4 @@ def _best(trials: list[FrozenTrial]) -> float | None:
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         return None
-    return _rate(min(complete, key=lambda trial: trial.value or math.inf))
+    return rate_of(min(complete, key=lambda trial: trial.value or math.inf))
