@@ -30,6 +30,7 @@ class Origin(_Strict):
         perplexity: the trial's lowest validation perplexity, reached in epoch `epoch`.
         directory: the trial's folder at the time, with its checkpoints.
         confirmed: whether other seeds have repeated the result.
+        cohort: trials that were trained side by side; from 2 on, a run alone differs by rounding.
     """
 
     study: str
@@ -39,6 +40,7 @@ class Origin(_Strict):
     epoch: int
     by_hand: bool = False
     confirmed: bool = False
+    cohort: int = 1
     data_source: str
     data_fingerprint: str
     directory: str
@@ -78,6 +80,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
             perplexity=trial.value if trial.value is not None else values[epoch],
             epoch=epoch,
             by_hand=bool(trial.user_attrs.get("by_hand", False)),
+            cohort=about.get("cohort", 1),
             data_source=identity["data_source"],
             data_fingerprint=identity["data_fingerprint"],
             directory=str(Path(about["directory"]) / f"{trial.number:04d}"),

@@ -69,7 +69,7 @@ def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
 
 WORTH = 1.25
 """A cohort's gain in tokens a second below which it is not worth waiting for each other."""
-LONG_STEP_S = 1.0
+LONG_STEP_S = 0.25
 """So long a step is arithmetic, of which a cohort has as much: what it saves is overhead."""
 
 
@@ -94,7 +94,10 @@ def cohort_size(config: TrainConfig, corpus: Corpus, device: torch.device, at_mo
         if not isinstance(members[0].model, StackedModel):
             return 1
         step_s = _cohort_step_s(members, training, device)
-        alone_s = step_s if size == 1 else alone_s
+        # Once more beside each size: what else runs on the machine must not look like a gain.
+        alone_s = min(
+            alone_s, step_s if size == 1 else _cohort_step_s(members[:1], training, device)
+        )
         gain = size * alone_s / step_s
         if size > 1 and gain > best_gain:
             best, best_gain = size, gain

@@ -8,6 +8,7 @@ from support import Workspace, open_ledger, report
 from sweep.errors import SweepError
 from sweep.export import Exported, export, git_commit, read, write
 from sweep.ledger import Ledger
+from sweep.single import beside_the_sweep
 from trainers.config import TrainConfig
 from trainers.report import Outcome
 
@@ -97,3 +98,22 @@ def test_outside_a_repository_there_is_no_commit(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_commit() is None
+
+
+@pytest.mark.parametrize(
+    ("cohort", "perplexity", "said"),
+    [
+        (1, 40, "met again"),
+        (1, 41, "NOT met"),
+        (4, 40, "met again"),
+        (4, 41, "NOT met, but it trained 4 side by side, which rounds otherwise"),
+    ],
+)
+def test_training_again_is_compared_with_the_sweep(
+    tmp_path: Path, cohort: int, perplexity: float, said: str
+) -> None:
+    with open_ledger(tmp_path, train=TRAIN) as ledger:
+        ledger.cohort(cohort, lambda: 1)
+        exported = export(ledger.study, finished(ledger), "sqlite:///sweep.db")
+    words = beside_the_sweep(exported, {1: 60.0, 2: perplexity})
+    assert words == f"epoch 2 gave perplexity {perplexity:.2f}, the sweep 40.00: {said}"

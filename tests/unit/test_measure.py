@@ -110,6 +110,18 @@ def test_a_cohort_s_size_is_what_gives_the_most_tokens_a_second(
     assert set(tried) == set(seconds)
 
 
+def test_a_busy_machine_does_not_look_like_a_gain(corpus, monkeypatch):
+    """The first measurement, of one alone, fell into another program's time."""
+    alone = iter([0.2, 0.2, 0.2])
+
+    def timed(call, device):
+        (members, _batches) = call.args
+        return next(alone, 0.1) if len(members) == 1 else 0.1 * len(members)
+
+    monkeypatch.setattr(trainers.measure, "_timed", timed)
+    assert cohort_size(CONFIG, corpus, CPU, 4) == 1
+
+
 def test_a_long_step_is_arithmetic_and_no_cohort_is_tried(corpus, monkeypatch):
     tried = seconds_by_size(monkeypatch, {1: 1.5})
     assert cohort_size(CONFIG, corpus, CPU, 4) == 1
