@@ -66,7 +66,7 @@ def prepare(config: SweepConfig, view: View) -> Prepared:
         corpus = load_corpus(config.trainer.data, directory)
         check_batch(config, corpus)
     show_notes(corpus, view)
-    storage = open_storage(config.study.storage, create=True)
+    storage = open_storage(config.study.storage, create=True, say=view.warn)
     return Prepared(make_plan(config, corpus), corpus, name, directory, storage)
 
 

@@ -3,17 +3,18 @@
 import contextlib
 import sqlite3
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from sweep.errors import SweepError
+from sweep.patience import BUSY_TIMEOUT_S, PatientStorage, insist
 
-BUSY_TIMEOUT_S = 30.0
 OTHERWISE = "name another with --storage"
 
 
@@ -86,12 +87,15 @@ def check_storage(storage: str, *, create: bool) -> Path | None:
     return path
 
 
-def open_storage(storage: str, *, create: bool) -> RDBStorage:
+def open_storage(
+    storage: str, *, create: bool, say: Callable[[str], None] | None = None
+) -> PatientStorage:
     """Opens the database, in WAL mode for SQLite, so that a dashboard may read beside a sweep.
 
     Args:
         storage: a database URL or a path.
         create: whether a missing SQLite file is made.
+        say: told when another program's lock makes it wait, now or later.
 
     Raises:
         SweepError: missing, unwritable, not a database, or its driver is not installed.
@@ -99,8 +103,9 @@ def open_storage(storage: str, *, create: bool) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = check_storage(storage, create=create)
     shown = without_password(storage)
+    say = say or PatientStorage.say
     try:
-        return _connect(storage_url(storage), path)
+        opened = insist(partial(_connect, storage_url(storage), path), say)
     except (ImportError, NoSuchModuleError) as error:
         raise SweepError(
             f"storage '{shown}' needs a driver that is not installed "
@@ -111,6 +116,8 @@ def open_storage(storage: str, *, create: bool) -> RDBStorage:
     except (SQLAlchemyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SweepError(f"storage '{shown}' cannot be used ({reason}): {OTHERWISE}") from error
+    opened.say = say
+    return opened
 
 
 def _check_writable(path: Path) -> None:
@@ -136,10 +143,10 @@ def _tables(path: Path) -> set[str]:
         raise SweepError(f"storage '{path}' cannot be used ({error}): {OTHERWISE}") from error
 
 
-def _connect(url: str, path: Path | None) -> RDBStorage:
+def _connect(url: str, path: Path | None) -> PatientStorage:
     if path is None:
-        return RDBStorage(url)
-    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        return PatientStorage(url)
+    storage = PatientStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
 
     @event.listens_for(storage.engine, "connect")
     def _pragmas(connection, _record) -> None:  # type: ignore[no-untyped-def]  # sqlite3's own

@@ -84,6 +84,7 @@ def _outside_fault(error: Exception) -> str | None:
     from sqlalchemy.exc import DBAPIError
 
     from studies.errors import StudyError
+    from sweep.patience import reason
     from trainers.faults import ending_of
     from trainers.report import Outcome
 
@@ -92,11 +93,9 @@ def _outside_fault(error: Exception) -> str | None:
         return f"{ending.message}: take a smaller model, window, batch or cohort"
     if isinstance(error, StudyError):
         return str(error)
-    if isinstance(error, DBAPIError):
-        return f"the database cannot be used: {error.orig}. What was stored before is kept"
-    if isinstance(error, StorageInternalError):
-        return f"the database cannot be used: {error}. What was stored before is kept"
+    if isinstance(error, DBAPIError | StorageInternalError):
+        return f"the database cannot be used: {reason(error)}. What was stored before is kept"
     if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        return f"{reason}: {error.filename}" if error.filename else reason
+        words = error.strerror or str(error)
+        return f"{words}: {error.filename}" if error.filename else words
     return None

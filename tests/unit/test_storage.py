@@ -26,7 +26,7 @@ def test_a_new_database_is_in_wal_mode_for_everyone(tmp_path: Path) -> None:
         assert other.execute("pragma journal_mode").fetchone() == ("wal",)
     with storage.engine.connect() as mine:
         assert mine.exec_driver_sql("pragma synchronous").scalar() == 1  # NORMAL
-        assert mine.exec_driver_sql("pragma busy_timeout").scalar() == 30_000
+        assert mine.exec_driver_sql("pragma busy_timeout").scalar() == 5_000
 
 
 def test_a_database_that_optuna_made_is_taken_to_wal_mode(tmp_path: Path) -> None:
