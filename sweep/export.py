@@ -16,7 +16,6 @@ from sweep.errors import SweepError
 from trainers.config import TrainConfig
 
 FORMAT = 1
-DEFAULT_TRAINER = "trainers.train:train"
 
 
 class _Strict(BaseModel):

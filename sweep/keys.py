@@ -67,6 +67,11 @@ def _without_profile(parts: list[str]) -> list[str]:
 
 
 def _unknown(key: str, known: Iterable[str], where: str) -> str:
+    if ".".join(_without_profile(key.split("."))) == "trainer.learning_rate":
+        return (
+            f"{where}: '{key}' is what the sweep searches, so it has no one value: "
+            "--range LOW HIGH (study.range) says between which rates"
+        )
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     hint = f": did you mean '{near[0]}'?" if near else f": known are {', '.join(sorted(known))}"
     return f"{where}: unknown key '{key}'{hint}"

@@ -8,6 +8,9 @@ from typing import Protocol, Self
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Progress, Verdict
 
+SHARED_TRAINER = "trainers.train:train"
+"""The trainer of this tool; a user's own is named in the same way."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
@@ -25,7 +28,7 @@ class TrialSpec:
     config: TrainConfig
     directory: Path
     attempt: int = 1
-    trainer: str = "trainers.train:train"
+    trainer: str = SHARED_TRAINER
 
 
 @dataclass(frozen=True, slots=True)

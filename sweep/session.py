@@ -20,6 +20,7 @@ from sweep.executors import make_executor
 from sweep.ledger import Ledger, Search, check_identity, find_study
 from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
+from sweep.protocol import SHARED_TRAINER
 from sweep.reading import DEFAULT_STORAGE, study_names
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
@@ -29,8 +30,6 @@ from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.measure import cohort_size
-
-SHARED_TRAINER = "trainers.train:train"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from sweep.errors import SweepError
-from sweep.export import DEFAULT_TRAINER, Exported
-from sweep.protocol import Ended, Progressed, Reported, TrialSpec
+from sweep.export import Exported
+from sweep.protocol import SHARED_TRAINER, Ended, Progressed, Reported, TrialSpec
 from sweep.session import show_notes
 from sweep.signals import StopSignals
 from sweep.summary import TrialRow
@@ -32,7 +32,7 @@ def check_code(exported: Exported, *, allowed: set[str]) -> None:
         SweepError: the file would run other code.
     """
     named = [("--model", exported.train.model.name)] if ":" in exported.train.model.name else []
-    if exported.trainer != DEFAULT_TRAINER:
+    if exported.trainer != SHARED_TRAINER:
         named.append(("--trainer", exported.trainer))
     for flag, path in named:
         if path not in allowed:
@@ -48,7 +48,7 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
     Raises:
         SweepError: the folder holds a training and `resume` is off, or there is nothing to resume.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    _make_folder(directory)
     trial = Path(exported.origin.directory)
     if (directory / LAST).exists() and not resume:
         raise SweepError(
@@ -65,6 +65,15 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
         _take_checkpoint(trial, directory)
     if resume:
         _refuse_fewer_epochs(exported.train.epochs, directory)
+
+
+def _make_folder(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SweepError(
+            f"--directory {directory} is a file, or lies in one: name a folder for the checkpoints"
+        ) from None
 
 
 def _refuse_fewer_epochs(epochs: int, directory: Path) -> None:

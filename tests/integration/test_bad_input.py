@@ -32,6 +32,7 @@ CASES = [
     ("run --set trainer.weight_decy=0.1", ["trainer.weight_decy", "'trainer.weight_decay'?"]),
     ("run --set study.prunner=none", ["study.prunner", "'study.pruner'?"]),
     ("run --set trainer.lr_schedule.nme=cosine", ["lr_schedule.nme", "lr_schedule.name'?"]),
+    ("run --set trainer.learning_rate=1e-3", ["trainer.learning_rate", "--range LOW HIGH"]),
     ("run --set zebra=1", ["zebra", "known are", "trainer"]),
     ("run --set weight_decay", ["KEY=VALUE", "trainer.weight_decay=0.01", "'weight_decay'"]),
     ("run --set =3", ["KEY=VALUE", "'=3'"]),
@@ -125,6 +126,7 @@ CASES = [
     ("train partial.yaml", ["partial.yaml", "trainer is missing"]),
     ("train hostile.yaml", ["hostile.yaml", "not valid YAML", "tag"]),
     ("train missing.yaml --epochs 0", ["--epochs", "x>=1"]),
+    ("train missing.yaml --directory=", ["--directory is empty", "name a folder"]),
     ("frobnicate", ["'frobnicate'", "there are", "status"]),
     ("stats", ["'stats'", "did you mean 'status'?"]),
     ("run --frobnicate", ["--frobnicate"]),
@@ -260,6 +262,16 @@ def test_a_wrong_sweep_toml_is_refused_by_train_too(finished: Workspace, tmp_pat
     elsewhere.invoke("export", "-o", "best.yaml")
     elsewhere.write("sweep.toml", "study = 3\n")
     check(elsewhere.invoke("train", "best.yaml", code=2), ["'study' must be a table", "3"])
+
+
+@pytest.mark.parametrize("target", ["best.yaml", "best.yaml/inside"])
+def test_a_file_is_no_folder_for_checkpoints(
+    finished: Workspace, tmp_path: Path, target: str
+) -> None:
+    elsewhere = finished.copy_to(tmp_path / "copy")
+    elsewhere.invoke("export", "-o", "best.yaml")
+    done = elsewhere.invoke("train", "best.yaml", "--directory", target, code=2)
+    check(done, [f"--directory {target} is a file", "name a folder"])
 
 
 def test_an_empty_host_would_be_every_address(finished: Workspace) -> None:

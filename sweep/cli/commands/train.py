@@ -12,11 +12,7 @@ PAUSED, UNFINISHED = 3, 1
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="More epochs than the sweep's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path),
-    help="For checkpoints.  [default: runs/train/NAME-OF-FILE]",
-)
+@click.option("--directory", help="For checkpoints.  [default: runs/train/NAME-OF-FILE]")
 @click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
 @click.option("--model", help="Allow the file's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
@@ -25,7 +21,7 @@ def command(
     file: Path,
     epochs: int | None,
     resume: bool,
-    directory: Path | None,
+    directory: str | None,
     device: str | None,
     model: str | None,
     trainer: str | None,
@@ -35,17 +31,20 @@ def command(
     from sweep import single
     from sweep.config import read_user_file
     from sweep.device import check_device, cuda_found
+    from sweep.errors import SweepError
     from sweep.export import read
     from sweep.view import make_view
     from trainers.report import Outcome
 
+    if directory is not None and not directory.strip():
+        raise SweepError("--directory is empty: name a folder for the checkpoints")
     exported = single.with_epochs(read(file), epochs)
     own = read_user_file(None)
     allowed = {str(own.get("model")), str(own.get("study", {}).get("trainer"))}
     single.check_code(exported, allowed=allowed | {str(model), str(trainer)})
     device = device or ("cuda" if cuda_found() else "cpu")
     check_device(device)
-    target = directory or Path("runs") / "train" / file.stem
+    target = Path(directory) if directory else Path("runs") / "train" / file.stem
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         single.prepare(exported, target, view, resume=resume)
         ended = single.train(exported, target, device, view)
