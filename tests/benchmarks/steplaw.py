@@ -75,19 +75,25 @@ def read(path: Path) -> list[Curve]:
     Returns:
         The curves, by model and batch size.
     """
-    runs: dict[tuple[int, int, int], dict[float, float]] = defaultdict(dict)
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            key = (int(row["N"]), int(float(row["D"])), int(row["bs"]))
-            runs[key][math.log(float(row["lr"]))] = float(row["smooth loss"])
     curves = []
-    for (parameters, tokens, batch), losses in sorted(runs.items()):
-        x = np.array(sorted(losses))
-        y = np.array([losses[rate] for rate in x])
+    for (parameters, tokens, batch), (x, y) in runs(path).items():
         held = int(np.argmax(np.append(y, math.inf) > y.min() + LOST))
         if 0 < int(y.argmin()) < len(y) - 1 and held >= 5:
             curves.append(_curve((parameters, tokens), batch, x, y, held))
     return curves
+
+
+def runs(path: Path) -> dict[tuple[int, int, int], tuple[Array, Array]]:
+    """The runs as they are: ln rates in rising order and losses, by (parameters, tokens, batch)."""
+    losses: dict[tuple[int, int, int], dict[float, float]] = defaultdict(dict)
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            key = (int(row["N"]), int(float(row["D"])), int(row["bs"]))
+            losses[key][math.log(float(row["lr"]))] = float(row["smooth loss"])
+    return {
+        key: (np.array(sorted(each)), np.array([each[x] for x in sorted(each)]))
+        for key, each in sorted(losses.items())
+    }
 
 
 def _curve(model: tuple[int, int], batch: int, x: Array, y: Array, held: int) -> Curve:
