@@ -224,7 +224,7 @@ def least_squares(design: Array, y: Array, sd: Array) -> tuple[Array, Array, Arr
         The coefficients (coefficients, ...), their covariance, and the misfit chi^2 (...).
     """
     weighted = design.T / sd**2
-    covariance: Array = np.linalg.inv(weighted @ design)
+    covariance = np.asarray(np.linalg.inv(weighted @ design), dtype=np.float64)
     solution = np.tensordot(covariance @ weighted, y, 1)
     left = y - np.tensordot(design, solution, 1)
     return solution, covariance, np.tensordot(1.0 / sd**2, left**2, 1)
