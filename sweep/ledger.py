@@ -138,7 +138,7 @@ class Ledger:
         if existing is None:
             self._found(identity, attributes)
         self._write_terms()
-        self._last: dict[int, EpochReport] = {}
+        self._reports: dict[int, dict[int, EpochReport]] = {}
 
     def __enter__(self) -> "Ledger":
         return self
@@ -314,7 +314,7 @@ class Ledger:
         return self.study.get_trials(deepcopy=False)[number]
 
     def _store(self, number: int, report: EpochReport) -> None:
-        self._last[number] = report
+        self._reports.setdefault(number, {})[report.epoch] = report
         stored = self._trial(number).intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
         perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
@@ -347,11 +347,21 @@ class Ledger:
             self._live(trial).set_user_attr("audit", audit)
 
     def _measured(self, number: int) -> dict[str, Any]:
-        report = self._last.get(number)
-        if report is None:
+        # A resumed trial says its stored epochs again, so these are all of them.
+        reports = list(self._reports.get(number, {}).values())
+        if not reports:
             return {}
-        kept = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes")
-        return {name: getattr(report, name) for name in (*kept, "skipped_steps")}
+        kept = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes", "skipped_steps")
+        last = {name: getattr(reports[-1], name) for name in kept}
+        seconds = [1 / report.tokens_per_second for report in reports if report.tokens_per_second]
+        steps = self.study.user_attrs.get("steps_per_epoch")
+        whole_run = {
+            "steps": steps and steps * len(reports),
+            "skipped_steps": sum(report.skipped_steps for report in reports),
+            "peak_memory_bytes": max(report.peak_memory_bytes for report in reports),
+            "tokens_per_second": len(seconds) / sum(seconds) if seconds else 0.0,
+        }
+        return {**last, "whole_run": whole_run}
 
     def _report_infinity(self, trial: FrozenTrial) -> None:
         last = trial.last_step

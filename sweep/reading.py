@@ -16,13 +16,13 @@ DEFAULT_STORAGE = "sqlite:///sweep.db"
 
 
 def open_study(storage: str, name: str | None) -> Study:
-    """Opens a study of `sweep run`; without a name, the one that ran last.
+    """Opens a study; without a name, the search that ran last.
 
     Raises:
         SweepError: no such database or study; the message names those there are.
     """
     opened = open_storage(storage, create=False)
-    names = study_names(opened)
+    names = study_names(opened, fixed=name is not None)
     if not names:
         raise SweepError(f"{storage} holds no study of sweep: `sweep run` makes one")
     if name is None:
@@ -34,10 +34,17 @@ def open_study(storage: str, name: str | None) -> Study:
     return optuna.load_study(study_name=name, storage=opened)
 
 
-def study_names(storage: RDBStorage) -> list[str]:
-    """The studies that this tool made, the one that ran last at the end."""
+def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:
+    """The studies that this tool made, the one that ran last at the end.
+
+    Args:
+        storage: the opened database.
+        fixed: also those that searched nothing (see `sweep.fixed`).
+    """
     summaries = optuna.get_all_study_summaries(storage)
     mine = [summary for summary in summaries if "identity" in summary.user_attrs]
+    if not fixed:
+        mine = [summary for summary in mine if summary.user_attrs.get("kind") != "fixed"]
     started = {summary.study_name: summary.datetime_start or datetime.max for summary in mine}
     ran = {summary.study_name: summary.user_attrs.get("ran", 0.0) for summary in mine}
     return sorted(started, key=lambda name: (ran[name], started[name]))

@@ -1,5 +1,6 @@
 """Puts a sweep together: configuration, text, ledger, executor and view."""
 
+import math
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ class Prepared:
 
     Attributes:
         directory: where its corpus and checkpoints lie.
+        kind: "search", or "fixed" for one that is given all its rates.
     """
 
     plan: Plan
@@ -45,6 +47,7 @@ class Prepared:
     name: str
     directory: Path
     storage: RDBStorage
+    kind: str = "search"
 
 
 def prepare(config: SweepConfig, view: View) -> Prepared:
@@ -131,6 +134,21 @@ def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
         The finished study, None where it was paused.
     """
     ready = prepare(config, view)
+    done, summary = execute(ready, view)
+    if not done:
+        view.paused(summary, again)
+        return None
+    view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
+    return summary
+
+
+def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
+    """Runs a prepared study.
+
+    Returns:
+        Whether it was run to its total and not stopped before, and the study as it is then.
+    """
+    config = ready.plan.config
     with StopSignals() as stop, _ledger(ready) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
         cohort = _cohort(ready, ledger, view)
@@ -144,12 +162,7 @@ def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
                 retries=config.study.retries,
             )
             done = orchestrator.run()
-        summary = summarise(ledger.study, config.study.storage)
-    if not done:
-        view.paused(summary, again)
-        return None
-    view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
-    return summary
+        return done, summarise(ledger.study, config.study.storage)
 
 
 def _cohort(ready: Prepared, ledger: Ledger, view: View) -> int:
@@ -192,7 +205,7 @@ def _ledger(ready: Prepared) -> Ledger:
         ready.storage,
         ready.name,
         identity=identity(plan, ready.corpus),
-        attributes=_about(plan, ready.corpus),
+        attributes={**_about(plan, ready.corpus), "kind": ready.kind},
         train=plan.train,
         search=search,
         directory=ready.directory,
@@ -215,6 +228,7 @@ def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
         "unigram_perplexity": corpus.unigram_perplexity,
         "unknown_share": corpus.unknown_share,
         "training_tokens": corpus.train.targets,
+        "steps_per_epoch": math.ceil(len(corpus.train.lengths) / plan.train.batch_size),
         "rules": [
             {
                 "name": rule.name,

@@ -67,6 +67,7 @@ class StudySummary:
         best: the complete trial with the lowest perplexity, None before there is one.
         total: trials asked for.
         remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
+        fixed: given all its rates, as `sweep compare` does: nothing is searched.
     """
 
     name: str
@@ -88,6 +89,8 @@ class StudySummary:
     best: TrialRow | None
     total: int
     remaining: str = ""
+    seed: int = 0
+    fixed: bool = False
 
 
 # A trial within this factor of a rule's rate speaks for the rule.
@@ -167,6 +170,8 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         best=best,
         total=about["trials"],
         remaining=about.get("remaining", ""),
+        seed=identity.get("seed", 0),
+        fixed=about.get("kind") == "fixed",
     )
 
 

@@ -103,7 +103,14 @@ def rules_table(summary: StudySummary, *, outcomes: bool = True) -> Table:
 
 
 def print_header(summary: StudySummary, console: Console) -> None:
-    """Prints what is searched and on what: the study, its reference, the rules' own rates."""
+    """Prints what is searched and on what: the study, its reference, the rules' own rates.
+
+    One line is enough for a study that is given its rates.
+    """
+    if summary.fixed:
+        seed = f"seed {summary.seed}, batch {summary.batch_size:,} in {summary.precision}"
+        console.print(Text(f"Study {one_line(summary.name)}: {seed}", style="bold"))
+        return
     console.print(Text(f"Study {one_line(summary.name)}", style="bold"))
     grid = Table.grid(padding=(0, 2))
     for label, value in _facts(summary):

@@ -2,50 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli.lists import counts, precisions
 from sweep.cli.options import config_options, load_config
 
 if TYPE_CHECKING:
     from trainers.config import PrecisionName
-
-
-def _several(read: Callable[[str], Any], what: str) -> Callable[..., list[Any]]:
-    """Reads "32,256"."""
-
-    def parse(_context: click.Context, option: click.Parameter, text: str) -> list[Any]:
-        try:
-            return [read(part.strip()) for part in text.split(",")]
-        except ValueError:
-            raise click.BadParameter(
-                f"takes {what} with commas between, got '{text}'", param=option
-            ) from None
-
-    return parse
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _precision(text: str) -> str:
-    from typing import get_args
-
-    from trainers.config import PrecisionName
-
-    if text not in get_args(PrecisionName):
-        raise ValueError
-    return text
-
-
-counts = _several(_count, "whole numbers from 1 on")
-precisions = _several(_precision, "fp32, fp16 and bf16")
 
 
 @click.command()

@@ -22,7 +22,7 @@ def command(storage: str | None, json_lines: bool) -> None:
     from sweep.view.jsonl import study_object
 
     where = storage or DEFAULT_STORAGE
-    names = study_names(open_storage(where, create=False))
+    names = study_names(open_storage(where, create=False), fixed=True)
     summaries = [summarise(open_study(where, name), where) for name in names]
     if json_lines:
         for summary in summaries:

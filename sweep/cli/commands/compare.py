@@ -1,0 +1,74 @@
+"""`sweep compare`."""
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.cli.lists import numbers, precisions
+from sweep.cli.options import config_options, load_config, storage_option, study_option
+
+if TYPE_CHECKING:
+    from trainers.config import PrecisionName
+
+PAUSED = 3
+
+
+@click.command()
+@click.option(
+    "--precision",
+    default="fp32,fp16",
+    show_default=True,
+    callback=precisions,
+    help="Precisions; the others are compared with the first.",
+)
+@click.option(
+    "--rates",
+    callback=numbers,
+    help="Learning rates; by default around the best of a search, or the rules' own.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds a rate."
+)
+@click.option("--batch", type=int, help="Batch size, in sequences.")
+@click.option("--epochs", type=int, help="Epochs a run.")
+@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@click.option("--model", help='A model\'s name, or "package.module:factory".')
+@click.option("--data", help='"docstrings", a text file or folder, or a hub name.')
+@config_options
+@study_option
+@storage_option
+@click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+def command(
+    precision: "list[PrecisionName]",
+    rates: list[float] | None,
+    seeds: int,
+    study: str | None,
+    json_lines: bool,
+    **flags: Any,
+) -> None:
+    """Says whether fp16 is to blame or the learning rate: the same rates and seeds in both."""
+    from rich.console import Console
+
+    from sweep.compare import check_precisions, compare, default_rates
+    from sweep.reading import open_study
+    from sweep.view import make_view
+    from sweep.view.comparison import comparison_object, print_comparison
+
+    check_precisions(precision)
+    config = load_config(**flags)
+    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+        if rates is None:
+            named = open_study(config.study.storage, study) if study else None
+            rates, source = default_rates(config, named)
+            view.note(f"rates {', '.join(f'{rate:.3g}' for rate in rates)}: {source}")
+        again = shlex.join(["sweep", *sys.argv[1:]])
+        comparison = compare(config, precision, rates, seeds, view, again=again)
+    if comparison is None:
+        raise SystemExit(PAUSED)
+    if json_lines:
+        click.echo(json.dumps({"event": "comparison", **comparison_object(comparison)}))
+        return
+    print_comparison(comparison, Console(file=sys.stdout))

@@ -1,0 +1,222 @@
+"""Runs a list of given rates as a study: nothing is searched, nothing is pruned.
+
+`sweep compare`, `confirm` and `reproduce` all come down to this. Such a study is kept beside the
+search of the same setting, as `NAME-fixed`, and not in it: a search owns its total, its sampler and
+its pruner, and would learn from trials that it did not ask for. The seed is part of a study's
+identity (another seed is another experiment), so each seed has a study of its own. What has been
+trained whole under the same identity, by a search or for another question, is not trained again.
+"""
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.definition import WIDE, Identity
+from studies.prior import Centre
+from studies.trials import diverged, rate_of
+from sweep.config import SweepConfig
+from sweep.errors import SweepError
+from sweep.ledger import find_study
+from sweep.plan import identity, make_plan, study_directory, study_name
+from sweep.session import Prepared, execute, prepare
+from sweep.view import View
+
+SUFFIX = "-fixed"
+MARGIN = 2.0  # the stored range's, beyond the rates: nothing leans on its edge
+FAILURES = 2
+CORPUS = "corpus.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One rate trained whole, as it is stored.
+
+    Attributes:
+        study, trial: where.
+        state: "complete", "diverged", or "failed".
+        perplexity: the lowest over the epochs, infinite where it diverged, None where it failed.
+        curve: the perplexity after each epoch.
+        reason: how it ended, in words.
+        steps: tried over the whole run, skipped ones among them; None where it was not stored.
+        skipped_steps, tokens_per_second, peak_memory_bytes: over the whole run, likewise. The last
+            two are kept of a trial that was trained alone only.
+    """
+
+    study: str
+    trial: int
+    learning_rate: float
+    seed: int
+    precision: str
+    state: str
+    perplexity: float | None
+    curve: dict[int, float]
+    reason: str
+    steps: int | None
+    skipped_steps: int | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+
+
+def run_rates(
+    config: SweepConfig,
+    rates: Sequence[float],
+    view: View,
+    *,
+    again: str,
+    corpus: Path | None = None,
+) -> list[Run] | None:
+    """Trains every rate whole that is not stored yet.
+
+    Args:
+        config: the setting, its seed included; what it says of the search is not used.
+        rates: what to train.
+        view: entered already.
+        again: the command that goes on, shown where it was stopped.
+        corpus: the text of another study of the same data settings, to be used for this one.
+
+    Returns:
+        One run a rate, in the order of the rates; None where it was paused.
+
+    Raises:
+        SweepError, TrainerError, StudyError: one line that says what is wrong.
+    """
+    ready = _prepared(config, rates, view, corpus)
+    mine = identity(ready.plan, ready.corpus)
+    stored = stored_runs(ready.storage, mine, failed=True)
+    missing = [rate for rate in rates if _may_run(stored, rate)]
+    if missing:
+        done, summary = execute(_of_rates(ready, missing), view)
+        if not done:
+            view.paused(summary, again)
+            return None
+        stored = stored_runs(ready.storage, mine, failed=True)
+    return [run for rate in rates if (run := _find(stored, rate)) is not None]
+
+
+def _may_run(stored: Sequence[Run], rate: float) -> bool:
+    """Whether a rate has no result; it is tried twice, as the ledger does with a search's."""
+    same = [run for run in stored if math.isclose(run.learning_rate, rate)]
+    return len(same) < FAILURES and all(run.state == "failed" for run in same)
+
+
+def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) -> list[Run]:
+    """Every run of an identity that was trained to its end, whatever it was trained for.
+
+    Args:
+        storage: the opened database.
+        mine: the identity.
+        failed: also those that failed, as the last of the list.
+    """
+    found: list[Run] = []
+    for summary in optuna.get_all_study_summaries(storage):
+        if summary.user_attrs.get("identity") != dict(mine.fields):
+            continue
+        study = optuna.load_study(study_name=summary.study_name, storage=storage)
+        alone = summary.user_attrs.get("cohort", 1) == 1
+        trials = study.get_trials(deepcopy=False)
+        found += [_run(study.study_name, mine, trial, alone) for trial in trials if _whole(trial)]
+        if failed:
+            lost = [trial for trial in trials if trial.state == TrialState.FAIL]
+            found += [_run(study.study_name, mine, trial, alone) for trial in lost]
+    return sorted(found, key=lambda run: run.state == "failed")
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Refuses rates that no trial can be stored with.
+
+    Raises:
+        SweepError: names the first of them.
+    """
+    for rate in rates:
+        if not WIDE.low <= rate <= WIDE.high:
+            raise SweepError(f"a rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
+        if sum(math.isclose(rate, other) for other in rates) > 1:
+            raise SweepError(f"the rate {rate:g} is named twice: name each one once")
+
+
+def with_trainer(config: SweepConfig, **changes: object) -> SweepConfig:
+    """The same configuration with other values of [trainer]."""
+    return config.model_copy(update={"trainer": replace(config.trainer, **changes)})  # type: ignore[arg-type]
+
+
+def with_study(config: SweepConfig, **changes: object) -> SweepConfig:
+    """The same configuration with other values of [study]."""
+    return config.model_copy(update={"study": config.study.model_copy(update=changes)})
+
+
+def _prepared(
+    config: SweepConfig, rates: Sequence[float], view: View, corpus: Path | None
+) -> Prepared:
+    check_rates(rates)
+    low = max(WIDE.low, min(rates) / MARGIN)
+    high = min(WIDE.high, max(rates) * MARGIN)
+    given = {"name": "", "range": (low, high), "sampler": "random", "pruner": "none", "until": ""}
+    unnamed = with_study(config, **given)
+    name = study_name(make_plan(unnamed)) + SUFFIX
+    named = with_study(unnamed, name=name)
+    if corpus is not None:
+        _lay(corpus, named)
+    return replace(prepare(named, view), kind="fixed")
+
+
+def _lay(corpus: Path, config: SweepConfig) -> None:
+    """Gives the new study the other one's text: tokenised again it might differ."""
+    target = study_directory(make_plan(config), config.study.name) / CORPUS
+    if corpus.is_file() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(corpus, target)
+
+
+def _of_rates(ready: Prepared, missing: Sequence[float]) -> Prepared:
+    """The study with these rates as its first ones, and a total that leaves room for no other."""
+    existing = find_study(ready.storage, ready.name)
+    trials = existing.get_trials(deepcopy=False) if existing else []
+    waiting = [rate_of(trial) for trial in trials if trial.state == TrialState.WAITING]
+    running = [rate_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
+    open_ones = [rate for rate in (*waiting, *running) if rate is not None]
+    new = [rate for rate in missing if not any(math.isclose(rate, other) for other in open_ones)]
+    config = with_study(ready.plan.config, trials=len(trials) + len(new))
+    first = tuple(Centre(rate, ()) for rate in missing)
+    return replace(ready, plan=replace(ready.plan, config=config, first=first))
+
+
+def _whole(trial: FrozenTrial) -> bool:
+    """Whether a trial was trained by this tool until there was no more to train."""
+    ended = trial.state == TrialState.COMPLETE or (
+        trial.state == TrialState.PRUNED and diverged(trial)
+    )
+    return ended and not trial.user_attrs.get("by_hand")
+
+
+def _run(study: str, mine: Identity, trial: FrozenTrial, alone: bool) -> Run:
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "diverged"}
+    state = states.get(trial.state, "failed")
+    values = {"complete": trial.value, "diverged": math.inf}
+    whole = trial.user_attrs.get("whole_run", {})
+    curve = dict(sorted(trial.intermediate_values.items()))
+    return Run(
+        study=study,
+        trial=trial.number,
+        learning_rate=rate_of(trial) or math.nan,
+        seed=int(str(mine.fields["seed"])),
+        precision=str(mine.fields["precision"]),
+        state=state,
+        perplexity=values.get(state),
+        curve=curve,
+        reason=trial.user_attrs.get("reason", ""),
+        steps=whole.get("steps"),
+        skipped_steps=whole.get("skipped_steps"),
+        tokens_per_second=whole.get("tokens_per_second") if alone else None,
+        peak_memory_bytes=whole.get("peak_memory_bytes") if alone else None,
+    )
+
+
+def _find(runs: Sequence[Run], rate: float) -> Run | None:
+    same: Iterator[Run] = (run for run in runs if math.isclose(run.learning_rate, rate))
+    return next(same, None)
