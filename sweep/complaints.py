@@ -22,6 +22,8 @@ FLAGS = {
     "until": "study.until",
     "timeout": "study.timeout",
     "range": "study.range",
+    "workers": "study.workers",
+    "devices": "study.devices",
     "trainer": "study.trainer",
 }
 

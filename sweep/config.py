@@ -33,6 +33,24 @@ def _cohort(value: object) -> int | str:
     raise ValueError(f'study.cohort must be a number of trials, or "auto", got {shown(value)}')
 
 
+def _devices(value: object) -> str | tuple[int, ...]:
+    """ "all", or the numbers of CUDA devices, as a list or as the flag has them: "0,2"."""
+    numbers = value.split(",") if isinstance(value, str) else value
+    if isinstance(value, str) and value.strip() in ("", "all"):
+        return "all" if value.strip() else ()
+    try:
+        if isinstance(numbers, list) and not any(isinstance(n, bool | float) for n in numbers):
+            found = tuple(int(number) for number in numbers)
+            if min(found, default=0) >= 0 and len(set(found)) == len(found):
+                return found
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f'study.devices (--devices) must be different numbers such as 0,1,2, or "all", '
+        f"got {shown(value)}"
+    )
+
+
 class StudySettings(_Strict):
     """[study]: the search around the trainer; the shipped sweep.toml describes each key."""
 
@@ -49,6 +67,8 @@ class StudySettings(_Strict):
     startup: PositiveInt
     retries: Annotated[int, Field(ge=0)]
     cohort: Annotated[int | str, PlainValidator(_cohort)]
+    workers: PositiveInt
+    devices: Annotated[str | tuple[int, ...], PlainValidator(_devices)]
     trainer: str
 
 

@@ -62,6 +62,19 @@ GO = "go"
 """To a worker that said reports or endings: whatever follows from them has been sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What an executor may use.
+
+    Attributes:
+        devices: one worker each: "cuda:0", "cuda:1"; "cpu" once for each worker there is to be.
+        cohort: trials that a worker trains side by side.
+    """
+
+    devices: tuple[str, ...] = ("cpu",)
+    cohort: int = 1
+
+
 class Executor(Protocol):
     """Runs trials somewhere. A context manager: leaving it ends every worker that it started.
 

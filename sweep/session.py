@@ -5,12 +5,11 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
@@ -21,8 +20,8 @@ from sweep.executors import make_executor
 from sweep.ledger import Ledger, Search, check_identity, find_study
 from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
-from sweep.protocol import SHARED_TRAINER
 from sweep.reading import DEFAULT_STORAGE, study_names
+from sweep.resources import find_resources
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
 from sweep.summary import StudySummary, summarise
@@ -30,7 +29,6 @@ from sweep.view import View
 from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
-from trainers.measure import cohort_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +149,8 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
     config = ready.plan.config
     with StopSignals() as stop, _ledger(ready) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
-        cohort = _cohort(ready, ledger, view)
-        with make_executor("local", config.device, cohort) as executor:
+        resources = find_resources(ready.plan, ready.corpus, ledger, view)
+        with make_executor("local", resources) as executor:
             orchestrator = Orchestrator(
                 ledger,
                 executor,
@@ -163,25 +161,6 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
             )
             done = orchestrator.run()
         return done, summarise(ledger.study, config.study.storage)
-
-
-def _cohort(ready: Prepared, ledger: Ledger, view: View) -> int:
-    """How many trials are trained side by side; measured once where the user leaves it open."""
-    plan, settings = ready.plan, ready.plan.config.study
-    # Beside the rules' rates, which are known at once, one more rate may be drawn blindly.
-    at_most = min(len(plan.first) + 1, settings.trials)
-
-    def measured() -> int:
-        if settings.trainer != SHARED_TRAINER:
-            return 1
-        train = replace(plan.train, learning_rate=plan.first[0].learning_rate)
-        return cohort_size(train, ready.corpus, torch.device(plan.config.device), at_most)
-
-    asked = settings.cohort if isinstance(settings.cohort, int) else None
-    size = ledger.cohort(asked, measured)
-    if size > 1:
-        view.note(f"{size} trials are trained side by side")
-    return size
 
 
 def _ledger(ready: Prepared) -> Ledger:

@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sweep.protocol import GO, Ended, Event, Progressed, Reported, TrialSpec
 from trainers.importing import import_object
 from trainers.lockstep import Lockstep, Run
@@ -53,9 +55,17 @@ def _event(number: int, said: Said | Ending) -> Event:
     return Progressed(number, said)
 
 
-def serve(connection: Connection, device: str) -> None:
-    """A worker process: trains the trials that come through the pipe until it closes."""
+def serve(connection: Connection, device: str, threads: int = 0) -> None:
+    """A worker process: trains the trials that come through the pipe until it closes.
+
+    Args:
+        connection: to the executor.
+        device: where it trains.
+        threads: CPU threads that it may use; 0 for torch's own choice.
+    """
     os.setsid()
+    if threads:
+        torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was started with it blocked
     messages: queue.Queue[Any] = queue.Queue()

@@ -41,6 +41,10 @@ setting_options = _stack(
     click.option("--model", help='A model\'s name, or "package.module:factory".'),
     click.option("--data", help='"docstrings", a text file or folder, or a hub name.'),
 )
+worker_options = _stack(
+    click.option("--workers", type=int, help="Worker processes on the CPU; they divide it."),
+    click.option("--devices", help='CUDA devices, one worker each: 0,1,2 or "all".'),
+)
 storage_option = click.option(
     "--storage", help="The database: an SQLite file or a URL.  [default: sqlite:///sweep.db]"
 )
@@ -64,10 +68,11 @@ def load_config(
         SweepError: anything in it is wrong, or CUDA was asked for and there is none.
     """
     from sweep.config import load
-    from sweep.device import check_device, cuda_found
+    from sweep.device import check_device, cuda_found, worker_devices
 
     given = {FLAGS[name]: value for name, value in flags.items() if value is not None}
     loaded = load(config, profile=profile, cuda=cuda_found(), assignments=assignments, flags=given)
     if check:
         check_device(loaded.device)
+        worker_devices(loaded.device, loaded.study.devices, loaded.study.workers)
     return loaded

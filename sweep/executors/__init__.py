@@ -1,24 +1,24 @@
-"""Where trials run. An executor is a module with `create(device, capacity)`, found by its file."""
+"""Where trials run. An executor is a module with `create(resources)`, found by its file."""
 
 import importlib
 import pkgutil
 
-from sweep.protocol import Executor
+from sweep.protocol import Executor, Resources
 
 
 def executor_names() -> list[str]:
-    """The executors there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The executors there are; a module with a leading underscore is only a part of some."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
-def make_executor(name: str, device: str, capacity: int = 1) -> Executor:
+def make_executor(name: str, resources: Resources | None = None) -> Executor:
     """Makes an executor by name.
 
     Args:
         name: one of `executor_names()`.
-        device: "cpu", "cuda", "cuda:1".
-        capacity: most trials at once.
+        resources: what it may use; None for one worker on the CPU.
     """
     module = importlib.import_module(f"{__name__}.{name}")
-    executor: Executor = module.create(device, capacity)
+    executor: Executor = module.create(resources or Resources())
     return executor

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Self
 
-from sweep.protocol import Ended, Event, Reported, TrialSpec
+from sweep.protocol import Ended, Event, Reported, Resources, TrialSpec
 from sweep.worker import consume
 from trainers.report import Verdict
 
@@ -65,6 +65,6 @@ class InlineExecutor:
             self._trial = None
 
 
-def create(device: str, capacity: int) -> InlineExecutor:
-    """Makes the executor; its capacity is one, whatever is asked for."""
-    return InlineExecutor(device)
+def create(resources: Resources) -> InlineExecutor:
+    """Makes the executor: one trial at a time on the first device, whatever else there is."""
+    return InlineExecutor(resources.devices[0])

@@ -1,6 +1,6 @@
-"""One worker process on this machine, alive across trials with its data already tokenised.
+"""Worker processes on this machine, alive across trials with their data already tokenised.
 
-It trains as many trials side by side as its capacity.
+Each has a device, and trains as many trials side by side as its capacity.
 """
 
 import contextlib
@@ -14,24 +14,28 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self
 
-from sweep.protocol import GO, Ended, Event, Progressed, TrialSpec
+import torch
+
+from sweep.executors._pool import Pool
+from sweep.protocol import GO, Ended, Event, Executor, Progressed, Resources, TrialSpec
 from sweep.worker import serve
 from trainers.report import Outcome, Verdict
 
 STOP_GRACE_S = 3.0
 
 
-class LocalExecutor:
-    """Trains in a child process; a crash takes the trial, not the sweep.
+class LocalWorker:
+    """An executor that trains in one child process; a crash takes its trials, not the sweep.
 
     Args:
         device: where trials train.
         capacity: trials trained side by side.
+        threads: CPU threads that it may use; 0 for torch's own choice.
     """
 
-    def __init__(self, device: str, capacity: int = 1) -> None:
+    def __init__(self, device: str, capacity: int = 1, threads: int = 0) -> None:
         self.capacity = capacity
-        self._device = device
+        self._arguments = device, threads
         self._context = multiprocessing.get_context("spawn")
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
@@ -70,11 +74,18 @@ class LocalExecutor:
             return self._lost()
         return received
 
+    @property
+    def handles(self) -> list[Connection | int]:
+        """What becomes ready when there may be events."""
+        if self._process is None or self._pipe is None or not self._running:
+            return []
+        return [self._pipe, self._process.sentinel]
+
     def _start(self) -> None:
         self._stop()
         self._pipe, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=serve, args=(theirs, self._device), name="sweep-worker", daemon=True
+            target=serve, args=(theirs, *self._arguments), name="sweep-worker", daemon=True
         )
         with _interrupts_held():
             self._process.start()
@@ -133,6 +144,10 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def create(device: str, capacity: int) -> LocalExecutor:
-    """Makes the executor."""
-    return LocalExecutor(device, capacity)
+def create(resources: Resources) -> Executor:
+    """Makes a worker for each device; they divide the threads that one alone would have."""
+    devices, cohort = resources.devices, resources.cohort
+    if len(devices) == 1:
+        return LocalWorker(devices[0], cohort)
+    threads = max(1, torch.get_num_threads() // len(devices))
+    return Pool([LocalWorker(device, cohort, threads) for device in devices])

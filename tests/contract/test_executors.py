@@ -5,15 +5,25 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from textwrap import dedent
+from unittest import mock
 
 import pytest
-from support import WAIT_S, gone
+from support import WAIT_S, gone, wait_for
 
 from sweep.executors import executor_names, make_executor
-from sweep.protocol import Ended, Event, Executor, Progressed, Reported, TrialSpec
+from sweep.protocol import (
+    Ended,
+    Event,
+    Executor,
+    Progressed,
+    Reported,
+    Resources,
+    TrialSpec,
+)
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Verdict
 
@@ -78,6 +88,15 @@ TRAINERS = """\
         yield reports(1)
         os._exit(7)
 
+    def says_where_it_is(config, *, device, directory):
+        import torch
+        words = f"{os.getpid()} {device} {torch.get_num_threads()} threads"
+        (directory / "where").write_text(words)
+        while not (directory / "go").exists():
+            yield Progress(1, 1, 2)
+            time.sleep(0.01)
+        yield reports(1)
+
     def starts_another(config, *, device, directory):
         import subprocess
         child = subprocess.Popen(["sleep", "1000"])
@@ -100,13 +119,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module", params=executor_names())
 def executor(request: pytest.FixtureRequest, folder: Path) -> Iterator[Executor]:
     """One of each kind, alive through all the tests as through all the trials of a study."""
-    with make_executor(request.param, "cpu") as made:
+    with make_executor(request.param) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def local(folder: Path) -> Iterator[Executor]:
-    with make_executor("local", "cpu") as made:
+    with make_executor("local") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pool(folder: Path) -> Iterator[Executor]:
+    devices = ("cuda:1", "cuda:0")  # never touched: the trainers here only say their own
+    with mock.patch("torch.get_num_threads", return_value=7):
+        made = make_executor("local", Resources(devices, cohort=2))
+    with made:
         yield made
 
 
@@ -267,10 +295,69 @@ class TestCapacity:
 @pytest.mark.parametrize("name", executor_names())
 def test_leaving_it_ends_a_trial_that_still_runs(name: str, folder: Path) -> None:
     trial = spec("until_paused")
-    with make_executor(name, "cpu") as executor:
+    with make_executor(name) as executor:
         executor.submit(trial)
         some(executor)
     assert executor.events(0.1) == []
+
+
+class TestPool:
+    """Several workers as one executor."""
+
+    def next(self, pool: Executor, trial: TrialSpec) -> Event:
+        """The next that a trial says but for its progress; the others' words are dropped."""
+        while True:
+            for event in some(pool):
+                if event.number == trial.number and not isinstance(event, Progressed):
+                    return event
+
+    def start(self, pool: Executor, count: int) -> list[TrialSpec]:
+        """Trials that have begun, and wait for the file `go`."""
+        trials = [spec("says_where_it_is") for _ in range(count)]
+        for trial in trials:
+            pool.submit(trial)
+        wait_for(lambda: bool(pool.events(0.1)) and all(map(where, trials)))
+        return trials
+
+    def finish(self, pool: Executor, trial: TrialSpec) -> Event:
+        (trial.directory / "go").touch()
+        assert isinstance(self.next(pool, trial), Reported)
+        pool.reply(trial.number, Verdict.CONTINUE)
+        return self.next(pool, trial)
+
+    def test_each_worker_has_its_device_and_trials_go_where_most_room_is(
+        self, pool: Executor
+    ) -> None:
+        assert pool.capacity == 4
+        trials = self.start(pool, 4)
+        with pytest.raises(RuntimeError):
+            pool.submit(spec("three_epochs"))
+        first, second, third, fourth = map(where, trials)
+        assert first == third != second == fourth
+        assert [first.split()[1], second.split()[1]] == ["cuda:1", "cuda:0"]
+        assert all(words.endswith("3 threads") for words in map(where, trials))
+        for trial in trials:
+            ended = self.finish(pool, trial)
+            assert ended == Ended(trial.number, Outcome.COMPLETED, Outcome.COMPLETED.sentence)
+
+    def test_a_dead_worker_takes_only_its_own_trials(self, pool: Executor) -> None:
+        bad, good = self.start(pool, 2)
+        before = where(good)
+        os.kill(int(where(bad).split()[0]), signal.SIGKILL)
+        message = "lost: its worker process died (killed by SIGKILL)"
+        assert self.next(pool, bad) == Ended(bad.number, Outcome.LOST, message)
+        pool.submit(replace(bad, attempt=2, trainer=f"{MODULE}:three_epochs"))
+        assert isinstance(self.next(pool, bad), Reported)
+        pool.reply(bad.number, Verdict.PRUNE)
+        assert isinstance(self.next(pool, bad), Ended)
+        assert isinstance(self.finish(pool, good), Ended)
+        assert where(good) == before
+
+
+def where(trial: TrialSpec) -> str:
+    """What a trial wrote down: its process, device and threads; "" before it did."""
+    file = trial.directory / "where"
+    return file.read_text() if file.exists() else ""
 
 
 class TestLocal:

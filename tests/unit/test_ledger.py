@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 
 import optuna
@@ -511,3 +512,11 @@ class TestWhoseStudy:
         with open_ledger(tmp_path) as ledger:
             assert ledger.study.user_attrs["lease"]["pid"] == os.getpid()
         assert ledger.study.user_attrs["lease"] == {}
+
+
+def test_asks_before_any_answer_do_not_repeat_a_rate(tmp_path: Path) -> None:
+    with open_ledger(tmp_path, sampler="learning-rate", trials=8) as ledger:
+        specs = [ledger.ask() for _ in range(8)]
+    rates = sorted(math.log(spec.config.learning_rate) for spec in specs if spec)
+    assert len(rates) == 8
+    assert all(high - low > 0.07 for low, high in pairwise(rates))

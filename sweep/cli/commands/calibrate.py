@@ -13,6 +13,7 @@ from sweep.cli.options import (
     setting_options,
     storage_option,
     study_option,
+    worker_options,
 )
 
 BATCH, PRECISION, PAUSED = 32, "fp32", 3
@@ -23,6 +24,7 @@ BATCH, PRECISION, PAUSED = 32, "fp32", 3
 @config_options
 @study_option
 @storage_option
+@worker_options
 @click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
 @click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")

@@ -12,6 +12,7 @@ from sweep.cli.options import (
     setting_options,
     storage_option,
     study_option,
+    worker_options,
 )
 
 PAUSED = 3
@@ -22,6 +23,7 @@ PAUSED = 3
 @config_options
 @study_option
 @storage_option
+@worker_options
 @click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
 @click.option("--until", help='Stop when less than this is left to gain, such as "1%".')
 @click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
