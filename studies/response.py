@@ -67,6 +67,21 @@ class Posterior:
         ]
 
     @property
+    def seen(self) -> Observations:
+        """What it rests on."""
+        return self._seen
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest rate that is searched."""
+        return math.exp(self._low), math.exp(self._high)
+
+    @property
+    def cases(self) -> list[tuple[Reading, Array]]:
+        """The likely readings of the results, each with the probabilities over (mu, r, a)."""
+        return self._cases
+
+    @property
     def density(self) -> tuple[Array, Array]:
         """The grid of ln rate and each point's probability to be the optimum."""
         return self._mu, self._by_mu
@@ -124,7 +139,7 @@ class Posterior:
             before = curvature * self._best_phi(reading, mu) + WORTH
             ratio = before[..., None] / (curvature[..., None] * there + WORTH)
             expected = np.einsum("mr,mrx->mx", weight, np.log(np.maximum(ratio, 1.0)))
-            gains += (expected * _holds(reading, mu, x)).sum(0)
+            gains += (expected * holds(reading, mu, x)).sum(0)
         return gains
 
     def excess(self, x: float, confidence: float | None = None) -> float:
@@ -154,8 +169,14 @@ class Posterior:
         return np.asarray(basin(mu, tried).min(2)) if len(tried) else NOTHING_TRIED**2
 
 
-def _holds(reading: Reading, mu: Array, x: Array) -> Array:
-    """The probability that a run at each rate is not lost, over (mu, x)."""
+def holds(reading: Reading, mu: Array, x: Array) -> Array:
+    """The probability that a run at each ln rate x is not lost, over (mu, x).
+
+    Args:
+        reading: which runs were lost and which held.
+        mu: the grid, ln rate.
+        x: ln rates.
+    """
     mu = mu[:, None]
     held, fell = wall_below(mu, reading.held), wall_below(mu, reading.fell)
     left = (fell - wall_below(mu, x) + 1e-6) / (np.maximum(fell - held, 0.0) + 1e-6)

@@ -237,8 +237,12 @@ class Ledger:
             self.study.set_user_attr(key, value)
 
     def _write_terms(self) -> None:
-        """What each run may change: the total, and the range where the user gave one."""
-        self.study.set_user_attr("trials", self._search.trials)
+        """What each run may change: how it searches, and the range where the user gave one."""
+        search = self._search
+        priors = {name: dataclasses.asdict(prior) for name, prior in search.priors.items()}
+        terms = {"trials": search.trials, "pruner": search.pruner, "priors": priors}
+        for key, value in terms.items():
+            self.study.set_user_attr(key, value)
         self.study.set_user_attr("ran", time.time())
         self.study.set_user_attr("remaining", "")
         if not self._search.widen:

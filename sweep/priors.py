@@ -11,21 +11,12 @@ def priors(plan: Plan) -> dict[str, Any]:
     Returns:
         Plain JSON values: the setting, the reference, the rules, the rates tried first, the range.
     """
-    reference = plan.reference
     return {
         "profile": plan.config.profile,
         "batch_size": plan.setting.batch_size,
         "parameters": plan.setting.parameters,
         "model": plan.train.model.name,
-        "reference": {
-            "learning_rate": reference.learning_rate,
-            "batch_size": reference.setting.batch_size,
-            "parameters": reference.setting.parameters,
-            "precision": reference.precision,
-            "perplexity": reference.perplexity,
-            "swept": reference.swept,
-            "borrowed": plan.borrowed,
-        },
+        "reference": described(plan),
         "rules": [
             {
                 "name": rule.name,
@@ -40,4 +31,18 @@ def priors(plan: Plan) -> dict[str, Any]:
             for centre in plan.first
         ],
         "range": [plan.low, plan.high],
+    }
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """The reference of a plan: the rate that the rules start from, and where it was good."""
+    reference = plan.reference
+    return {
+        "learning_rate": reference.learning_rate,
+        "batch_size": reference.setting.batch_size,
+        "parameters": reference.setting.parameters,
+        "precision": reference.precision,
+        "perplexity": reference.perplexity,
+        "swept": reference.swept,
+        "borrowed": plan.borrowed,
     }

@@ -34,6 +34,12 @@ def open_study(storage: str, name: str | None) -> Study:
     return optuna.load_study(study_name=name, storage=opened)
 
 
+def open_all(storage: str) -> list[Study]:
+    """Every study of `sweep run` in a database, the one that ran last at the end."""
+    opened = open_storage(storage, create=False)
+    return [optuna.load_study(study_name=name, storage=opened) for name in study_names(opened)]
+
+
 def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:
     """The studies that this tool made, the one that ran last at the end.
 

@@ -20,6 +20,7 @@ from sweep.executors import make_executor
 from sweep.ledger import Ledger, Search, check_identity, find_study
 from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
+from sweep.priors import described
 from sweep.reading import DEFAULT_STORAGE, study_names
 from sweep.resources import find_resources
 from sweep.signals import StopSignals
@@ -202,6 +203,7 @@ def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
         "device": plan.config.device,
         "config": asdict(plan.train),
         "parameters": plan.setting.parameters,
+        "reference": described(plan),
         "reference_text": f"{text}; {plan.borrowed}" if plan.borrowed else text,
         "reference_perplexity": None if plan.borrowed else reference.perplexity,
         "unigram_perplexity": corpus.unigram_perplexity,
@@ -232,6 +234,7 @@ def _commands(summary: StudySummary, *, alone: bool) -> Sequence[str]:
     where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
     which = where if alone else f"{where} --study {summary.name}"
     return (
+        f"sweep report{which}",
         f"sweep show {summary.best.number if summary.best else 0}{which}",
         f"sweep dashboard{where}",
         f"sweep export{which} -o best.yaml",

@@ -37,6 +37,13 @@ class TrialRow:
     by_hand: bool = False
     audit: str = ""
 
+    @property
+    def diverged(self) -> bool:
+        """Whether training was lost."""
+        infinite = self.perplexity is not None and not math.isfinite(self.perplexity)
+        named = self.reason.startswith(("diverged", "overflowed"))
+        return self.state == "pruned" and (infinite or named)
+
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
@@ -52,6 +59,14 @@ class RuleRow:
     formula: str
     source: str
     trial: TrialRow | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether that trial ran at this very rate, not at a near one that stood for both."""
+        trial = self.trial
+        return trial is not None and math.isclose(
+            trial.learning_rate, self.learning_rate, rel_tol=1e-3
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +188,20 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         seed=identity.get("seed", 0),
         fixed=about.get("kind") == "fixed",
     )
+
+
+def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:
+    """How often the pruner would have been wrong, by the trials that ran on to show it.
+
+    Args:
+        best: the study's lowest perplexity.
+
+    Returns:
+        How many of them ran to their end, and how many of those came within 0.5 % of the best.
+    """
+    ended = [row for row in rows if row.audit and row.state == "complete"]
+    near = [row for row in ended if row.perplexity is not None and row.perplexity <= 1.005 * best]
+    return len(ended), len(near)
 
 
 def _edge(best: TrialRow | None, trials: tuple[TrialRow, ...], low: float, high: float) -> str:

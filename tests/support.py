@@ -33,7 +33,7 @@ from sweep.cli import main
 from sweep.ledger import Ledger, Search
 from sweep.storage import open_storage
 from trainers.config import TrainConfig
-from trainers.report import EpochReport
+from trainers.report import EpochReport, Outcome, Verdict
 
 WAIT_S = 120.0  # no test waits this long: it only ends what would never end
 SOURCES = (argparse, json, subprocess, textwrap)
@@ -335,6 +335,7 @@ def open_ledger(
         "device": "cpu",
         "config": dataclasses.asdict(train),
         "parameters": 100,
+        "reference": {"learning_rate": 1e-3, "batch_size": 32},
         "reference_text": "1e-3 at batch 32",
         "reference_perplexity": 60.0,
         "unigram_perplexity": 90.0,
@@ -366,6 +367,32 @@ def _empty_database() -> bytes:
         file = Path(folder) / "sweep.db"
         open_storage(str(file), create=True).engine.dispose()
         return file.read_bytes()
+
+
+def play(
+    ledger: Ledger,
+    curve: Callable[[float], float],
+    *,
+    trials: int = 9,
+    diverges: Callable[[float], bool] = lambda _: False,
+) -> None:
+    """Runs trials whose perplexity after the last epoch is curve(rate); pruned where judged so."""
+    epochs = ledger._train.epochs
+    for _ in range(trials):
+        spec = ledger.ask()
+        assert spec is not None
+        rate, verdict = spec.config.learning_rate, Verdict.CONTINUE
+        if diverges(rate):
+            ledger.report({spec.number: report(1, 90.0)})
+            ledger.tell(spec.number, Outcome.DIVERGED, "diverged: the loss is not finite")
+            continue
+        for epoch in range(1, epochs + 1):
+            perplexity = curve(rate) * (1 + 0.1 * (epochs - epoch))
+            verdict = ledger.report({spec.number: report(epoch, perplexity)})[spec.number]
+            if verdict is Verdict.PRUNE:
+                break
+        ended = Outcome.PRUNED if verdict is Verdict.PRUNE else Outcome.COMPLETED
+        ledger.tell(spec.number, ended, "trained all its epochs")
 
 
 def report(epoch: int, perplexity: float) -> EpochReport:

@@ -48,7 +48,10 @@ worker_options = _stack(
 storage_option = click.option(
     "--storage", help="The database: an SQLite file or a URL.  [default: sqlite:///sweep.db]"
 )
-study_option = click.option("--study", help="The study's name.")
+study_option = click.option("--study", help="The study's name.  [default: the one that ran last]")
+named_option = click.option(
+    "--study", help="The study's name.  [default: made of its model, batch, precision and data]"
+)
 
 
 def load_config(

@@ -1,9 +1,8 @@
 """A study's answer in words, without layout."""
 
-import math
 from collections import Counter
 
-from sweep.summary import StudySummary, TrialRow
+from sweep.summary import StudySummary, TrialRow, audited
 from sweep.view.formats import (
     format_bound,
     format_multiple,
@@ -80,13 +79,12 @@ def edge_warning(summary: StudySummary) -> str:
 
 def _audits(summary: StudySummary, best: float) -> list[str]:
     """How often the pruner would have been wrong, by the trials that ran on to show it."""
-    ended = [row for row in summary.trials if row.audit and row.state == "complete"]
+    ended, near = audited(summary.trials, best)
     if not ended:
         return []
-    near = sum(row.perplexity is not None and row.perplexity <= 1.005 * best for row in ended)
-    plural = "trial" if len(ended) == 1 else "trials"
+    plural = "trial" if ended == 1 else "trials"
     return [
-        f"Audit of the pruner: {len(ended)} {plural} ran on that it would have ended, and {near} "
+        f"Audit of the pruner: {ended} {plural} ran on that it would have ended, and {near} "
         "of them came within 0.5 % of the best."
     ]
 
@@ -102,17 +100,12 @@ def _baseline(perplexity: float, unigram: float) -> str:
     return text + ": no better than counting words. Train for more epochs, or widen --range."
 
 
-def _diverged(row: TrialRow) -> bool:
-    infinite = row.perplexity is not None and not math.isfinite(row.perplexity)
-    return row.state == "pruned" and (infinite or row.reason.startswith(("diverged", "overflowed")))
-
-
 def _no_answer(summary: StudySummary) -> list[str]:
     rows = summary.trials
     if not any(row.state in ENDED for row in rows):
         return ["No trial has ended yet, so there is no best rate: run the same command to go on."]
     lines = [f"No trial completed, so there is no best rate. Trials: {counts(rows)}."]
-    diverged = [row.learning_rate for row in rows if _diverged(row)]
+    diverged = [row.learning_rate for row in rows if row.diverged]
     if diverged:
         lowest = format_rate(min(diverged))
         lines.append(

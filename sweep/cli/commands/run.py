@@ -9,9 +9,9 @@ import click
 from sweep.cli.options import (
     config_options,
     load_config,
+    named_option,
     setting_options,
     storage_option,
-    study_option,
     worker_options,
 )
 
@@ -21,7 +21,7 @@ PAUSED = 3
 @click.command()
 @setting_options
 @config_options
-@study_option
+@named_option
 @storage_option
 @worker_options
 @click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")

@@ -1,0 +1,66 @@
+"""What a posterior says of the best learning rate, in few numbers, no finer than they are known."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from studies.curve import lost_chance
+from studies.response import Posterior
+
+LEVEL = 0.9
+FINEST = 1.2  # a rate is never known better than to a factor of this: seed noise
+STEP = 0.05  # ln rate
+NEAR = 0.01  # of perplexity
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """The best rate.
+
+    Attributes:
+        learning_rate: its median.
+        low, high: the central interval that holds it with a probability of `level`, never closer
+            than a factor of 1.2 to the median.
+        level: 0.9.
+        near: the lowest and highest rate of the range whose perplexity is within 1 % of the best as
+            likely as not; None where no rate is.
+        lost_from: the lowest rate of the range that loses training as likely as not; None where
+            there is none.
+        edge: "upper" or "lower" where the interval reaches out of the range, else "".
+    """
+
+    learning_rate: float
+    low: float
+    high: float
+    level: float
+    near: tuple[float, float] | None
+    lost_from: float | None
+    edge: str
+
+
+def optimum(posterior: Posterior) -> Optimum:
+    """Reads a posterior; every rate to two digits."""
+    rate = posterior.best_rate
+    low, high = posterior.interval(LEVEL)
+    x = np.arange(math.log(posterior.range[0]), math.log(posterior.range[1]), STEP)
+    lost = lost_chance(posterior, x) > 0.5
+    near = [
+        math.exp(each)
+        for each, is_lost in zip(x, lost, strict=True)
+        if not is_lost and posterior.excess(float(each), 0.5) <= NEAR
+    ]
+    return Optimum(
+        two_digits(rate),
+        two_digits(min(low, rate / FINEST)),
+        two_digits(max(high, rate * FINEST)),
+        LEVEL,
+        (two_digits(near[0]), two_digits(near[-1])) if near else None,
+        two_digits(math.exp(x[lost.argmax()])) if lost.any() else None,
+        posterior.edge,
+    )
+
+
+def two_digits(rate: float) -> float:
+    """A rate to two significant digits."""
+    return float(f"{rate:.1e}")

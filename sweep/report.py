@@ -1,0 +1,277 @@
+"""What a study found, as one structure that every renderer reads: terminal, Markdown, JSON, HTML,
+pictures, the dashboard. Nothing in it is rounded but the optimum's rates."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from studies.curve import Curve, fitted_curve
+from studies.noise import measured_noise, with_noise
+from studies.observed import observe
+from studies.optimum import Optimum, optimum
+from studies.prior import MERGE_FACTOR, Prior, log_distance
+from studies.response import NO_RULE, Posterior
+from sweep.neighbours import Neighbour, neighbours
+from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
+
+DECIDED = 0.8  # a rule is named where it has this posterior weight
+GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it
+CURVE_POINTS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFinding:
+    """What became of a scaling rule.
+
+    Attributes:
+        weight: how much it is believed after all trials; with the others and "no rule" 1. Rules
+            that ask for the same rate share it.
+        inside: whether its rate lies in the optimum's interval.
+        row: its formula, and the trial nearest to its rate.
+    """
+
+    name: str
+    learning_rate: float
+    weight: float
+    inside: bool
+    row: RuleRow
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rules that are believed most; they ask for the same rate.
+
+    Attributes:
+        rules: their names; empty where no rule is.
+        weight: theirs together.
+        decided: whether that is at least 80 %.
+    """
+
+    rules: tuple[str, ...]
+    weight: float
+    decided: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """What the square-root rule asks for beside the rate, at k = B / B0.
+
+    Malladi et al. 2022 (arXiv 2205.10287): 1 - beta becomes k (1 - beta), eps becomes
+    eps / sqrt(k). A beta is None where k (1 - beta) is 1 or more: there is none.
+    """
+
+    k: float
+    betas: tuple[float, float]
+    eps: float
+    asked_betas: tuple[float | None, float | None]
+    asked_eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where training is lost: the lowest rate that was, the highest that was not, None for none."""
+
+    lowest_diverged: float | None
+    highest_complete: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the search took, runs made by hand not counted.
+
+    Attributes:
+        trials: started.
+        epochs_spent: reported by them, the one in which a run diverged included.
+        pruned_epochs: left out by the pruner.
+        audited, audited_near: trials that ran on to check the pruner, and how many of them came
+            within 0.5 % of the best: pruning those would have been wrong.
+        grid_rates, grid_epochs: of a full grid over the searched range, a factor of 1.44 apart.
+    """
+
+    trials: int
+    pruner: str
+    complete: int
+    pruned: int
+    diverged: int
+    failed: int
+    epochs_spent: int
+    pruned_epochs: int
+    audited: int
+    audited_near: int
+    grid_rates: int
+    grid_epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A trial's perplexities by epoch; infinite where it diverged."""
+
+    number: int
+    epochs: tuple[int, ...]
+    perplexities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A study's answer.
+
+    Attributes:
+        optimum: None before any trial is complete.
+        noise: sd of ln perplexity between runs at nearly the same rate; None where not measured.
+        verdict: None likewise.
+        companions: None where the study does not say which batch size it started from.
+        curve: fitted to the trials; None before any has a perplexity.
+        density: ln rates and the probability of each to be the best.
+        neighbours: this study and those that differ from it in batch size or precision alone.
+        reference: where the rules start from: learning_rate, batch_size, ...; {} where unknown.
+    """
+
+    study: StudySummary
+    optimum: Optimum | None
+    noise: float | None
+    rules: tuple[RuleFinding, ...]
+    verdict: Verdict | None
+    companions: Companions | None
+    divergence: Divergence
+    cost: Cost
+    curve: Curve | None
+    density: tuple[tuple[float, ...], tuple[float, ...]]
+    histories: tuple[History, ...]
+    neighbours: tuple[Neighbour, ...]
+    reference: Mapping[str, Any]
+
+
+def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
+    """Reads a study.
+
+    Args:
+        study: one that `sweep run` made.
+        storage: its database, as the user names it.
+        others: further studies of the same database.
+
+    Raises:
+        SweepError: the study was not made by this tool.
+    """
+    summary = summarise(study, storage)
+    trials = study.get_trials(deepcopy=False)
+    posterior = posterior_of(study)
+    found = optimum(posterior) if summary.best else None
+    rules = _rules(summary, posterior, found)
+    x = np.log(np.geomspace(*posterior.range, CURVE_POINTS))
+    mu, probability = posterior.density
+    return Report(
+        study=summary,
+        optimum=found,
+        noise=measured_noise(observe(trials)),
+        rules=rules,
+        verdict=_verdict(rules, posterior) if found and rules else None,
+        companions=_companions(study.user_attrs),
+        divergence=_divergence(summary.trials),
+        cost=_cost(summary, trials, study.user_attrs.get("pruner") or ""),
+        curve=fitted_curve(posterior, x),
+        density=(tuple(mu.tolist()), tuple(probability.tolist())),
+        histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
+        neighbours=neighbours(study, others),
+        reference=study.user_attrs.get("reference") or {},
+    )
+
+
+def posterior_of(study: Study) -> Posterior:
+    """What a stored study says of the best rate, with the priors that it was searched with.
+
+    The search takes a run at its word; here each is as uncertain as the noise between the runs, so
+    that no claim is finer than that.
+    """
+    about = study.user_attrs
+    # A study of an older version has only the rules' rates.
+    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
+    priors = {name: Prior(**each) for name, each in (about.get("priors") or guessed).items()}
+    return Posterior(with_noise(observe(study.get_trials(deepcopy=False))), priors, *about["range"])
+
+
+def _rules(
+    summary: StudySummary, posterior: Posterior, found: Optimum | None
+) -> tuple[RuleFinding, ...]:
+    weights = posterior.rule_weights()
+    return tuple(
+        RuleFinding(
+            row.name,
+            row.learning_rate,
+            weights.get(row.name, 0.0),
+            found is not None and found.low <= row.learning_rate <= found.high,
+            row,
+        )
+        for row in summary.rules
+    )
+
+
+def _verdict(rules: Sequence[RuleFinding], posterior: Posterior) -> Verdict:
+    groups = [tuple(other for other in rules if _alike(rule, other)) for rule in rules]
+    weights = {tuple(r.name for r in group): sum(r.weight for r in group) for group in groups}
+    weights[()] = posterior.rule_weights()[NO_RULE]
+    names = max(weights, key=lambda each: weights[each])
+    return Verdict(names, weights[names], weights[names] >= DECIDED)
+
+
+def _alike(rule: RuleFinding, other: RuleFinding) -> bool:
+    return log_distance(rule.learning_rate, other.learning_rate) <= math.log(MERGE_FACTOR)
+
+
+def _companions(about: Mapping[str, Any]) -> Companions | None:
+    reference, train = about.get("reference"), about["config"]
+    if reference is None:
+        return None
+    k = train["batch_size"] / reference["batch_size"]
+    first, second = train["betas"]
+    return Companions(
+        k,
+        (first, second),
+        train["eps"],
+        (_asked_beta(first, k), _asked_beta(second, k)),
+        train["eps"] / math.sqrt(k),
+    )
+
+
+def _asked_beta(beta: float, k: float) -> float | None:
+    asked = 1.0 - k * (1.0 - beta)
+    return asked if asked > 0 else None
+
+
+def _divergence(rows: Sequence[TrialRow]) -> Divergence:
+    diverged = [row.learning_rate for row in rows if row.diverged]
+    complete = [row.learning_rate for row in rows if row.state == "complete"]
+    return Divergence(min(diverged, default=None), max(complete, default=None))
+
+
+def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> Cost:
+    own = [row for row in summary.trials if not row.by_hand and row.state != "waiting"]
+    reported = {trial.number: len(trial.intermediate_values) for trial in trials}
+    pruned = [row for row in own if row.state == "pruned" and not row.diverged]
+    best = summary.best.perplexity if summary.best and summary.best.perplexity else math.inf
+    ended, near = audited(summary.trials, best)
+    low, high = summary.working_range
+    grid = math.ceil(math.log(high / low) / math.log(GRID_STEP)) + 1
+    return Cost(
+        trials=len(own),
+        pruner=pruner,
+        complete=sum(row.state == "complete" for row in own),
+        pruned=len(pruned),
+        diverged=sum(row.diverged for row in own),
+        failed=sum(row.state == "failed" for row in own),
+        epochs_spent=sum(reported[row.number] for row in own),
+        pruned_epochs=sum(summary.epochs - reported[row.number] for row in pruned),
+        audited=ended,
+        audited_near=near,
+        grid_rates=grid,
+        grid_epochs=grid * summary.epochs,
+    )
+
+
+def _history(trial: FrozenTrial) -> History:
+    values = sorted(trial.intermediate_values.items())
+    return History(trial.number, tuple(e for e, _ in values), tuple(p for _, p in values))

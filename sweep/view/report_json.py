@@ -1,0 +1,64 @@
+"""A report for programs.
+
+study, storage, batch_size, precision, model, parameters
+optimum             {learning_rate, low, high, level, edge}, null before a trial is complete
+within_one_percent  {low, high}, null where no rate is within 1 % of the best as likely as not
+best                the best trial, as `sweep status --json` has it, or null
+rules               [{name, learning_rate, weight, inside}]; with `no_rule`, weights make 1
+verdict             {rules, weight, decided} or null
+companions          {k, betas, eps, asked_betas, asked_eps} or null
+divergence          {lowest_diverged, highest_complete, likely_from}
+cost                the fields of `sweep.report.Cost`
+neighbours          [the fields of `sweep.neighbours.Neighbour`]
+curve               {rates, low, middle, high} or null
+text                the answer in sentences
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from sweep.report import Report
+from sweep.view.jsonl import finite, trial_object
+from sweep.view.report_words import headline
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """A report as above: plain values that JSON can write."""
+    study, found = report.study, report.optimum
+    fields = ("storage", "batch_size", "precision", "model", "parameters")
+    weights = sum(rule.weight for rule in report.rules)
+    whole = {
+        "study": study.name,
+        **{field: getattr(study, field) for field in fields},
+        "optimum": found
+        and {
+            "learning_rate": found.learning_rate,
+            "low": found.low,
+            "high": found.high,
+            "level": found.level,
+            "edge": found.edge,
+        },
+        "within_one_percent": found
+        and found.near
+        and dict(zip(("low", "high"), found.near, strict=True)),
+        "best": study.best and trial_object(study.best),
+        "rules": [
+            {
+                "name": rule.name,
+                "learning_rate": rule.learning_rate,
+                "weight": rule.weight,
+                "inside": rule.inside,
+            }
+            for rule in report.rules
+        ],
+        "no_rule": 1.0 - weights,
+        "verdict": report.verdict and asdict(report.verdict),
+        "companions": report.companions and asdict(report.companions),
+        "divergence": {**asdict(report.divergence), "likely_from": found and found.lost_from},
+        "cost": asdict(report.cost),
+        "neighbours": [asdict(each) for each in report.neighbours],
+        "curve": report.curve and asdict(report.curve),
+        "text": headline(report),
+    }
+    plain: dict[str, Any] = finite(whole)
+    return plain

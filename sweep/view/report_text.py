@@ -1,0 +1,62 @@
+"""A report in the terminal and as Markdown."""
+
+from rich.console import Console
+from rich.text import Text
+
+from sweep.report import Report
+from sweep.view.formats import one_line
+from sweep.view.report_words import Section, sections
+from sweep.view.tables import folded, make_table
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Prints the report; the trials are left to `sweep status`."""
+    console.print(Text(f"Report of {one_line(report.study.name)}", style="bold"))
+    for section in sections(report):
+        if section.title not in ("Trials", "Setting"):
+            _print_section(section, console)
+
+
+def _print_section(section: Section, console: Console) -> None:
+    console.print()
+    answer = section.title == "Answer"
+    if not answer:
+        console.print(Text(section.title, style="bold"))
+    for place, sentence in enumerate(section.sentences):
+        console.print(Text(one_line(sentence), style="bold green" if answer and not place else ""))
+    if section.table is not None:
+        table = make_table(*section.table.headings)
+        for column in table.columns:
+            column.no_wrap = False
+        for row in section.table.rows:
+            table.add_row(*map(folded, row))
+        console.print(table)
+
+
+def markdown(report: Report, pictures: tuple[str, ...] = ()) -> str:
+    """The report as Markdown.
+
+    Args:
+        pictures: image files to show after the answer, as the text names them.
+    """
+    lines = [f"# Learning-rate report of {_plain(report.study.name)}", ""]
+    for section in sections(report):
+        lines += [f"## {section.title}", ""]
+        if section.sentences:
+            lines += [_plain(" ".join(section.sentences)), ""]
+        if section.table is not None:
+            headings, *rows = [section.table.headings, *section.table.rows]
+            lines += [_row(headings), _row(("---",) * len(headings)), *map(_row, rows), ""]
+        if section.title == "Answer":
+            lines += [line for picture in pictures for line in (f"![]({picture})", "")]
+    return "\n".join(lines)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text with what Markdown or HTML would take for markup made harmless."""
+    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{each}" if each in "*_`[]" else each for each in text)

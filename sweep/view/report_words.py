@@ -1,0 +1,281 @@
+"""A report in words and tables, without layout: the terminal, Markdown and HTML show these."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweep.report import Companions, Cost, Report, RuleFinding, Verdict
+from sweep.view.formats import format_bound, format_perplexity, format_rate
+from sweep.view.words import ENDED, answer, counts, edge_warning, why
+
+NOISY = 0.01  # nats between runs at one rate
+FEW = 3  # complete trials; with fewer an optimum is little but what the rules say
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Headings and rows of cells, plain text."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, sentences below it, and a table below those."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    table: Table | None = None
+
+
+def sections(report: Report) -> list[Section]:
+    """The whole report; sections with nothing to say are left out."""
+    every = [
+        Section("Answer", tuple(headline(report))),
+        _rules(report),
+        _companions(report),
+        _divergence(report),
+        _cost(report.cost, report.study.epochs),
+        _neighbours(report),
+        _trials(report),
+        _setting(report),
+    ]
+    return [each for each in every if each.sentences or each.table]
+
+
+def headline(report: Report) -> list[str]:
+    """The answer in sentences that stand alone."""
+    study, found = report.study, report.optimum
+    if found is None:
+        return [*answer(study), *_caveats(report)]
+    lines = [
+        f"The best learning rate for batch {study.batch_size:,} in {study.precision} is about "
+        f"{rough(found.learning_rate)}; with {100 * found.level:.0f} % probability it lies between "
+        f"{rough(found.low)} and {rough(found.high)}.",
+    ]
+    if found.near is not None:
+        low, high = map(rough, found.near)
+        lines.append(f"Any rate from {low} to {high} probably costs less than 1 % of perplexity.")
+    best = study.best
+    if best is not None:
+        lines.append(
+            f"The best single trial is {best.number}: {format_rate(best.learning_rate)} gave "
+            f"perplexity {format_perplexity(best.perplexity)}."
+        )
+    if report.noise is not None and report.noise > NOISY:
+        lines.append(
+            f"Runs at nearly the same rate differ by {100 * math.expm1(report.noise):.0f} % of "
+            "perplexity: nothing finer than that is known, and the best single trial may be luck."
+        )
+    if report.verdict is not None:
+        lines.append(verdict(report.verdict))
+    return [*lines, *_caveats(report)]
+
+
+def rough(rate: float) -> str:
+    """A rate to two digits, as it is known: "1.1e-2"."""
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def verdict(found: Verdict) -> str:
+    """Which rule the trials speak for."""
+    percent = f"{100 * found.weight:.0f} %"
+    if not found.rules:
+        if found.decided:
+            return f"None of the scaling rules fits ({percent} sure)."
+        return f"Undecided: most likely none of the scaling rules fits, but only with {percent}."
+    names = " and ".join(found.rules)
+    if not found.decided:
+        return f"Undecided between the scaling rules: most likely is {names}, with {percent}."
+    same = ", which say the same here," if len(found.rules) > 1 else ""
+    return f"The scaling rule that fits is {names}{same} with {percent} probability."
+
+
+def _caveats(report: Report) -> list[str]:
+    study, lines = report.study, []
+    complete = sum(row.state == "complete" for row in study.trials)
+    if 0 < complete < FEW:
+        trials = "one complete trial" if complete == 1 else f"{complete} complete trials"
+        lines.append(f"This rests on {trials}: so far it is little but what the rules say.")
+    if any(row.state not in ENDED for row in study.trials):
+        lines.append(
+            f"Not all trials have ended ({counts(study.trials)}): this is what is known now."
+        )
+    warning = edge_warning(study)
+    if warning:
+        lines.append(warning)
+    elif report.optimum is not None and report.optimum.edge:
+        lines.append(
+            f"The best rate may lie beyond the {report.optimum.edge} end of the searched range: "
+            "widen it with --range."
+        )
+    return lines
+
+
+def _rules(report: Report) -> Section:
+    if not report.rules:
+        return Section("Scaling rules")
+    sentences = [
+        "Weight is how much a rule is believed after all trials; one is named as the rule that "
+        "fits only from 80 % on. Rules that ask for the same rate share their weight."
+    ]
+    headings = ("rule", "formula", "its rate", "in the interval", "weight", "tried")
+    rows = [_rule_cells(rule, report) for rule in report.rules]
+    none = 1.0 - sum(rule.weight for rule in report.rules)
+    weight = _percent(none) if report.optimum else "-"
+    rows.append(("none of them", "", "", "", weight, ""))
+    return Section("Scaling rules", tuple(sentences), Table(headings, tuple(rows)))
+
+
+def _rule_cells(rule: RuleFinding, report: Report) -> tuple[str, ...]:
+    known = report.optimum is not None
+    inside = ("yes" if rule.inside else "no") if known else "-"
+    weight = _percent(rule.weight) if known else "-"
+    rate = format_rate(rule.learning_rate)
+    return rule.name, rule.row.formula, rate, inside, weight, tried(rule)
+
+
+def tried(rule: RuleFinding) -> str:
+    """How the trial nearest to a rule's rate did; says so where it ran at another rate."""
+    trial = rule.row.trial
+    if trial is None:
+        return "no"
+    done = "diverged" if trial.diverged else format_perplexity(trial.perplexity)
+    state = "" if trial.state == "complete" or trial.diverged else f", {trial.state}"
+    at = "" if rule.row.own else f" at {format_rate(trial.learning_rate)}"
+    return f"{done} (trial {trial.number}{at}{state})"
+
+
+def _companions(report: Report) -> Section:
+    asked, title = report.companions, "Momentum and epsilon"
+    if asked is None:
+        return Section(title)
+    if asked.k == 1:
+        return Section(title, ("The batch size is the reference's: nothing else has to change.",))
+    rows = [
+        ("beta1", *_beta_cells(asked.betas[0], asked.asked_betas[0], asked.k)),
+        ("beta2", *_beta_cells(asked.betas[1], asked.asked_betas[1], asked.k)),
+        ("eps", f"{asked.eps:.2g}", f"{asked.asked_eps:.2g}"),
+    ]
+    table = Table(("", "used in this sweep", "asked for"), tuple(rows))
+    return Section(title, (_companions_sentence(asked),), table)
+
+
+def _companions_sentence(asked: Companions) -> str:
+    return (
+        f"At k = B/B0 = {asked.k:g} the square-root rule (Malladi et al. 2022, arXiv 2205.10287) "
+        "scales more than the rate: 1 - beta becomes k (1 - beta) and eps becomes eps / sqrt(k). "
+        "This sweep changed the rate alone, so the rate found goes with the values it used."
+    )
+
+
+def _beta_cells(beta: float, asked: float | None, k: float) -> tuple[str, str]:
+    if asked is None:
+        return f"{beta:g}", f"none: 1 - beta would be {k * (1 - beta):.3g}, over 1"
+    return f"{beta:g}", f"{asked:.4g}"
+
+
+def _divergence(report: Report) -> Section:
+    found, lines = report.divergence, []
+    if found.lowest_diverged is not None:
+        lines.append(f"The lowest rate that diverged is {format_rate(found.lowest_diverged)}.")
+    elif report.cost.trials:
+        lines.append("No trial diverged.")
+    if found.highest_complete is not None:
+        rate = format_rate(found.highest_complete)
+        lines.append(f"The highest that trained to its end is {rate}.")
+    if report.optimum is not None and report.optimum.lost_from is not None:
+        rate = rough(report.optimum.lost_from)
+        lines.append(f"Training is as likely lost as not from about {rate} on.")
+    return Section("Where training is lost", tuple(lines))
+
+
+def _cost(cost: Cost, epochs: int) -> Section:
+    if not cost.trials:
+        return Section("What it took")
+    kinds = ("complete", "pruned", "diverged", "failed")
+    ended = ", ".join(f"{n} {kind}" for kind in kinds if (n := getattr(cost, kind)))
+    whole = cost.trials * epochs
+    lines = [
+        f"{_count(cost.trials, 'trial')} ({ended or 'none ended yet'}) took "
+        f"{_count(cost.epochs_spent, 'epoch')}; all to their end would be {whole}.",
+        f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart, "
+        f"would take {cost.grid_epochs} epochs, "
+        f"{cost.grid_epochs / max(1, cost.epochs_spent):.1f} times as many.",
+        _pruner_sentence(cost),
+    ]
+    return Section("What it took", tuple(lines))
+
+
+def _pruner_sentence(cost: Cost) -> str:
+    name = f" ({cost.pruner})" if cost.pruner else ""
+    sentence = (
+        f"The pruner{name} ended {_count(cost.pruned, 'trial')}, which left out "
+        f"{_count(cost.pruned_epochs, 'epoch')}."
+    )
+    if not cost.audited:
+        return f"{sentence} None that it would have ended was let run on to check it."
+    return (
+        f"{sentence} To check it {_count(cost.audited, 'trial')} that it would have ended ran on: "
+        f"{cost.audited_near} came within 0.5 % of the best."
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if share < 0.005 else f"{100 * share:.0f} %"
+
+
+def _neighbours(report: Report) -> Section:
+    if len(report.neighbours) < 2:
+        return Section("Other batch sizes")
+    rows = [
+        (
+            f"{n.batch_size:,}",
+            n.precision,
+            rough(n.learning_rate),
+            f"{rough(n.low)} to {rough(n.high)}",
+        )
+        for n in report.neighbours
+    ]
+    sentence = "By the trials alone, without what the rules say; all else is the same."
+    headings = ("batch", "precision", "best rate", "90 % interval")
+    return Section("Other batch sizes", (sentence,), Table(headings, tuple(rows)))
+
+
+def _trials(report: Report) -> Section:
+    study = report.study
+    rows = [
+        (
+            str(row.number),
+            format_rate(row.learning_rate),
+            "diverged" if row.diverged else format_perplexity(row.perplexity),
+            "by hand" if row.by_hand else f"{row.epochs}/{study.epochs}",
+            row.state,
+            why(row),
+        )
+        for row in study.trials
+    ]
+    headings = ("trial", "rate", "perplexity", "epochs", "state", "reason")
+    return Section("Trials", (), Table(headings, tuple(rows)) if rows else None)
+
+
+def _setting(report: Report) -> Section:
+    study = report.study
+    low, high = map(format_bound, study.working_range)
+    rows: Sequence[tuple[str, str]] = [
+        ("study", study.name),
+        ("model", f"{study.model}, {study.parameters:,} parameters"),
+        ("batch", f"{study.batch_size:,} in {study.precision} on {study.device}"),
+        ("data", f"{study.data}, unigram perplexity {format_perplexity(study.unigram_perplexity)}"),
+        ("epochs a trial", str(study.epochs)),
+        ("searched range", f"{low} to {high}"),
+        ("reference", study.reference_text),
+        ("storage", study.storage),
+    ]
+    return Section("Setting", (), Table(("", ""), tuple(rows)))
