@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from studies.definition import PARAMETER
 from sweep.complaints import describe
 from sweep.errors import SweepError
+from sweep.reading import best_trial, find_trial
 from trainers.config import TrainConfig
 
 FORMAT = 1
@@ -22,13 +23,28 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Confirmed(_Strict):
+    """What other seeds said of the rate.
+
+    Attributes:
+        seeds: the new ones.
+        mean_perplexity: over them.
+        standard_error: of that mean; None of a single seed.
+    """
+
+    seeds: list[int]
+    mean_perplexity: float
+    standard_error: float | None
+
+
 class Origin(_Strict):
     """Where a configuration came from.
 
     Attributes:
         perplexity: the trial's lowest validation perplexity, reached in epoch `epoch`.
         directory: the trial's folder at the time, with its checkpoints.
-        confirmed: whether other seeds have repeated the result.
+        confirmed: whether it is the best over other seeds too (`sweep confirm`).
+        confirmation: what those said of this rate; None where it was not among the finalists.
         cohort: trials that were trained side by side; from 2 on, a run alone differs by rounding.
     """
 
@@ -39,6 +55,7 @@ class Origin(_Strict):
     epoch: int
     by_hand: bool = False
     confirmed: bool = False
+    confirmation: Confirmed | None = None
     cohort: int = 1
     data_source: str
     data_fingerprint: str
@@ -68,6 +85,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
     identity = about["identity"]
     values = trial.intermediate_values
     epoch = min(values, key=lambda step: values[step]) if values else identity["epochs"]
+    found = about.get("confirmation") or {}
     return Exported(
         format=FORMAT,
         trainer=identity["trainer"],
@@ -79,6 +97,8 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
             perplexity=trial.value if trial.value is not None else values[epoch],
             epoch=epoch,
             by_hand=bool(trial.user_attrs.get("by_hand", False)),
+            confirmed=found.get("trial") == trial.number,
+            confirmation=_confirmed(found, trial.number),
             cohort=about.get("cohort", 1),
             data_source=identity["data_source"],
             data_fingerprint=identity["data_fingerprint"],
@@ -87,6 +107,41 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
             git_commit=git_commit(),
         ),
     )
+
+
+def chosen_trial(study: Study) -> FrozenTrial:
+    """The trial to export: the best over other seeds, as long as the best one was among them.
+
+    Raises:
+        SweepError: no trial is complete.
+    """
+    best = best_trial(study)
+    found = study.user_attrs.get("confirmation") or {"finalists": []}
+    if best.number not in [finalist["trial"] for finalist in found["finalists"]]:
+        return best
+    return find_trial(study, found["trial"])
+
+
+def _confirmed(found: dict[str, Any], number: int) -> Confirmed | None:
+    for finalist in found.get("finalists", []):
+        if finalist["trial"] == number and finalist["mean_perplexity"] is not None:
+            return Confirmed(
+                seeds=found["seeds"],
+                mean_perplexity=finalist["mean_perplexity"],
+                standard_error=finalist["standard_error"],
+            )
+    return None
+
+
+def confirmed_words(origin: Origin) -> str:
+    """Whether other seeds have repeated it, in one line."""
+    found = origin.confirmation
+    if found is None:
+        return "not confirmed: `sweep confirm` trains the best rates over new seeds"
+    error = "" if found.standard_error is None else f" +- {found.standard_error:.2g}"
+    seeds = "seed" if len(found.seeds) == 1 else "seeds"
+    mean = f"{found.mean_perplexity:.2f}{error} over {len(found.seeds)} new {seeds}"
+    return f"confirmed: {mean}" if origin.confirmed else f"not the best over new seeds: {mean}"
 
 
 def write(exported: Exported, path: Path) -> None:

@@ -96,6 +96,24 @@ def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
         )
 
 
+def note_confirmation(study: Study, found: Mapping[str, Any]) -> None:
+    """Writes into a search what other seeds have said of its finalists.
+
+    Args:
+        study: the search.
+        found: plain JSON values; `sweep.confirm.record` gives them.
+
+    Raises:
+        SweepError: another orchestrator holds the study.
+    """
+    lease = Lease(study)
+    lease.take()
+    try:
+        study.set_user_attr("confirmation", dict(found))
+    finally:
+        lease.release()
+
+
 class Ledger:
     """A study opened for writing. A context manager that holds the study's lease.
 

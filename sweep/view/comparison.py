@@ -146,10 +146,10 @@ def _gap_words(contrast: Contrast) -> str:
 
 
 def _mean_words(gap: Mean) -> str:
-    text = f"perplexity {_signed(gap.mean)} on average"
+    text = f"perplexity {signed(gap.mean)} on average"
     if gap.low is None or gap.high is None:
-        return f"perplexity {_signed(gap.mean)}, one pair only: no interval"
-    interval = f"{100 * LEVEL:.0f} % interval {_signed(gap.low)} to {_signed(gap.high)}"
+        return f"perplexity {signed(gap.mean)}, one pair only: no interval"
+    interval = f"{100 * LEVEL:.0f} % interval {signed(gap.low)} to {signed(gap.high)}"
     return f"{text} ({interval}, {gap.count} pairs)"
 
 
@@ -180,7 +180,7 @@ def _rate_words(comparison: Comparison, precision: str) -> str:
     return (
         f"In {precision} the rate alone takes it from {format_perplexity(math.exp(means[best]))} "
         f"at {format_rate(best)} to {format_perplexity(math.exp(means[worst]))} at "
-        f"{format_rate(worst)}: {_signed(means[worst] - means[best])}."
+        f"{format_rate(worst)}: {signed(means[worst] - means[best])}."
     )
 
 
@@ -257,7 +257,7 @@ def _outcome(run: Run | None) -> str:
 def _gap(contrast: Contrast, rate: float, seed: int) -> str:
     for pair in contrast.pairs:
         if pair.baseline.seed == seed and math.isclose(pair.baseline.learning_rate, rate):
-            return "-" if pair.gap is None else _signed(pair.gap)
+            return "-" if pair.gap is None else signed(pair.gap)
     return "-"
 
 
@@ -277,7 +277,7 @@ def _percent(gap: float) -> float:
     return 100 * math.expm1(gap)
 
 
-def _signed(gap: float) -> str:
+def signed(gap: float) -> str:
     """A gap of ln perplexities as "+0.3 %"."""
     percent = _percent(gap)
     return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"

@@ -121,6 +121,9 @@ CASES = [
     ("compare --rates 1e-3,1e-3", ["0.001", "twice"]),
     ("compare --seeds 0", ["--seeds", "x>=1"]),
     ("compare --study mine", ["sweep.db", "`sweep run` makes one"]),
+    ("confirm", ["sweep.db", "`sweep run` makes one"]),
+    ("confirm --top 0", ["--top", "x>=1"]),
+    ("confirm --seeds none", ["--seeds", "none", "integer"]),
     ("priors --params 0", ["--params", "x>=1"]),
     ("priors --profile gpu", ["'gpu'", "cpu, cuda"]),
     ("status", ["sweep.db", "`sweep run` makes one"]),
@@ -371,6 +374,7 @@ def made(tmp_path: Path) -> Workspace:
 
 def test_a_study_without_trials_has_nothing_to_show(made: Workspace) -> None:
     check(made.invoke("export", code=2), ["'mine'", "no complete trial", "let it run on"])
+    check(made.invoke("confirm", code=2), ["'mine'", "no complete trial", "let it run on"])
     check(made.invoke("show", 0, code=2), ["'mine'", "no trial 0", "none yet"])
 
 

@@ -16,14 +16,14 @@ from sweep.cli.options import storage_option, study_option
 )
 def command(study: str | None, storage: str | None, trial: int | None, output: Path) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
-    from sweep.export import export, write
-    from sweep.reading import DEFAULT_STORAGE, best_trial, finished_trial, open_study
+    from sweep.export import chosen_trial, confirmed_words, export, write
+    from sweep.reading import DEFAULT_STORAGE, finished_trial, open_study
     from sweep.storage import without_password
     from sweep.view.tables import format_perplexity, format_rate
 
     where = storage or DEFAULT_STORAGE
     opened = open_study(where, study)
-    chosen = best_trial(opened) if trial is None else finished_trial(opened, trial)
+    chosen = chosen_trial(opened) if trial is None else finished_trial(opened, trial)
     exported = export(opened, chosen, without_password(where))
     write(exported, output)
     click.echo(
@@ -31,4 +31,5 @@ def command(study: str | None, storage: str | None, trial: int | None, output: P
         f"learning rate {format_rate(exported.train.learning_rate)}, "
         f"perplexity {format_perplexity(exported.origin.perplexity)}"
     )
+    click.echo(confirmed_words(exported.origin))
     click.echo(f"train it: sweep train {output}")

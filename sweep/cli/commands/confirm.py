@@ -1,0 +1,63 @@
+"""`sweep confirm`."""
+
+import json
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from sweep.cli.options import config_options, load_config, storage_option, study_option
+
+PAUSED, UNCONFIRMED = 3, 1
+
+
+@click.command()
+@click.option(
+    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Of the best trials."
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="New seeds a rate."
+)
+@study_option
+@storage_option
+@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@click.option("--model", help="Allow the study's own model, package.module:factory.")
+@click.option("--trainer", help="Allow the study's own trainer, package.module:function.")
+@config_options
+@click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+def command(
+    top: int,
+    seeds: int,
+    study: str | None,
+    model: str | None,
+    trainer: str | None,
+    json_lines: bool,
+    **flags: Any,
+) -> None:
+    """Trains the best rates of a finished sweep over new seeds, and says which one holds."""
+    from rich.console import Console
+
+    from sweep.confirm import config_of, confirm, confirmation_object
+    from sweep.reading import open_study
+    from sweep.view import make_view
+    from sweep.view.confirmation import print_confirmation
+    from sweep.view.jsonl import finite
+
+    config = load_config(**flags)
+    opened = open_study(config.study.storage, study)
+    allowed = {config.model, config.study.trainer, str(model), str(trainer)}
+    known = config_of(opened, config, allowed=allowed)
+    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+        again = shlex.join(["sweep", *sys.argv[1:]])
+        confirmation = confirm(known, opened, top, seeds, view, again=again)
+    if confirmation is None:
+        raise SystemExit(PAUSED)
+    if json_lines:
+        click.echo(
+            json.dumps({"event": "confirmation", **finite(confirmation_object(confirmation))})
+        )
+    else:
+        print_confirmation(confirmation, Console(file=sys.stdout))
+    if confirmation.best is None:
+        raise SystemExit(UNCONFIRMED)
