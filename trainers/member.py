@@ -14,7 +14,7 @@ from trainers.cohort import Stepped, step_together
 from trainers.config import TrainConfig
 from trainers.dropout import BLOCK
 from trainers.errors import TrainerError
-from trainers.memory import bytes_of_a_row, rows_that_fit
+from trainers.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
 from trainers.models import StackedModel, build_model
 from trainers.precision import Precision
 from trainers.report import EpochReport
@@ -47,18 +47,20 @@ class Member:
         *,
         half: bool = True,
     ) -> None:
+        keep_freed_memory()
         torch.manual_seed(stream_seed(config.seed, WEIGHTS))
         self.config = config
         self.device = device
         self.model = build_model(config.model, vocabulary_size).to(device)
+        self.precision = Precision(config.precision, device, enabled=half)
         self.optimizer = _OPTIMIZERS[config.optimizer](
             self.model.parameters(),
             lr=config.learning_rate,
             betas=config.betas,
             eps=config.eps,
             weight_decay=config.weight_decay,
+            fused=True,
         )
-        self.precision = Precision(config.precision, device, enabled=half)
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
         self.random = RandomStream(device)
         self.history: list[EpochReport] = []

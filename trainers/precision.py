@@ -44,6 +44,7 @@ class Precision:
             growth_interval=GROWTH_INTERVAL,
             enabled=self._type is torch.float16,
         )
+        self._scale = float(self._scaler.get_scale())
         self._overflowed = False
 
     @contextmanager
@@ -70,34 +71,26 @@ class Precision:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Step, then update the scale. The only synchronisation is the scaler's own.
+        """Step, then update the scale, reading it: the only synchronisation of a step.
 
         Args:
-            optimizer: not a fused one in FP16: that decides on the device whether it steps.
+            optimizer: a fused one decides on the device whether it steps, others wait for the host.
 
         Returns:
             False where a gradient was not finite, and the scaler skipped the step.
         """
-        assert not (
-            self._scaler.is_enabled() and getattr(optimizer, "_step_supports_amp_scaling", False)
-        ), "a fused optimizer does not tell whether it stepped"
-        stepped = False
-
-        def note(*_: Any) -> None:
-            nonlocal stepped
-            stepped = True
-
-        hook = optimizer.register_step_post_hook(note)
         self._scaler.step(optimizer)
-        hook.remove()
         self._scaler.update()
-        self._overflowed = not stepped and self.scale <= MINIMUM_SCALE
-        return stepped
+        before, self._scale = self._scale, float(self._scaler.get_scale())
+        # The scaler's own sign of a skipped step, whoever decided on it: only then it falls.
+        skipped = self._scale < before
+        self._overflowed = skipped and self._scale <= MINIMUM_SCALE
+        return not skipped
 
     @property
     def scale(self) -> float:
-        """What the loss is multiplied by; 1 where nothing is scaled. Synchronises."""
-        return float(self._scaler.get_scale())
+        """What the loss is multiplied by; 1 where nothing is scaled."""
+        return self._scale
 
     @property
     def overflowed(self) -> bool:
@@ -111,6 +104,7 @@ class Precision:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`."""
         self._scaler.load_state_dict(state)
+        self._scale = float(self._scaler.get_scale())
 
     def _products(self) -> AbstractContextManager[Any]:
         return HalfProducts() if self._on_cpu else nullcontext()

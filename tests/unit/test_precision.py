@@ -94,12 +94,16 @@ def test_the_scale_grows(setup, monkeypatch):
     assert precision.scale == 2 * INITIAL_SCALE
 
 
-def test_a_fused_optimizer_is_refused_in_fp16(setup):
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_skipped_step_is_told_whoever_skips_it(setup, fused):
     model, _ = setup
-    fused = torch.optim.Adam(model.parameters(), fused=True)
-    assert step(Precision("fp32", CPU), model, fused)
-    with pytest.raises(AssertionError, match="fused"):
-        step(Precision("fp16", CPU), model, fused)
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    precision = Precision("fp16", CPU)
+    before = [parameter.clone() for parameter in model.parameters()]
+    assert step(precision, model, optimizer, factor=float("inf")) is False
+    assert all(map(torch.equal, before, model.parameters()))
+    assert step(precision, model, optimizer) is True
+    assert not any(map(torch.equal, before, model.parameters()))
 
 
 @pytest.mark.parametrize(("name", "count"), [("fp32", 0), ("bf16", 0), ("fp16", 2)])
