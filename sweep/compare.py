@@ -61,6 +61,15 @@ class Contrast:
     pairs: tuple[Pair, ...]
     gap: Mean | None
 
+    def speed_ratio(self) -> Mean | None:
+        """ln of the ratio of tokens a second over all pairs; other programs' load counts in it."""
+        ratios = [
+            math.log(pair.other.tokens_per_second / pair.baseline.tokens_per_second)
+            for pair in self.pairs
+            if pair.other.tokens_per_second and pair.baseline.tokens_per_second
+        ]
+        return mean_of(ratios, LEVEL) if ratios else None
+
     def diverged_only(self, *, other: bool) -> list[Run]:
         """The runs that diverged in one precision, and not in the other at their rate and seed."""
         turned = [(p.other, p.baseline) if other else (p.baseline, p.other) for p in self.pairs]
@@ -105,7 +114,7 @@ def compare(
     Returns:
         The comparison, None where it was paused.
     """
-    alone = with_study(config, cohort=1)
+    alone = with_study(config, cohort=1, workers=1)
     numbers = [config.trainer.seed + offset for offset in range(seeds)]
     found: list[Run] = []
     for seed in numbers:

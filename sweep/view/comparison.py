@@ -189,23 +189,33 @@ def _cost_words(comparison: Comparison, contrast: Contrast) -> list[str]:
     theirs = [run for run in comparison.runs if run.precision == contrast.baseline]
     lines = [_skipped_words(contrast.precision, mine)]
     speeds = _average(mine, "tokens_per_second"), _average(theirs, "tokens_per_second")
+    ratio = contrast.speed_ratio()
     memory = _average(mine, "peak_memory_bytes"), _average(theirs, "peak_memory_bytes")
-    if all(speeds):
+    if ratio is not None:
         lines.append(
             f"Speed: {contrast.precision} {speeds[0]:,.0f} tokens/s, {contrast.baseline} "
-            f"{speeds[1]:,.0f}: x{speeds[0] / speeds[1]:.2f}."
+            f"{speeds[1]:,.0f}: {_times(ratio)}."
         )
     if all(memory):
         lines.append(
             f"Peak memory: {contrast.precision} {memory[0] / 2**30:.2f} GiB, "
             f"{contrast.baseline} {memory[1] / 2**30:.2f} GiB."
         )
-    if comparison.device == "cpu" and contrast.precision != "fp32" and all(speeds):
+    if comparison.device == "cpu" and contrast.precision != "fp32" and ratio is not None:
         lines.append(
             f"On the CPU {contrast.precision} imitates tensor cores: its speed and memory here say "
             "nothing of CUDA."
         )
     return lines
+
+
+def _times(ratio: Mean) -> str:
+    """A ratio given as its ln: "x2.00 (90 % interval x1.90 to x2.10)"."""
+    text = f"x{math.exp(ratio.mean):.2f}"
+    if ratio.low is None or ratio.high is None:
+        return text
+    low, high = math.exp(ratio.low), math.exp(ratio.high)
+    return f"{text} ({100 * LEVEL:.0f} % interval x{low:.2f} to x{high:.2f})"
 
 
 def _skipped_words(precision: str, runs: Sequence[Run]) -> str:

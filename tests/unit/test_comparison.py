@@ -91,7 +91,7 @@ def test_divergence_counts_for_whom_it_struck() -> None:
 def test_costs_are_those_of_whole_runs() -> None:
     said = answer(comparison([46.7, 26.0, 40.0], [46.8, 26.1, 40.1]))
     assert "Skipped steps: fp16 9 of 180 (5.0 %)." in said
-    assert "Speed: fp16 20,000 tokens/s, fp32 10,000: x2.00." in said
+    assert "Speed: fp16 20,000 tokens/s, fp32 10,000: x2.00 (90 % interval x2.00 to x2.00)." in said
 
 
 def test_one_pair_has_no_interval_and_failures_are_said() -> None:

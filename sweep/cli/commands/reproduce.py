@@ -1,0 +1,39 @@
+"""`sweep reproduce`."""
+
+import json
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from sweep.cli.options import config_options, load_config, storage_option
+
+PAUSED = 3
+
+
+@click.command()
+@click.argument("case")
+@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@config_options
+@storage_option
+@click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+def command(case: str, json_lines: bool, **flags: Any) -> None:
+    """Runs a known case again, small on the CPU, whole on CUDA: seed-table is the one there is."""
+    from rich.console import Console
+
+    from sweep.reproduce import full_size, reproduce, reproduced_object
+    from sweep.view import make_view
+    from sweep.view.jsonl import finite
+    from sweep.view.reproduction import print_reproduction
+
+    config = load_config(**flags)
+    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+        found = reproduce(config, case, view, again=shlex.join(["sweep", *sys.argv[1:]]))
+    if found is None:
+        raise SystemExit(PAUSED)
+    if json_lines:
+        known = finite(reproduced_object(config, found))
+        click.echo(json.dumps({"event": "reproduction", **known}))
+        return
+    print_reproduction(found, Console(file=sys.stdout), full=full_size(config))
