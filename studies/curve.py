@@ -91,7 +91,9 @@ def _weights(seen: Observations, reading: Reading) -> Array:
 def _quantiles(values: Array, weights: Array, shares: tuple[float, ...]) -> list[Array]:
     """Weighted quantiles along the first axis."""
     order = np.argsort(values, axis=0)
-    reached = np.cumsum(weights[order], axis=0) / weights.sum()
-    ranked = np.take_along_axis(values, order, axis=0)
-    places = [np.minimum((reached < share).sum(0), len(values) - 1) for share in shares]
-    return [np.take_along_axis(ranked, place[None], axis=0)[0] for place in places]
+    ranked, share = np.take_along_axis(values, order, axis=0), weights[order] / weights.sum()
+    reached = np.cumsum(share, axis=0) - share / 2
+    return [
+        np.array([np.interp(each, reached[:, i], ranked[:, i]) for i in range(values.shape[1])])
+        for each in shares
+    ]

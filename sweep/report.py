@@ -19,6 +19,8 @@ from studies.response import NO_RULE, Posterior
 from sweep.neighbours import Neighbour, neighbours
 from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
 
+Density = tuple[tuple[float, ...], tuple[float, ...]]
+
 DECIDED = 0.8  # a rule is named where it has this posterior weight
 GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it
 CURVE_POINTS = 120
@@ -127,6 +129,7 @@ class Report:
         companions: None where the study does not say which batch size it started from.
         curve: fitted to the trials; None before any has a perplexity.
         density: ln rates and the probability of each to be the best.
+        prior: the same before any trial: what the rules say.
         neighbours: this study and those that differ from it in batch size or precision alone.
         reference: where the rules start from: learning_rate, batch_size, ...; {} where unknown.
     """
@@ -140,7 +143,8 @@ class Report:
     divergence: Divergence
     cost: Cost
     curve: Curve | None
-    density: tuple[tuple[float, ...], tuple[float, ...]]
+    density: Density
+    prior: Density
     histories: tuple[History, ...]
     neighbours: tuple[Neighbour, ...]
     reference: Mapping[str, Any]
@@ -163,7 +167,6 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     found = optimum(posterior) if summary.best else None
     rules = _rules(summary, posterior, found)
     x = np.log(np.geomspace(*posterior.range, CURVE_POINTS))
-    mu, probability = posterior.density
     return Report(
         study=summary,
         optimum=found,
@@ -174,7 +177,8 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         divergence=_divergence(summary.trials),
         cost=_cost(summary, trials, study.user_attrs.get("pruner") or ""),
         curve=fitted_curve(posterior, x),
-        density=(tuple(mu.tolist()), tuple(probability.tolist())),
+        density=_density(posterior),
+        prior=_density(Posterior(observe([]), priors_of(study), *study.user_attrs["range"])),
         histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
         neighbours=neighbours(study, others),
         reference=study.user_attrs.get("reference") or {},
@@ -187,11 +191,20 @@ def posterior_of(study: Study) -> Posterior:
     The search takes a run at its word; here each is as uncertain as the noise between the runs, so
     that no claim is finer than that.
     """
-    about = study.user_attrs
-    # A study of an older version has only the rules' rates.
-    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
-    priors = {name: Prior(**each) for name, each in (about.get("priors") or guessed).items()}
-    return Posterior(with_noise(observe(study.get_trials(deepcopy=False))), priors, *about["range"])
+    seen = with_noise(observe(study.get_trials(deepcopy=False)))
+    return Posterior(seen, priors_of(study), *study.user_attrs["range"])
+
+
+def priors_of(study: Study) -> dict[str, Prior]:
+    """What each rule says; of a study of an older version only the rules' rates are known."""
+    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in study.user_attrs["rules"]}
+    stored = study.user_attrs.get("priors") or guessed
+    return {name: Prior(**fields) for name, fields in stored.items()}
+
+
+def _density(posterior: Posterior) -> Density:
+    mu, probability = posterior.density
+    return tuple(mu.tolist()), tuple(probability.tolist())
 
 
 def _rules(
