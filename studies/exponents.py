@@ -22,7 +22,7 @@ from studies.transfer import (
     PARAMETER_EXPONENT,
     PARAMETER_EXPONENT_SD,
     WITHIN,
-    Optimum,
+    Swept,
     errors,
     fit_level,
     least_squares,
@@ -70,7 +70,7 @@ class Exponents:
     critical_batch: Estimate | None
 
 
-def fit_exponents(optima: Sequence[Optimum]) -> Exponents:
+def fit_exponents(optima: Sequence[Swept]) -> Exponents:
     """Fits each law to finished studies that differ in batch and model size alone.
 
     Args:
@@ -92,7 +92,7 @@ def fit_exponents(optima: Sequence[Optimum]) -> Exponents:
     )
 
 
-def _power_law(optima: Sequence[Optimum]) -> tuple[Estimate, Estimate]:
+def _power_law(optima: Sequence[Swept]) -> tuple[Estimate, Estimate]:
     """p and q; their priors are two more measurements."""
     rows = [
         [1.0, math.log(each.setting.batch_size), -math.log(each.setting.parameters)]
@@ -107,7 +107,7 @@ def _power_law(optima: Sequence[Optimum]) -> tuple[Estimate, Estimate]:
     return _normal(solution[1], deviation[1]), _normal(solution[2], deviation[2])
 
 
-def _local(optima: Sequence[Optimum]) -> Iterator[Local]:
+def _local(optima: Sequence[Swept]) -> Iterator[Local]:
     """p between neighbours: straight from the two, without a prior."""
     for parameters in sorted({each.setting.parameters for each in optima}):
         points = list(_by_batch([o for o in optima if o.setting.parameters == parameters]))
@@ -117,7 +117,7 @@ def _local(optima: Sequence[Optimum]) -> Iterator[Local]:
             yield Local(small, large, parameters, exponent)
 
 
-def _by_batch(optima: Sequence[Optimum]) -> Iterator[tuple[int, float, float]]:
+def _by_batch(optima: Sequence[Swept]) -> Iterator[tuple[int, float, float]]:
     """Each batch size with the weighted mean of its optima and that mean's variance."""
     sd = errors(optima)
     batches = np.array([each.setting.batch_size for each in optima])
@@ -127,7 +127,7 @@ def _by_batch(optima: Sequence[Optimum]) -> Iterator[tuple[int, float, float]]:
         yield batch, float(weight @ means / weight.sum()), float(1.0 / weight.sum())
 
 
-def _critical_batch(optima: Sequence[Optimum]) -> Estimate:
+def _critical_batch(optima: Sequence[Swept]) -> Estimate:
     """Bc, flat in its logarithm from far below the batches swept to far above them."""
     x = np.log([each.setting.batch_size for each in optima])
     bc = np.arange(x.min() - REACH, x.max() + REACH, 0.05)

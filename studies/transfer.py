@@ -30,6 +30,7 @@ from studies.rules import Setting
 Array = npt.NDArray[np.float64]
 
 MISFIT = 0.12  # sd of a study's optimum around any smooth law, ln rate
+FINEST = 0.11  # sd of any optimum, ln rate: seed noise hides a factor of 1.2
 SHARPNESS = 4.0  # k
 BATCH_EXPONENTS = np.linspace(-0.2, 1.4, 33)
 BATCH_EXPONENT, BATCH_EXPONENT_SD = 0.7, 0.3
@@ -47,14 +48,14 @@ TAILS = 3.0  # degrees of freedom of its Student-t
 
 
 @dataclass(frozen=True, slots=True)
-class Optimum:
+class Swept:
     """What one finished study found.
 
     Attributes:
         study: its name.
         setting: its batch size and parameters, and the tokens of one run where they are known.
         mean: of the best ln rate, under a uniform prior.
-        sd: of it.
+        sd: of it, at least `FINEST`.
     """
 
     study: str
@@ -66,6 +67,12 @@ class Optimum:
     def rate(self) -> float:
         """The best learning rate."""
         return math.exp(self.mean)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Holds it with 90 % probability."""
+        factor = math.exp(WITHIN * self.sd)
+        return self.rate / factor, self.rate * factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Prediction:
 
 def find_optimum(
     study: str, setting: Setting, trials: Sequence[FrozenTrial], low: float, high: float
-) -> Optimum:
+) -> Swept:
     """Reads a study's optimum, under a uniform prior.
 
     What the rules said is left out: exponents fitted to it would find the rules again.
@@ -120,7 +127,8 @@ def find_optimum(
     """
     x, weight = Posterior(observe(trials), {}, low, high).density
     mean = float(x @ weight)
-    return Optimum(study, setting, mean, math.sqrt(float(weight @ (x - mean) ** 2)))
+    sd = math.sqrt(float(weight @ (x - mean) ** 2))
+    return Swept(study, setting, mean, max(sd, FINEST))
 
 
 def usual_critical_batch(tokens: float | None, sequence_tokens: float | None) -> Critical:
@@ -140,7 +148,7 @@ def usual_critical_batch(tokens: float | None, sequence_tokens: float | None) ->
     return Critical(median, math.hypot(USUAL_SD, USUAL_EXPONENT_SD * further))
 
 
-def predict(optima: Sequence[Optimum], setting: Setting, critical: Critical) -> Prediction:
+def predict(optima: Sequence[Swept], setting: Setting, critical: Critical) -> Prediction:
     """Forecasts the best rate at a setting.
 
     Args:
@@ -182,7 +190,7 @@ def predict(optima: Sequence[Optimum], setting: Setting, critical: Critical) -> 
 
 
 def fit_level(
-    optima: Sequence[Optimum], growths: Array, parameters: int
+    optima: Sequence[Swept], growths: Array, parameters: int
 ) -> tuple[Array, float, Array]:
     """Fits c and q where the growth with the batch is given.
 
@@ -207,7 +215,7 @@ def fit_level(
     return solution[0], float(covariance[0, 0]), misfit
 
 
-def errors(optima: Sequence[Optimum]) -> Array:
+def errors(optima: Sequence[Swept]) -> Array:
     """How far each optimum may lie from a law: its own error and what no law explains."""
     return np.hypot([each.sd for each in optima], MISFIT)
 

@@ -209,6 +209,8 @@ def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
         "unigram_perplexity": corpus.unigram_perplexity,
         "unknown_share": corpus.unknown_share,
         "training_tokens": corpus.train.targets,
+        "training_sequences": len(corpus.train.lengths),
+        "exponents": {r.name: [r.batch_exponent, r.parameter_exponent] for r in plan.rules},
         "steps_per_epoch": math.ceil(len(corpus.train.lengths) / plan.train.batch_size),
         "rules": [
             {

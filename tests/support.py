@@ -346,7 +346,7 @@ def open_ledger(
     }
     database = folder / "sweep.db"
     if not database.exists():
-        database.write_bytes(_empty_database())
+        database.write_bytes(empty_database())
     fields = {k: v for k, v in dataclasses.asdict(train).items() if k != "learning_rate"}
     known = {"trainer": trainer, "data_source": "text", "data_fingerprint": "0" * 64, **fields}
     return Ledger(
@@ -361,7 +361,7 @@ def open_ledger(
 
 
 @functools.cache
-def _empty_database() -> bytes:
+def empty_database() -> bytes:
     """A database of Optuna's without a study: to make its tables each time takes longer."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sweep.db"

@@ -14,6 +14,12 @@ def format_rate(rate: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def format_fitted(rate: float) -> str:
+    """A best rate that was fitted, "3.1e-3": it is never known to more digits."""
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
 def format_bound(rate: float) -> str:
     """A rate as a user would type it: 1e-4, 0.05, 1."""
     if 0.01 <= rate < 1000:

@@ -30,7 +30,7 @@ from studies.likelihood import Observations
 from studies.observed import observe
 from studies.response import Posterior
 from studies.rules import Setting
-from studies.transfer import WITHIN, Critical, Optimum, predict, usual_critical_batch
+from studies.transfer import WITHIN, Critical, Swept, predict, usual_critical_batch
 
 SEQUENCE_TOKENS = 2048.0
 NEAR = 0.06  # nats, of the parabola
@@ -39,7 +39,7 @@ REACH = np.linspace(-8.0, 8.0, 321)
 NOTHING = np.zeros(0)
 
 Model = tuple[int, int]
-Optima = dict[Model, dict[int, Optimum]]
+Optima = dict[Model, dict[int, Swept]]
 Forecast = tuple[float, float]  # mean and sd of ln rate
 
 
@@ -78,7 +78,7 @@ def _optima(curves: Iterable[Curve], find: Callable[[Curve], Posterior]) -> Opti
         x, weight = find(curve).density
         mean = float(x @ weight)
         sd = math.sqrt(float(weight @ (x - mean) ** 2))
-        found[curve.model][curve.batch] = Optimum("", Setting(curve.batch, *curve.model), mean, sd)
+        found[curve.model][curve.batch] = Swept("", Setting(curve.batch, *curve.model), mean, sd)
     return dict(found)
 
 
@@ -203,7 +203,7 @@ def _print_exponents(grid: Optima) -> None:
         line = f"{parameters / 1e6:8.0f} M {tokens / 1e9:6.1f} G  "
         print(line + f"{_shown(found.batch):24s} {_shown(found.critical_batch, '.0f')}")
     print("\nq, tokens for each parameter held fixed")
-    groups: dict[float, list[Optimum]] = defaultdict(list)
+    groups: dict[float, list[Swept]] = defaultdict(list)
     for (parameters, tokens), optima in grid.items():
         groups[round(tokens / parameters, -1)] += optima.values()
     for ratio, several in sorted(groups.items()):

@@ -11,6 +11,10 @@ from support import Done, Workspace, refusal, write_english
 
 # (arguments, words that the one line must hold: what is wrong, and what to do)
 CASES = [
+    ("predict", ["--batch"]),
+    ("predict --batch 0", ["--batch", "0"]),
+    ("predict --batch 64 --params 0", ["--params", "0"]),
+    ("predict --batch 64", ["no database sweep.db", "`sweep run`"]),
     ("run --precision fp8", ["--precision", "'fp16'", "got 'fp8'"]),
     ("run --batch 0", ["trainer.batch_size", "--batch", "greater than 0", "got 0"]),
     ("run --batch -4", ["--batch", "greater than 0", "got -4"]),

@@ -7,16 +7,16 @@ import pytest
 from studies.errors import StudyError
 from studies.exponents import fit_exponents
 from studies.rules import Setting
-from studies.transfer import Optimum
+from studies.transfer import Swept
 
 BATCHES = (32, 128, 512, 2048)
 
 
-def optimum(batch: int, x: float, parameters: int = 1000, sd: float = 0.1) -> Optimum:
-    return Optimum("", Setting(batch, parameters), x, sd)
+def optimum(batch: int, x: float, parameters: int = 1000, sd: float = 0.1) -> Swept:
+    return Swept("", Setting(batch, parameters), x, sd)
 
 
-def power(p: float, q: float = 0.0, sizes: tuple[int, ...] = (1000,)) -> list[Optimum]:
+def power(p: float, q: float = 0.0, sizes: tuple[int, ...] = (1000,)) -> list[Swept]:
     return [
         optimum(batch, -7 + p * math.log(batch / 32) - q * math.log(size / 1000), size)
         for size in sizes

@@ -12,7 +12,7 @@ from studies.errors import StudyError
 from studies.rules import Setting
 from studies.transfer import (
     Critical,
-    Optimum,
+    Swept,
     find_optimum,
     least_squares,
     predict,
@@ -23,8 +23,8 @@ UNKNOWN = Critical(math.log(256), 2.5)
 EXPECTED = Critical(math.log(300), 0.5)
 
 
-def optimum(batch: int, rate: float, parameters: int = 1000, sd: float = 0.05) -> Optimum:
-    return Optimum(f"b{batch}", Setting(batch, parameters), math.log(rate), sd)
+def optimum(batch: int, rate: float, parameters: int = 1000, sd: float = 0.05) -> Swept:
+    return Swept(f"b{batch}", Setting(batch, parameters), math.log(rate), sd)
 
 
 def knee(batch: float, p: float = 0.7, critical: float = 300.0) -> float:
