@@ -68,7 +68,8 @@ def find_family(storage: BaseStorage, identity: Mapping[str, Any]) -> Family:
     names = [
         summary.study_name
         for summary in optuna.get_all_study_summaries(storage)
-        if comparable(summary.user_attrs.get("identity"), identity)
+        if summary.user_attrs.get("kind") != "fixed"  # their rates were given, not searched
+        and comparable(summary.user_attrs.get("identity"), identity)
     ]
     loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
     return make_family(study for study in loaded if is_finished(study))

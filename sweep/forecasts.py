@@ -16,6 +16,7 @@ from optuna.study import Study
 
 from studies.transfer import LEVEL, Prediction
 from sweep.across import Family, find_family, make_family
+from sweep.ledger import note_forecast
 from sweep.view.formats import format_fitted
 
 KEY = "forecast:"
@@ -76,12 +77,9 @@ class Forecast:
 
 
 def store(forecast: Forecast, family: Family) -> None:
-    """Keeps a forecast beside the studies it rests on, in place of an earlier one.
-
-    It is one attribute that nothing else writes, so that a sweep may be running on that study.
-    """
+    """Keeps a forecast beside the studies it rests on, in place of an earlier one."""
     key = f"{KEY}{forecast.batch_size}:{forecast.parameters}"
-    family.studies[-1].set_user_attr(key, forecast.stored())
+    note_forecast(family.studies[-1], key, forecast.stored())
 
 
 def own(study: Study) -> Forecast | None:

@@ -114,6 +114,14 @@ def note_confirmation(study: Study, found: Mapping[str, Any]) -> None:
         lease.release()
 
 
+def note_forecast(study: Study, key: str, found: Mapping[str, Any]) -> None:
+    """Writes a forecast that rests on a study into it, under a key that nothing else writes.
+
+    It takes no lease: a sweep may go on in that study meanwhile.
+    """
+    study.set_user_attr(key, dict(found))
+
+
 class Ledger:
     """A study opened for writing. A context manager that holds the study's lease.
 

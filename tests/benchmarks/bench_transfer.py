@@ -27,6 +27,7 @@ from steplaw import HIGH, LOW, Array, Curve, read, runs
 
 from studies.exponents import Estimate, fit_exponents
 from studies.likelihood import Observations
+from studies.noise import with_noise
 from studies.observed import observe
 from studies.response import Posterior
 from studies.rules import Setting
@@ -34,7 +35,7 @@ from studies.transfer import WITHIN, Critical, Swept, predict, usual_critical_ba
 
 SEQUENCE_TOKENS = 2048.0
 NEAR = 0.06  # nats, of the parabola
-SHIFTS, WIDTHS = np.linspace(-0.6, 0.6, 7), (0.4, 0.5, 0.7)  # of the prior of ln Bc
+SHIFTS, WIDTHS = np.linspace(-0.6, 0.6, 7), (0.3, 0.4, 0.5)  # of the prior of ln Bc
 REACH = np.linspace(-8.0, 8.0, 321)
 NOTHING = np.zeros(0)
 
@@ -84,14 +85,14 @@ def _optima(curves: Iterable[Curve], find: Callable[[Curve], Posterior]) -> Opti
 
 def _posterior(x: Array, y: Array) -> Posterior:
     seen = Observations(x, y, np.zeros(len(x)), NOTHING, NOTHING)
-    return Posterior(seen, {}, LOW, HIGH)
+    return Posterior(with_noise(seen), {}, LOW, HIGH)
 
 
 def _swept(curve: Curve, trainings: int) -> Posterior:
     searcher = Searcher("own", None, LOW, HIGH, seed=0)
     for _ in range(trainings):
         searcher.train(curve.trained)
-    return Posterior(observe(searcher.study.trials), {}, LOW, HIGH)
+    return Posterior(with_noise(observe(searcher.study.trials)), {}, LOW, HIGH)
 
 
 def _parabola(x: Array, y: Array) -> float:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from made import IDENTITY, add_trial, finished_study
-from optuna.study import Study
+from made import IDENTITY, add_trial, copied, finished_study
 from optuna.trial import TrialState
 from support import empty_database
 
@@ -23,20 +22,29 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "sweep.db"
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Studies at batch 32, 128 and 512 whose best rate grows as B^0.6; to be copied."""
+    database = tmp_path_factory.mktemp("three") / "sweep.db"
+    for batch in (32, 128, 512):
+        finished_study(database, batch, 1e-3 * (batch / 32) ** 0.6)
+    return database
+
+
+@pytest.fixture
+def grown(three: Path, tmp_path: Path) -> Path:
+    return copied(three, tmp_path)
+
+
 def family(database: Path) -> Family:
     return find_family(open_storage(str(database), create=False), {**IDENTITY, "batch_size": 1})
 
 
-def grown(database: Path, p: float = 0.6, batches: tuple[int, ...] = (32, 128, 512)) -> list[Study]:
-    return [finished_study(database, batch, 1e-3 * (batch / 32) ** p) for batch in batches]
-
-
-def test_studies_of_other_batches_precisions_seeds_and_sizes_are_found(database: Path) -> None:
-    grown(database)
-    finished_study(database, 128, 2e-3, precision="fp16")
-    finished_study(database, 128, 2e-3, seed=3)
-    finished_study(database, 64, 1e-3, parameters=40_000, **{"model.options.hidden": 64})
-    found = family(database)
+def test_studies_of_other_batches_precisions_seeds_and_sizes_are_found(grown: Path) -> None:
+    finished_study(grown, 128, 2e-3, precision="fp16")
+    finished_study(grown, 128, 2e-3, seed=3)
+    finished_study(grown, 64, 1e-3, parameters=40_000, **{"model.options.hidden": 64})
+    found = family(grown)
     assert [(s.setting.parameters, s.setting.batch_size) for s in found.swept] == [
         *[(11276, batch) for batch in (32, 128, 128, 128, 512)],
         (40_000, 64),
@@ -63,7 +71,7 @@ def test_whatever_else_differs_is_another_family(other: dict[str, object]) -> No
 
 
 def test_an_unfinished_study_is_not_used(database: Path) -> None:
-    grown(database, batches=(32,))
+    finished_study(database, 32, 1e-3)
     stopped = finished_study(database, 128, 2e-3, about={"finished": {}})
     assert not is_finished(stopped)
     assert [s.setting.batch_size for s in family(database).swept] == [32]
@@ -73,11 +81,6 @@ def test_a_study_of_an_older_version_is_finished_when_all_its_trials_are(databas
     assert is_finished(finished_study(database, 32, 1e-3, about={"finished": None}))
     more = {"finished": None, "trials": 8}
     assert not is_finished(finished_study(database, 64, 1e-3, about=more))
-
-
-def _reopened(database: Path, study: Study) -> Study:
-    storage = open_storage(str(database), create=False)
-    return optuna.load_study(study_name=study.study_name, storage=storage)
 
 
 def test_two_complete_trials_are_too_few(database: Path) -> None:
@@ -91,15 +94,15 @@ def test_two_complete_trials_are_too_few(database: Path) -> None:
 
 
 def test_what_was_held_fixed_is_said(database: Path) -> None:
-    grown(database, batches=(32, 128))
+    for batch in (32, 128):
+        finished_study(database, batch, 1e-3)
     assert family(database).held == "3 epochs of 10,000 tokens, precision fp32, seed 0"
     finished_study(database, 512, 2e-3, precision="fp16")
     assert family(database).held == "3 epochs of 10,000 tokens, seed 0"
 
 
-def test_the_exponent_of_a_family_is_found(database: Path) -> None:
-    grown(database, p=0.6)
-    found = exponents(family(database))
+def test_the_exponent_of_a_family_is_found(grown: Path) -> None:
+    found = exponents(family(grown))
     assert found is not None
     assert found.batch is not None
     assert found.batch.value == pytest.approx(0.6, abs=0.1)
@@ -107,7 +110,7 @@ def test_the_exponent_of_a_family_is_found(database: Path) -> None:
 
 
 def test_a_single_study_has_no_exponent_but_a_forecast(database: Path) -> None:
-    grown(database, batches=(32,))
+    finished_study(database, 32, 1e-3)
     assert exponents(family(database)) is None
     found = forecast(family(database), Setting(64, 11276))
     assert found is not None
@@ -119,69 +122,59 @@ def test_an_empty_family_forecasts_nothing(database: Path) -> None:
     assert forecast(family(database), Setting(64, 11276)) is None
 
 
-def test_a_forecast_is_stored_and_judged_by_a_later_study(database: Path) -> None:
-    grown(database)
-    said = predict(str(database), None, 2048, None).forecast
+def test_a_forecast_is_stored_and_judged_by_a_later_study(grown: Path) -> None:
+    said = predict(str(grown), None, 2048, None).forecast
     assert said.batch_ratio == 4
     assert said.low < said.learning_rate < said.high
-    later = finished_study(database, 2048, said.learning_rate * 1.1)
-    words = verdict(later, open_storage(str(database), create=False))
+    later = finished_study(grown, 2048, said.learning_rate * 1.1)
+    words = verdict(later, open_storage(str(grown), create=False))
     assert words.startswith("forecast ")
     assert words.endswith(": inside")
 
 
-def test_a_forecast_that_missed_is_said_to(database: Path) -> None:
-    grown(database)
-    said = predict(str(database), None, 2048, None).forecast
-    low = finished_study(database, 2048, said.low / 3)
-    storage = open_storage(str(database), create=False)
+def test_a_forecast_that_missed_is_said_to(grown: Path) -> None:
+    said = predict(str(grown), None, 2048, None).forecast
+    low = finished_study(grown, 2048, said.low / 3)
+    storage = open_storage(str(grown), create=False)
     assert verdict(low, storage).endswith(": below it")
-    high = finished_study(database, 2048, said.high * 3, seed=1)
+    high = finished_study(grown, 2048, said.high * 3, seed=1)
     assert verdict(high, storage).endswith(": above it")
 
 
-def test_what_was_forecast_after_a_study_began_does_not_count(database: Path) -> None:
-    grown(database)
-    later = finished_study(database, 2048, 5e-3)
-    predict(str(database), None, 2048, None)
-    assert verdict(later, open_storage(str(database), create=False)) == ""
+def test_what_was_forecast_after_a_study_began_does_not_count(grown: Path) -> None:
+    later = finished_study(grown, 2048, 5e-3)
+    predict(str(grown), None, 2048, None)
+    assert verdict(later, open_storage(str(grown), create=False)) == ""
 
 
-def test_a_forecast_of_another_size_does_not_count(database: Path) -> None:
-    grown(database)
-    predict(str(database), None, 2048, 99)
-    later = finished_study(database, 2048, 5e-3)
-    assert verdict(later, open_storage(str(database), create=False)) == ""
+def test_a_forecast_of_another_size_does_not_count(grown: Path) -> None:
+    predict(str(grown), None, 2048, 99)
+    later = finished_study(grown, 2048, 5e-3)
+    assert verdict(later, open_storage(str(grown), create=False)) == ""
 
 
-def test_the_forecast_that_a_study_began_with_is_judged_once(database: Path) -> None:
-    found = family_of(database)
+def test_the_forecast_that_a_study_began_with_is_judged_once(grown: Path) -> None:
+    found = family(grown)
     prediction = forecast(found, Setting(2048, 11276))
     assert prediction is not None
     said = Forecast.of(prediction)
     store(said, found)
-    later = finished_study(database, 2048, said.learning_rate, about={"transfer": said.stored()})
+    later = finished_study(grown, 2048, said.learning_rate, about={"transfer": said.stored()})
     assert own(later) == said
-    words = verdict(later, open_storage(str(database), create=False))
+    words = verdict(later, open_storage(str(grown), create=False))
     assert words.count("forecast") == 1
 
 
-def family_of(database: Path) -> Family:
-    grown(database)
-    return family(database)
-
-
-def test_a_forecast_is_stored_beside_the_largest_study_and_replaced(database: Path) -> None:
-    studies = grown(database)
-    before = [len(study.user_attrs) for study in studies]
+def test_a_forecast_is_stored_beside_the_largest_study_and_replaced(grown: Path) -> None:
+    before = [len(study.user_attrs) for study in family(grown).studies]
     for _ in range(2):
-        predict(str(database), None, 2048, None)
-    after = [len(_reopened(database, study).user_attrs) for study in studies]
+        predict(str(grown), None, 2048, None)
+    after = [len(study.user_attrs) for study in family(grown).studies]
     assert [b - a for a, b in zip(before, after, strict=True)] == [0, 0, 1]
 
 
 def test_the_rules_are_carried_on_and_an_unknown_one_is_left_out(database: Path) -> None:
-    (study,) = grown(database, batches=(32,))
+    study = finished_study(database, 32, 1e-3)
     assert rule_rates(study, 128, 11276) == pytest.approx({"unscaled": 3e-2, "sqrt": 6e-2})
     study.set_user_attr("exponents", {"own": [1.0, 0.0]})
     assert rule_rates(study, 128, 11276)["own"] == pytest.approx(4e-2)

@@ -75,7 +75,7 @@ def test_local_exponents_are_between_neighbours_of_one_size() -> None:
         (512, 2048),
     ] * 2
     assert [each.exponent.value for each in found] == pytest.approx([0.5] * 6)
-    half = math.sqrt(2 * (0.1**2 + 0.12**2)) * 1.645 / math.log(4)
+    half = math.sqrt(2 * (0.1**2 + 0.08**2)) * 1.645 / math.log(4)
     assert found[0].exponent.high == pytest.approx(0.5 + half)
 
 

@@ -94,8 +94,11 @@ def test_the_interval_holds_what_laws_of_the_prior_would_give() -> None:
     inside = []
     for _ in range(200):
         p, critical = draw.normal(0.7, 0.2), 300 * math.exp(draw.normal(0, 0.5))
-        at = {b: knee(b, p, critical) + draw.normal(0, 0.15) for b in (32, 128, 512, 2048)}
-        seen = [optimum(batch, math.exp(at[batch]), sd=0.09) for batch in (32, 128, 512)]
+        at = {b: knee(b, p, critical) + draw.normal(0, 0.08) for b in (32, 128, 512, 2048)}
+        seen = [
+            optimum(batch, math.exp(at[batch] + draw.normal(0, 0.12)), sd=0.12)
+            for batch in (32, 128, 512)
+        ]
         low, high = predict(seen, Setting(2048, 1000), EXPECTED).interval
         inside.append(low <= math.exp(at[2048]) <= high)
     assert 0.85 < np.mean(inside) < 0.98
