@@ -18,6 +18,8 @@ from trainers.models._stacked import stack
 OVERHEAD = 2.0
 SHARE = {"cuda": 0.8, "cpu": 0.4}
 """Of all memory: the device's own, or the machine's, which others need too."""
+ENOUGH_BYTES = {"cuda": 2**63, "cpu": 2**31}
+"""More rows at once are no faster: a CPU's products reach their peak at a few hundred."""
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 PROBE_ROWS = 4
 
@@ -86,7 +88,8 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int:
     It depends on how much memory there is, not on how much is free: the same run computes the same
     bits again.
     """
-    budget = SHARE[device.type] * total_memory_bytes(device)
+    share = SHARE[device.type] * total_memory_bytes(device)
+    budget = min(share, ENOUGH_BYTES[device.type])
     return max(1, int(budget / (OVERHEAD * row_bytes)) // BLOCK) * BLOCK
 
 

@@ -57,3 +57,8 @@ def test_a_containers_limit_counts(monkeypatch, tmp_path, limit, smaller):
     assert total_memory_bytes(CPU) == (smaller or machine)
     monkeypatch.setattr(trainers.memory, "CONTAINER_LIMIT", tmp_path / "none")
     assert total_memory_bytes(CPU) == machine or machine < 2**34
+
+
+def test_a_large_cpu_does_not_compute_more_at_once_than_pays(monkeypatch):
+    monkeypatch.setattr(trainers.memory, "total_memory_bytes", lambda _: 2**40)
+    assert rows_that_fit(2**20, CPU) == 2**31 // 2**21 // BLOCK * BLOCK
