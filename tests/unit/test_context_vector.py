@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
 from trainers.models import build_model, count_parameters, parameter_count
-from trainers.models._recurrence import CONTEXT_LIMIT
+from trainers.models._recurrence_state import CONTEXT_LIMIT
 from trainers.models.context_vector import advanced, build
 
 

@@ -6,7 +6,7 @@ from plain import PlainContextVector
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from trainers.loss import sequence_loss
-from trainers.models import _recurrence, parameter_count
+from trainers.models import _recurrence_state, parameter_count
 from trainers.models.context_vector import build
 
 VOCABULARY, ROWS, WINDOW = 1000, 5, 40
@@ -46,7 +46,7 @@ def test_logits_are_equal(models, batch):
 
 @pytest.mark.parametrize("positions", [1, 10, 2048])
 def test_gradients_are_equal_however_many_wait_for_a_product(models, batch, positions, monkeypatch):
-    monkeypatch.setattr(_recurrence, "GRADIENT_POSITIONS", positions)
+    monkeypatch.setattr(_recurrence_state, "GRADIENT_POSITIONS", positions)
     plain, fast = models
     expected = plain.nats(batch[0])
     loss = sequence_loss(fast, *batch)

@@ -18,6 +18,18 @@ Stack = Mapping[str, Tensor]
 """Parameters by name, each with a leading K."""
 
 
+WEIGHT_STD = 0.02
+"""Of every weight at the start, as in GPT-2."""
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw a layer's weights from normal(0, WEIGHT_STD) and zero its bias, as GPT-2 does."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=WEIGHT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
 def stack(models: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Stack members' parameters; gradients flow back to each member's own."""
     if len(models) == 1:

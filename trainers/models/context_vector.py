@@ -11,10 +11,9 @@ from pydantic import Field, validate_call
 from torch import Tensor, nn
 
 from trainers.dropout import Dropout
-from trainers.models._recurrence import Weights, recur
-from trainers.models._stacked import Stack, StackedModel, embed, linear, pack, running
-
-WEIGHT_STD = 0.02
+from trainers.models._recurrence import recur
+from trainers.models._recurrence_state import Weights
+from trainers.models._stacked import Stack, StackedModel, embed, initialise, linear, pack, running
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 
@@ -41,7 +40,7 @@ class ContextVector(StackedModel):
         self.gates = nn.Linear(hidden, 3 * context)  # forget, input, delta
         self.norm = nn.LayerNorm(context)
         self.head = nn.Linear(hidden, vocabulary_size)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def stacked_features(
         self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
@@ -68,13 +67,6 @@ class ContextVector(StackedModel):
                 for layer in range(len(self.mlp))
             ),
         )
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=WEIGHT_STD)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 @validate_call

@@ -14,9 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.dropout import Dropout
-from trainers.models._stacked import Stack, StackedModel, embed, linear, pack
-
-WEIGHT_STD = 0.02
+from trainers.models._stacked import (
+    WEIGHT_STD,
+    Stack,
+    StackedModel,
+    embed,
+    initialise,
+    linear,
+    pack,
+)
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 
@@ -54,7 +60,7 @@ class GPT(StackedModel):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary_size, bias=False)
-        self.apply(_initialise)
+        self.apply(initialise)
         for block in blocks:
             # GPT-2 section 2.3: the stream's variance must not grow with the depth.
             for out in (block.attention_out, block.mlp_out):
@@ -107,13 +113,6 @@ def _norm(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
     normed_KPW = F.layer_norm(x_KBTW, x_KBTW.shape[3:]).flatten(1, 2)
     weight_K1W, bias_K1W = weights[f"{name}.weight"][:, None], weights[f"{name}.bias"][:, None]
     return normed_KPW * weight_K1W + bias_K1W
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=WEIGHT_STD)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 @validate_call
