@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sweep.cli.completing import study_completions
 from sweep.complaints import FLAGS
 
 if TYPE_CHECKING:
@@ -48,9 +49,15 @@ worker_options = _stack(
 storage_option = click.option(
     "--storage", help="The database: an SQLite file or a URL.  [default: sqlite:///sweep.db]"
 )
-study_option = click.option("--study", help="The study's name.  [default: the one that ran last]")
+study_option = click.option(
+    "--study",
+    shell_complete=study_completions,
+    help="The study's name.  [default: the one that ran last]",
+)
 named_option = click.option(
-    "--study", help="The study's name.  [default: made of its model, batch, precision and data]"
+    "--study",
+    shell_complete=study_completions,
+    help="The study's name.  [default: made of its model, batch, precision and data]",
 )
 
 

@@ -12,11 +12,25 @@ from sweep.cli.options import storage_option, study_option
 @storage_option
 @click.option("--trial", type=int, help="A trial's number; by default the best one.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("best.yaml"), show_default=True
+    "--format",
+    "format_",
+    type=click.Choice(["yaml", "hf", "lightning"]),
+    default="yaml",
+    show_default=True,
+    help="For sweep train, or as TrainingArguments of transformers, or for LightningCLI.",
 )
-def command(study: str | None, storage: str | None, trial: int | None, output: Path) -> None:
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file.  [default: best.yaml, hf.yaml, lightning.yaml]",
+)
+def command(
+    study: str | None, storage: str | None, trial: int | None, format_: str, output: Path | None
+) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
     from sweep.export import chosen_trial, confirmed_words, export, write
+    from sweep.foreign import write_foreign
     from sweep.reading import DEFAULT_STORAGE, finished_trial, open_study
     from sweep.storage import without_password
     from sweep.view.tables import format_perplexity, format_rate
@@ -25,11 +39,16 @@ def command(study: str | None, storage: str | None, trial: int | None, output: P
     opened = open_study(where, study)
     chosen = chosen_trial(opened) if trial is None else finished_trial(opened, trial)
     exported = export(opened, chosen, without_password(where))
-    write(exported, output)
+    target = output or Path("best.yaml" if format_ == "yaml" else f"{format_}.yaml")
+    if format_ == "yaml":
+        write(exported, target)
+    else:
+        write_foreign(exported, format_, target)
     click.echo(
-        f"{output}: trial {chosen.number} of {opened.study_name}, "
+        f"{target}: trial {chosen.number} of {opened.study_name}, "
         f"learning rate {format_rate(exported.train.learning_rate)}, "
         f"perplexity {format_perplexity(exported.origin.perplexity)}"
     )
     click.echo(confirmed_words(exported.origin))
-    click.echo(f"train it: sweep train {output}")
+    if format_ == "yaml":
+        click.echo(f"train it: sweep train {target}")
