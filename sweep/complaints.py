@@ -21,6 +21,8 @@ FLAGS = {
     "trials": "study.trials",
     "until": "study.until",
     "timeout": "study.timeout",
+    "trial-timeout": "study.trial_timeout",
+    "hang-timeout": "study.hang_timeout",
     "range": "study.range",
     "workers": "study.workers",
     "devices": "study.devices",

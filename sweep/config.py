@@ -60,6 +60,8 @@ class StudySettings(_Strict):
     trials: PositiveInt
     until: str
     timeout: Annotated[FiniteFloat, Field(ge=0)]
+    trial_timeout: Annotated[FiniteFloat, Field(ge=0)]
+    hang_timeout: Annotated[FiniteFloat, Field(ge=0)]
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     sampler: str
     pruner: str

@@ -33,20 +33,24 @@ class Lease:
         self._refuse_another()
         self.renew()
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Extends the lease when a quarter of it is over; cheap to call often.
+
+        Returns:
+            Whether it was time to.
 
         Raises:
             SweepError: this process slept past its lease, and another one runs the study now.
         """
         now = time.time()
         if now - self._renewed < RENEW_S:
-            return
+            return False
         if self._renewed:
             self._refuse_another()
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "expires": now + DURATION_S}
         self._study.set_user_attr(KEY, mine)
         self._renewed = now
+        return True
 
     def release(self) -> None:
         """Gives the lease back, where it is still this process's."""

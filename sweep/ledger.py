@@ -20,6 +20,7 @@ from studies.response import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.trials import rate_of
+from sweep.clock import Clock
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
 from sweep.protocol import TrialSpec
@@ -161,6 +162,7 @@ class Ledger:
         )
         self._lease = Lease(self.study)
         self._lease.take()
+        self._clock = Clock(self.study)
         if existing is None:
             self._found(identity, attributes)
         self._write_terms()
@@ -170,11 +172,18 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._clock.store()
         self._lease.release()
 
     def keep_alive(self) -> None:
         """Renews the lease; to be called at least every 15 seconds."""
-        self._lease.renew()
+        if self._lease.renew():
+            self._clock.store()
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds that all runs of the study have taken."""
+        return self._clock.spent_s
 
     @property
     def working_range(self) -> tuple[float, float]:
@@ -234,6 +243,15 @@ class Ledger:
         for number, report in sorted(reports.items()):
             self._store(number, report)
         return {number: self._judge(number, report) for number, report in sorted(reports.items())}
+
+    def set_back(self, again: TrialSpec, message: str) -> None:
+        """Stores that a trial is tried again, as `again` says, and why."""
+        trial = self._trial(again.number)
+        setbacks = [*trial.user_attrs.get("setbacks", []), message]
+        if again.attempt > len(setbacks):  # otherwise it only went down with another trial
+            self._live(trial).set_user_attr("setbacks", setbacks)
+        if again.config.micro_batch != self._train.micro_batch:
+            self._live(trial).set_user_attr("micro_batch", again.config.micro_batch)
 
     def tell(self, number: int, outcome: Outcome, message: str) -> None:
         """Stores how a trial ended; a paused one stays running."""
@@ -329,10 +347,13 @@ class Ledger:
             trial.set_user_attr("nearest_rule", name)
             trial.set_user_attr("multiple", multiple)
             trial.set_user_attr("multiples", multiples(rate, self._search.rates))
+        known = trial.user_attrs
+        rows = known.get("micro_batch", self._train.micro_batch)
         return TrialSpec(
             number=trial.number,
-            config=dataclasses.replace(self._train, learning_rate=rate),
+            config=dataclasses.replace(self._train, learning_rate=rate, micro_batch=rows),
             directory=self._directory / f"{trial.number:04d}",
+            attempt=1 + len(known.get("setbacks", ())),
             trainer=self._search.trainer,
         )
 

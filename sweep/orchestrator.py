@@ -1,12 +1,13 @@
 """The event loop between the ledger, the executor and the view."""
 
-import time
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sweep.errors import SweepError
 from sweep.ledger import Ledger
 from sweep.protocol import Ended, Event, Executor, Progressed, Reported, TrialSpec
+from sweep.recovery import Recovery
 from sweep.signals import StopSignals
 from sweep.view import View
 from trainers.report import EpochReport, Outcome, Verdict
@@ -30,8 +31,8 @@ class Orchestrator:
         executor: entered already.
         view: entered already.
         stop: set by signals.
-        timeout_s: seconds until every trial is paused; 0 for none.
-        retries: fresh workers for a trial whose worker was lost.
+        timeout_s: seconds that all runs of the study may take together; 0 for any.
+        recovery: decides on trials that were lost, and stops those that hang.
     """
 
     def __init__(
@@ -42,11 +43,11 @@ class Orchestrator:
         *,
         stop: StopSignals,
         timeout_s: float = 0.0,
-        retries: int = 2,
+        recovery: Recovery | None = None,
     ) -> None:
         self._ledger, self._executor, self._view = ledger, executor, view
-        self._stop, self._retries = stop, retries
-        self._deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
+        self._stop, self._timeout_s = stop, timeout_s or math.inf
+        self._recovery = recovery or Recovery(executor, retries=0)
         self._running: dict[int, _Running] = {}
         self._left: list[TrialSpec] = []
         self._pausing = False
@@ -61,7 +62,7 @@ class Orchestrator:
         Raises:
             SweepError: the trainer itself does not work: trials fail before their first report.
         """
-        self._left = self._ledger.unfinished()
+        self._left = [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
         while True:
             self._pause_if_asked()
             if not self._pausing:
@@ -69,19 +70,26 @@ class Orchestrator:
             if not self._running:
                 return not self._pausing
             self._handle(self._executor.events(EVENT_WAIT_S))
+            self._recovery.stop_overdue()
             self._ledger.keep_alive()
 
     def _pause_if_asked(self) -> None:
-        if self._pausing or not (self._stop.received or time.monotonic() >= self._deadline):
+        spent = self._ledger.spent_s >= self._timeout_s
+        if self._pausing or not (self._stop.received or spent):
             return
         self._pausing = True
-        why = "asked to stop" if self._stop.received else "out of time"
-        self._view.note(f"{why}: waiting for the running trial's next sign of life")
+        why = "asked to stop" if self._stop.received else _out_of_time(self._timeout_s)
+        waits = ": waiting for the running trial's next sign of life" if self._running else ""
+        self._view.note(f"{why}{waits}")
         for number in self._running:
             self._executor.reply(number, Verdict.PAUSE)
 
     def _fill(self) -> None:
         while len(self._running) < self._executor.capacity:
+            if any(running.spec.alone for running in self._running.values()):
+                return
+            if self._left and self._left[0].alone and self._running:
+                return
             spec = self._left.pop(0) if self._left else self._ask()
             if spec is None:
                 return
@@ -102,9 +110,11 @@ class Orchestrator:
         self._running[spec.number] = _Running(spec, row.epochs)
         self._view.trial_started(row, spec.config.epochs, row.epochs)
         self._executor.submit(spec)
+        self._recovery.began(spec)
 
     def _handle(self, events: list[Event]) -> None:
         """Stores all reports that arrived together before any is judged."""
+        self._recovery.heard(event.number for event in events)
         reports = {event.number: event.report for event in events if isinstance(event, Reported)}
         for event in events:
             if isinstance(event, Progressed):
@@ -125,11 +135,13 @@ class Orchestrator:
 
     def _end(self, event: Ended) -> None:
         running = self._running.pop(event.number)
-        if event.outcome is Outcome.LOST and running.spec.attempt <= self._retries:
-            self._view.warn(f"trial {event.number}: {event.message}; a fresh worker goes on")
-            self._left.insert(0, replace(running.spec, attempt=running.spec.attempt + 1))
+        message, again = self._recovery.ended(running.spec, event)
+        if again is not None:
+            self._view.warn(f"trial {event.number}: {message}; {_how(running.spec, again)}")
+            self._ledger.set_back(again, message)
+            self._left.insert(0, again)
             return
-        self._ledger.tell(event.number, event.outcome, event.message)
+        self._ledger.tell(event.number, event.outcome, message)
         self._view.trial_ended(self._ledger.row(event.number))
         self._give_up_if_nothing_works(event, running)
 
@@ -144,3 +156,13 @@ class Orchestrator:
                 f"the sweep stops: {self._failed_unheard} trials in a row ended before their "
                 f"first report. Trial {event.number} {event.message}"
             )
+
+
+def _how(before: TrialSpec, again: TrialSpec) -> str:
+    rows = again.config.micro_batch
+    fewer = f" with {rows:,} rows at once" if rows != before.config.micro_batch else ""
+    return f"a fresh worker goes on{fewer}{', alone' if again.alone else ''}"
+
+
+def _out_of_time(seconds: float) -> str:
+    return f"out of time: the study's {seconds:g} s are spent, a larger --timeout goes on"

@@ -105,7 +105,7 @@ def study_name(plan: Plan) -> str:
 def identity_fields(plan: Plan) -> dict[str, Any]:
     """What makes two trials comparable, but for the text itself: flat keys to plain values."""
     fields = dataclasses.asdict(plan.train)
-    del fields["learning_rate"]
+    del fields["learning_rate"], fields["micro_batch"]
     content = source_fingerprint(plan.train.data)
     if content:  # the user's own text, which may have changed under the same name
         fields["data"]["content"] = content[:12]

@@ -20,7 +20,8 @@ class TrialSpec:
         number: Optuna's trial number.
         config: the whole training run.
         directory: where its checkpoints go; the study's corpus lies in the parent.
-        attempt: 1, and one more for each time its worker was lost.
+        attempt: 1, and one more for each time its worker was lost or ran out of memory.
+        alone: nothing else may run beside it.
         trainer: "package.module:function" of a generator with `trainers.train.train`'s signature.
     """
 
@@ -28,6 +29,7 @@ class TrialSpec:
     config: TrainConfig
     directory: Path
     attempt: int = 1
+    alone: bool = False
     trainer: str = SHARED_TRAINER
 
 
@@ -99,6 +101,14 @@ class Executor(Protocol):
 
     def reply(self, number: int, verdict: Verdict) -> None:
         """Answers a report, or asks a running trial to pause. Unknown numbers are ignored."""
+        ...
+
+    def together(self, number: int) -> frozenset[int]:
+        """The trials that share this one's worker, itself included; none where it does not run."""
+        ...
+
+    def kill(self, number: int) -> None:
+        """Ends a trial's worker with all that it started; the trials `together` there are LOST."""
         ...
 
     def events(self, timeout_s: float) -> list[Event]:

@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 
 from studies.stopping import parse_until
+from sweep.clock import go_on_with
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
 from sweep.executors import make_executor
@@ -22,6 +23,7 @@ from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
 from sweep.priors import described
 from sweep.reading import DEFAULT_STORAGE, study_names
+from sweep.recovery import Recovery
 from sweep.resources import find_resources
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
@@ -135,7 +137,8 @@ def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
     ready = prepare(config, view)
     done, summary = execute(ready, view)
     if not done:
-        view.paused(summary, again)
+        study = find_study(ready.storage, ready.name)
+        view.paused(summary, go_on_with(again, study, config.study.timeout))
         return None
     view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
     return summary
@@ -158,7 +161,12 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
                 view,
                 stop=stop,
                 timeout_s=config.study.timeout,
-                retries=config.study.retries,
+                recovery=Recovery(
+                    executor,
+                    retries=config.study.retries,
+                    hang_s=config.study.hang_timeout,
+                    trial_s=config.study.trial_timeout,
+                ),
             )
             done = orchestrator.run()
         return done, summarise(ledger.study, config.study.storage)

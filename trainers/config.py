@@ -93,6 +93,8 @@ class TrainConfig:
         patience: epochs without an improvement of `min_delta` before an early stop.
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
+        micro_batch: rows of a batch computed at once; 0 takes what fits the memory. It changes a
+            result by rounding alone, so it is no part of what a study or a checkpoint is.
         clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
     """
 
@@ -110,6 +112,7 @@ class TrainConfig:
     )
     eps: PositiveFloat = 1e-8
     weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    micro_batch: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
     clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
         (0, 0.5),
         (10, 1.0),

@@ -153,6 +153,7 @@ class Member:
 
     def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
         then, now = _flat(stored), _flat(_plain(self.config))
+        then["micro_batch"] = now["micro_batch"]
         schedule = self.config.lr_schedule
         if schedule.name == "constant" or schedule.horizon_epochs:
             then["epochs"] = now["epochs"]  # such a run may be extended

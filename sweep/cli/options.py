@@ -80,7 +80,9 @@ def load_config(
     from sweep.config import load
     from sweep.device import check_device, cuda_found, worker_devices
 
-    given = {FLAGS[name]: value for name, value in flags.items() if value is not None}
+    given = {
+        FLAGS[name.replace("_", "-")]: value for name, value in flags.items() if value is not None
+    }
     loaded = load(config, profile=profile, cuda=cuda_found(), assignments=assignments, flags=given)
     if check:
         check_device(loaded.device)

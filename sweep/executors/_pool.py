@@ -43,6 +43,17 @@ class Pool:
             if number in trials:
                 worker.reply(number, verdict)
 
+    def together(self, number: int) -> frozenset[int]:
+        """The trials of this one's worker."""
+        return next(
+            (frozenset(each) for each in self._trials.values() if number in each), frozenset()
+        )
+
+    def kill(self, number: int) -> None:
+        """Ends the trial's worker."""
+        for worker in self._trials:
+            worker.kill(number)
+
     def events(self, timeout_s: float) -> list[Event]:
         """Waits for what any worker says."""
         received = self._receive()

@@ -56,6 +56,15 @@ class LocalWorker:
         if number in self._running:
             self._send((number, verdict))
 
+    def together(self, number: int) -> frozenset[int]:
+        """All that run, where it is one of them: there is one worker."""
+        return frozenset(self._running if number in self._running else ())
+
+    def kill(self, number: int) -> None:
+        """Ends the worker and all that it started; `events` then says what was lost."""
+        if number in self._running:
+            self._kill()
+
     def events(self, timeout_s: float) -> list[Event]:
         """Waits for what the worker says, or for its death."""
         if self._process is None or self._pipe is None or not self._running:
@@ -113,13 +122,18 @@ class LocalWorker:
         if self._process is not None and self._process.pid is not None:
             self._process.join(0 if self._running else STOP_GRACE_S)
             if self._process.is_alive():
-                # The worker leads its own session: whatever it started ends with it.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.kill()
+                self._kill()
             self._process.join()
         self._process = self._pipe = None
         self._running.clear()
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        assert self._process.pid is not None
+        # The worker leads its own session: whatever it started ends with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def __enter__(self) -> Self:
         return self

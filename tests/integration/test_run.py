@@ -357,7 +357,8 @@ class TestTheCommandLineItself:
         flags = {option for parameter in command.params for option in parameter.opts}
         assert flags == {
             "--batch", "--precision", "--profile", "--device", "--config", "--study", "--storage",
-            "--trials", "--epochs", "--until", "--timeout", "--seed", "--model", "--data",
+            "--trials", "--epochs", "--until", "--timeout",
+            "--trial-timeout", "--hang-timeout", "--seed", "--model", "--data",
             "--range", "--trainer", "--dry-run", "--json", "--set",
         }  # fmt: skip
 

@@ -24,7 +24,8 @@ from trainers.refusals import shown
 # Small on purpose: anything else is --set KEY=VALUE. A new flag is added here as well.
 RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
-    "--until --timeout --seed --model --data --range --trainer --workers --devices "
+    "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
+    "--workers --devices "
     "--dry-run --json --set"
 )
 

@@ -15,6 +15,7 @@ from sweep.errors import SweepError
 from sweep.executors.inline import InlineExecutor
 from sweep.orchestrator import Orchestrator
 from sweep.protocol import Ended, Event, Executor, TrialSpec
+from sweep.recovery import Recovery
 from sweep.signals import StopSignals
 from sweep.view.jsonl import JsonView
 from trainers.report import Outcome, Verdict
@@ -84,6 +85,7 @@ class Run:
         executor: Executor | None = None,
         timeout_s: float = 0.0,
         retries: int = 2,
+        watch: dict[str, float] = {},  # noqa: B006
         **search: Any,
     ) -> None:
         said = io.StringIO()
@@ -99,7 +101,7 @@ class Run:
                 view,
                 stop=stop or StopSignals(),
                 timeout_s=timeout_s,
-                retries=retries,
+                recovery=Recovery(entered, retries=retries, **watch),
             )
             try:
                 self.done = loop.run()
@@ -225,6 +227,13 @@ class Pair:
     def reply(self, number: int, verdict: Verdict) -> None:
         if number in self.running:
             self.running[number].reply(number, verdict)
+
+    def together(self, number: int) -> frozenset[int]:
+        return frozenset({number} & set(self.running))
+
+    def kill(self, number: int) -> None:
+        if number in self.running:
+            self.running[number].kill(number)
 
     def events(self, timeout_s: float) -> list[Event]:
         events = [event for each in self.running.values() for event in each.events(timeout_s)]

@@ -26,7 +26,7 @@ BATCH, PRECISION, PAUSED = 32, "fp32", 3
 @storage_option
 @worker_options
 @click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
-@click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
+@click.option("--timeout", type=float, help="Seconds for the study, all its runs together.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     """Measures a profile's reference: a sweep at batch 32 in FP32, written to sweep.toml."""

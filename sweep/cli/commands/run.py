@@ -26,7 +26,9 @@ PAUSED = 3
 @worker_options
 @click.option("--trials", type=int, help="The study's total of trials, earlier runs included.")
 @click.option("--until", help='Stop when less than this is left to gain, such as "1%".')
-@click.option("--timeout", type=float, help="Seconds until the sweep pauses.")
+@click.option("--timeout", type=float, help="Seconds for the study, all its runs together.")
+@click.option("--trial-timeout", type=float, help="Seconds for a trial, then it is tried anew.")
+@click.option("--hang-timeout", type=float, help="Seconds of a trial's silence, likewise.")
 @click.option(
     "--range",
     "range_",

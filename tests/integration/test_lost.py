@@ -1,0 +1,175 @@
+"""Workers that die, hang and take too long, in sweeps by the command line."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import FrozenTrial
+from support import Workspace, gone
+
+# No model, so that an attempt costs nothing; what is trained is kept, as in a checkpoint.
+FAULTY = """\
+    import math, os, signal, subprocess, time
+    from trainers.report import Ending, EpochReport, Outcome, Progress
+
+    def attempt(directory):
+        file = directory / "attempts"
+        with file.open("a") as log:
+            log.write("x")
+        return len(file.read_text())
+
+    def train(config, *, device, directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        fault, first = FAULTS.get(int(directory.name)), attempt(directory) == 1
+        file = directory / "trained"
+        done = len(file.read_text().split()) if file.exists() else 0
+        for epoch in range(1, config.epochs + 1):
+            if (yield Progress(epoch, 1, 2)) == "pause":
+                return Ending(Outcome.PAUSED)
+            if fault and epoch == 2 and (ending := (yield from fault(first, directory))):
+                return ending
+            if epoch > done:
+                with file.open("a") as log:
+                    log.write(f"{epoch} ")
+            perplexity = 60 - epoch + int(directory.name)
+            yield EpochReport(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
+        return Ending(Outcome.COMPLETED)
+
+    def dies(first, directory):
+        yield Progress(2, 1, 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dies_once(first, directory):
+        if first:
+            yield from dies(first, directory)
+
+    def hangs_once(first, directory):
+        if first:
+            child = subprocess.Popen(["sleep", "1000"])
+            (directory / "child").write_text(f"{child.pid} {os.getpid()}")
+            time.sleep(1000)
+        yield Progress(2, 1, 2)
+
+    def dawdles_once(first, directory):
+        while first:
+            if (yield Progress(2, 1, 2)) == "pause":
+                return Ending(Outcome.PAUSED)
+            time.sleep(0.05)
+
+"""
+
+
+def trials(workspace: Workspace) -> list[FrozenTrial]:
+    return workspace.study().get_trials(deepcopy=False)
+
+
+def trained(workspace: Workspace, number: int) -> str:
+    return (workspace.folder(number) / "trained").read_text()
+
+
+def run(workspace: Workspace, faults: str, *flags: object) -> Workspace:
+    workspace.write("faulty.py", FAULTY + f"    FAULTS = {faults}\n")
+    workspace.said = workspace.sweep(
+        "run", "--trainer", "faulty:train", "--json", "--set", "study.pruner=none", *flags
+    )
+    return workspace
+
+
+def warnings(workspace: Workspace) -> list[str]:
+    return [event["text"] for event in workspace.said.events if event["event"] == "warning"]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("faulty"), english)
+    return run(workspace, "{1: dies, 2: dies_once}", "--trials", 4)
+
+
+class TestOneWorker:
+    def test_a_trial_that_always_dies_fails_after_two_retries_with_its_reason(
+        self, sweep: Workspace
+    ) -> None:
+        trial = trials(sweep)[1]
+        reason = "lost: its worker process died (killed by SIGKILL)"
+        assert (trial.state.name, trial.user_attrs["reason"]) == ("FAIL", reason)
+        assert trial.user_attrs["setbacks"] == [reason] * 2
+        assert (sweep.folder(1) / "attempts").read_text() == "xxx"
+        assert trained(sweep, 1) == "1 "
+
+    def test_one_that_dies_once_goes_on_where_it_was(self, sweep: Workspace) -> None:
+        trial = trials(sweep)[2]
+        assert trial.state.name == "COMPLETE"
+        assert len(trial.user_attrs["setbacks"]) == 1
+        assert trained(sweep, 2) == "1 2 3 "
+
+    def test_the_others_never_notice(self, sweep: Workspace) -> None:
+        for number in (0, 3):
+            assert trials(sweep)[number].state.name == "COMPLETE"
+            assert "setbacks" not in trials(sweep)[number].user_attrs
+            assert (sweep.folder(number) / "attempts").read_text() == "x"
+
+    def test_each_setback_is_one_line(self, sweep: Workspace) -> None:
+        line = "lost: its worker process died (killed by SIGKILL); a fresh worker goes on"
+        assert warnings(sweep) == [f"trial {number}: {line}" for number in (1, 1, 2)]
+
+
+def test_trials_that_share_the_culprits_worker_complete(workspace: Workspace) -> None:
+    run(workspace, "{1: dies}", "--trials", 3, "--set", "study.cohort=3")
+    assert [trial.state.name for trial in trials(workspace)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert [trained(workspace, number) for number in range(3)] == ["1 2 3 ", "1 ", "1 2 3 "]
+    assert (workspace.folder(1) / "attempts").read_text() == "xxx"
+    assert sum("goes on, alone" in line for line in warnings(workspace)) == 3
+
+
+def test_a_trial_that_hangs_or_takes_too_long_is_stopped_with_all_it_started_and_goes_on(
+    workspace: Workspace,
+) -> None:
+    limit = 1 + round(3 * seconds_to_start_a_worker(workspace))
+    run(
+        workspace, "{1: hangs_once, 2: dawdles_once}", "--trials", 3,
+        "--hang-timeout", limit, "--trial-timeout", 2 * limit, "--set", "study.retries=5",
+    )  # fmt: skip
+    assert workspace.states() == ["COMPLETE"] * 3
+    assert [trained(workspace, number) for number in range(3)] == ["1 2 3 "] * 3
+    hung, slow = (trial.user_attrs["setbacks"][-1] for trial in trials(workspace)[1:])
+    assert hung == f"hung: no sign of life for {limit} s, so its worker was stopped"
+    assert slow == f"over its time: {2 * limit} s for a trial, so its worker was stopped"
+    child, worker = map(int, (workspace.folder(1) / "child").read_text().split())
+    assert gone(child)
+    assert gone(worker)
+
+
+def seconds_to_start_a_worker(workspace: Workspace) -> float:
+    """By a sound trial: on a busy machine it may be many."""
+    workspace.write("faulty.py", FAULTY + "    FAULTS = {}\n")
+    with workspace.start("run", "--trainer", "faulty:train", "--trials", 1, "--json") as live:
+        live.until("trial_started", number=0)
+        began = time.monotonic()
+        live.until("trial_progressed", number=0)
+        seconds = time.monotonic() - began
+        live.end(0)
+    return seconds
+
+
+def test_the_time_of_a_study_holds_across_its_runs(workspace: Workspace) -> None:
+    """The first run spends some of it and is killed; the second ends when the rest is spent."""
+    workspace.write("faulty.py", FAULTY + "    FAULTS = {0: lambda *_: dawdles_once(True, None)}\n")
+    command = ["run", "--trainer", "faulty:train", "--json", "--timeout"]
+    with workspace.start(*command, 3600) as live:
+        live.until("trial_progressed", number=0, epoch=2)
+        live.signal(signal.SIGINT)
+        live.end(3)
+    spent = workspace.study().user_attrs["spent_s"]
+    assert 0 < spent < 3600
+    with workspace.start(*command, spent + 1) as live:  # less than a worker needs to start
+        said = live.end(3)
+    assert workspace.study().user_attrs["spent_s"] >= spent + 1
+    notes = [event["text"] for event in said.events if event["event"] == "note"]
+    assert any(note.startswith("out of time: the study's ") for note in notes)
+    more = said.events[-1]["command"]
+    assert more.startswith("sweep run --trainer faulty:train --json --timeout ")
+    assert float(more.split()[-1]) == pytest.approx(2 * (spent + 1), rel=1e-3)
+
+    third = workspace.sweep(*command, spent / 2, code=3)
+    assert not any(event["event"] == "trial_started" for event in third.events)
