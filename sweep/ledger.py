@@ -412,7 +412,8 @@ class Ledger:
             "peak_memory_bytes": max(report.peak_memory_bytes for report in reports),
             "tokens_per_second": len(seconds) / sum(seconds) if seconds else 0.0,
         }
-        return {**last, "whole_run": whole_run}
+        limited = {"micro_batch": reports[-1].micro_batch} if reports[-1].micro_batch else {}
+        return {**last, **limited, "whole_run": whole_run}
 
     def _report_infinity(self, trial: FrozenTrial) -> None:
         last = trial.last_step

@@ -238,6 +238,8 @@ def trial_detail(study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
         "tokens_per_second",
         "peak_memory_bytes",
         "skipped_steps",
+        "micro_batch",
+        "setbacks",
     )
     return {
         "study": study.study_name,

@@ -1,8 +1,10 @@
 """Trials' consumer: drives the trainer's generators, in a child process or in this one."""
 
+import ctypes
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Generator
 from functools import partial
@@ -19,6 +21,7 @@ from trainers.report import Ending, EpochReport, Verdict
 from trainers.train import Said, course, train
 
 LOG_NAME = "output.log"
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def consume(spec: TrialSpec, device: str) -> Generator[Event, Verdict | None, None]:
@@ -64,6 +67,7 @@ def serve(connection: Connection, device: str, threads: int = 0) -> None:
         threads: CPU threads that it may use; 0 for torch's own choice.
     """
     os.setsid()
+    _die_with_parent()
     if threads:
         torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -125,8 +129,17 @@ def _receive(connection: Connection, messages: "queue.Queue[Any]") -> None:
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            os._exit(1)
+            os.killpg(0, signal.SIGKILL)  # with all that a trainer started
         messages.put(message)
+
+
+def _die_with_parent() -> None:
+    """Has Linux end this process with its parent, also where it hangs in a call and is deaf."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before
+            os._exit(1)
 
 
 def _log_to(directory: Path) -> None:

@@ -3,6 +3,7 @@
 Members may be in different epochs: each has its own batch, and its own stream of dropout masks.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainers.batches import Batch
-from trainers.dropout import Dropout
+from trainers.dropout import BLOCK, Dropout
+from trainers.faults import out_of_memory
 from trainers.loss import cohort_loss, sequence_loss
+from trainers.memory import release_memory
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
 from trainers.seeds import RandomStream
 
 if TYPE_CHECKING:
     from trainers.member import Member
+
+log = logging.getLogger("trainers.cohort")
 
 Stepped = tuple[Tensor, bool]
 
@@ -33,25 +38,64 @@ def step_together(members: Sequence["Member"], batches: Sequence[Batch]) -> list
     Returns:
         Each member's loss (sum of nats, on the device), and whether its optimizer stepped.
     """
-    for member in members:
-        member.optimizer.zero_grad(set_to_none=True)
-    if isinstance(members[0].model, StackedModel):
-        nats_K = _gradients(members[0].model, members, batches)
-    else:
-        alone = [_gradients_alone(*pair) for pair in zip(members, batches, strict=True)]
-        nats_K = torch.stack(alone)
+    while (nats_K := _tried(members, batches)) is None:
+        release_memory(members[0].device)
     return [(nats, member.apply()) for nats, member in zip(nats_K, members, strict=True)]
 
 
+def _tried(members: Sequence["Member"], batches: Sequence[Batch]) -> Tensor | None:
+    """Takes every member's gradients; None where there was no room, and fewer rows may fit."""
+    marks = [member.random.mark() for member in members]
+    rows = min(member.rows_that_fit(len(members)) for member in members)
+    for member in members:
+        member.optimizer.zero_grad(set_to_none=True)
+    try:
+        return _gradients_of_all(members, batches, rows)
+    except Exception as error:
+        if rows == 1 or not out_of_memory(error):
+            raise
+        for member, mark in zip(members, marks, strict=True):
+            member.random.back_to(mark)
+            member.limit_rows(rows // 2)
+            member.optimizer.zero_grad(set_to_none=True)
+        log.warning("no room for %d rows at once: trying %d", rows, rows // 2)
+    return None
+
+
+def _gradients_of_all(members: Sequence["Member"], batches: Sequence[Batch], rows: int) -> Tensor:
+    model = members[0].model
+    if isinstance(model, StackedModel):
+        total_K = torch.zeros(len(members), device=members[0].device)
+        streams = _streams(members)
+        # Masks are drawn for a block of rows, of which fewer may be computed at a time.
+        drawn = [batch.parts(max(rows, BLOCK)) for batch in batches]
+        for block in zip(*drawn, strict=True):
+            total_K += _gradients(model, members, streams, batches, block, rows)
+        if len(streams) == 1:
+            for member in members[1:]:
+                member.random.follow(streams[0])
+        return total_K
+    pairs = zip(members, batches, strict=True)
+    return torch.stack([_gradients_alone(member, batch, rows) for member, batch in pairs])
+
+
 def _gradients(
-    model: StackedModel, members: Sequence["Member"], batches: Sequence[Batch]
+    model: StackedModel,
+    members: Sequence["Member"],
+    streams: Sequence[RandomStream],
+    batches: Sequence[Batch],
+    block: Sequence[Batch],
+    rows: int,
 ) -> Tensor:
-    """Adds every member's gradients, as many rows at a time as fit; returns nats_K."""
-    precision, streams = members[0].precision, _streams(members)
-    dropout = Dropout(streams, window=members[0].config.data.window)
-    parts = [batch.parts(members[0].rows_that_fit(len(members))) for batch in batches]
+    """Adds every member's gradients of a block, `rows` at a time; returns nats_K."""
+    precision, marks = members[0].precision, [stream.mark() for stream in streams]
+    window, size = members[0].config.data.window, len(block[0].lengths_B)
+    parts = zip(*(batch.parts(rows) for batch in block), strict=True)
     total_K = torch.zeros(len(members), device=members[0].device)
-    for part in zip(*parts, strict=True):
+    for first, part in zip(range(0, size, rows), parts, strict=True):
+        for stream, mark in zip(streams, marks, strict=True):
+            stream.back_to(mark)
+        dropout = Dropout(streams, window=window, first=first, of=size)
         with precision.forward():
             nats_K, _ = cohort_loss(
                 model,
@@ -66,18 +110,18 @@ def _gradients(
         ]
         precision.backward_of(losses)
         total_K += nats_K.detach()
-    if len(streams) == 1:
-        for member in members[1:]:
-            member.random.follow(streams[0])
     return total_K
 
 
-def _gradients_alone(member: "Member", batch: Batch) -> Tensor:
+def _gradients_alone(member: "Member", batch: Batch, rows: int) -> Tensor:
+    total = torch.zeros((), device=member.device)
     with member.random:
-        with member.precision.forward():
-            loss = sequence_loss(member.model, batch.tokens_BT, batch.lengths_B)
-        member.precision.backward(loss.nats / loss.targets)
-    return loss.nats.detach()
+        for part in batch.parts(rows):
+            with member.precision.forward():
+                loss = sequence_loss(member.model, part.tokens_BT, part.lengths_B)
+            member.precision.backward(loss.nats / batch.targets)
+            total += loss.nats.detach()
+    return total
 
 
 def _streams(members: Sequence["Member"]) -> list[RandomStream]:

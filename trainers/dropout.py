@@ -24,13 +24,19 @@ class Dropout:
         streams: a context manager a member, within which the default generator is that member's;
             one for all where they share their masks.
         window: positions to draw for, whatever a batch's longest row; 0 takes those asked for.
+        first, of: the rows asked for begin at `first` of so many that are drawn; 0 takes them all.
     """
 
     def __init__(
-        self, streams: Sequence[AbstractContextManager[object]] = (), *, window: int = 0
+        self,
+        streams: Sequence[AbstractContextManager[object]] = (),
+        *,
+        window: int = 0,
+        first: int = 0,
+        of: int = 0,
     ) -> None:
         self._streams = streams or (nullcontext(),)
-        self._window = window
+        self._window, self._first, self._of = window, first, of
 
     def keep(self, p: float, size: Sequence[int], device: torch.device) -> Tensor:
         """Draw what is kept.
@@ -54,7 +60,8 @@ class Dropout:
         size: Sequence[int],
         device: torch.device,
     ) -> Tensor:
-        rows, positions, *values = size
+        asked, positions, *values = size
+        rows = self._of or asked
         window = self._window or positions
         row = window * math.prod(values)
         with stream:
@@ -62,7 +69,8 @@ class Dropout:
                 _lanes(min(BLOCK, rows - start) * row, device) for start in range(0, rows, BLOCK)
             ]
         lowest = -LANES // 2 + round(p * LANES)
-        return (torch.cat(parts) >= lowest).view(rows, window, *values)[:, :positions]
+        kept = (torch.cat(parts) >= lowest).view(rows, window, *values)
+        return kept[self._first : self._first + asked, :positions]
 
 
 def _lanes(count: int, device: torch.device) -> Tensor:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from trainers.batches import Batch, Batches
+from trainers.faults import out_of_memory
 from trainers.loss import cohort_loss, sequence_loss
+from trainers.memory import release_memory
 from trainers.models import StackedModel
 from trainers.models._stacked import Stack, stack
 
@@ -53,19 +55,32 @@ def evaluate_all(models: Sequence[nn.Module], batches: Batches) -> list[Evaluati
         model.eval()
     together = isinstance(models[0], StackedModel)
     parts = [list(models)] if together else [[model] for model in models]
-    scores = [score for part in parts for score in _scores(part, batches)]
+    scores = [score for part in parts for score in _scores_that_fit(part, batches)]
     for model, training in zip(models, modes, strict=True):
         model.train(training)
     return scores
 
 
-def _scores(models: list[nn.Module], batches: Batches) -> list[Evaluation]:
+def _scores_that_fit(models: list[nn.Module], batches: Batches) -> list[Evaluation]:
+    """Scores as many rows at once as there is room for."""
+    rows = max(1, EVALUATION_ROWS // len(models))
+    while True:
+        try:
+            return _scores(models, batches, rows)
+        except Exception as error:
+            if rows == 1 or not out_of_memory(error):
+                raise
+        rows //= 2
+        release_memory(next(models[0].parameters()).device)
+
+
+def _scores(models: list[nn.Module], batches: Batches, rows: int) -> list[Evaluation]:
     # On the device until the end: (nats, right predictions) of each member.
     device = next(models[0].parameters()).device
     sums_2K = torch.zeros(2, len(models), dtype=torch.float64, device=device)
     weights = stack(models)
     targets = 0
-    for batch in batches.by_length(max(1, EVALUATION_ROWS // len(models))):
+    for batch in batches.by_length(rows):
         nats_K, correct_K = _batch_scores(models, weights, batch)
         sums_2K += torch.stack((nats_K.double(), correct_K.double()))
         targets += batch.scored

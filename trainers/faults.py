@@ -15,6 +15,13 @@ _OUT_OF_MEMORY = (
 )
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator, of the host or of CUDA, had no room."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(known in _line(error) for known in _OUT_OF_MEMORY)
+
+
 def ending_of(error: Exception) -> Ending:
     """Out of memory is told apart from a failure.
 
@@ -24,12 +31,14 @@ def ending_of(error: Exception) -> Ending:
     Returns:
         OUT_OF_MEMORY or FAILED, with the error's first line.
     """
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        known in line for known in _OUT_OF_MEMORY
-    ):
+    line = _line(error)
+    if out_of_memory(error):
         return Ending(Outcome.OUT_OF_MEMORY, f"ran out of memory: {line}")
     if isinstance(error, TrainerError):  # written for the user
         return Ending(Outcome.FAILED, f"failed: {line}")
     return Ending(Outcome.FAILED, f"failed: {type(error).__name__}: {line}")
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

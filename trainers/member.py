@@ -65,6 +65,8 @@ class Member:
         self.random = RandomStream(device)
         self.history: list[EpochReport] = []
         self._row_bytes = 0
+        self.row_limit = 0
+        self.limit_rows(config.micro_batch)
 
     def step(self, batch: Batch) -> Stepped:
         """One optimizer step, as a cohort of one.
@@ -94,9 +96,16 @@ class Member:
 
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""
-        if self.config.batch_size <= BLOCK:
+        rows = min(self._rows_in_memory(members), self.config.batch_size)
+        return min(rows, self.row_limit) if self.row_limit else rows
+
+    def limit_rows(self, rows: int) -> None:
+        """Computes no more rows at once from now on: above a block of masks, whole blocks."""
+        self.row_limit = rows // BLOCK * BLOCK if rows > BLOCK else rows
+
+    def _rows_in_memory(self, members: int) -> int:
+        if self.config.batch_size <= BLOCK or not isinstance(self.model, StackedModel):
             return self.config.batch_size
-        assert isinstance(self.model, StackedModel)
         if not self._row_bytes:
             self._row_bytes = bytes_of_a_row(self.model, self.config.data.window, self.device)
         return rows_that_fit(members * self._row_bytes, self.device)
@@ -144,6 +153,7 @@ class Member:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scheduler.load_state_dict(state["scheduler"])
             self.precision.load_state_dict(state["precision"])
+            self.row_limit = _lower(self.row_limit, state.get("row_limit", 0))
             self.history = [EpochReport(**fields) for fields in state["history"]]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -185,8 +195,14 @@ class Member:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.precision.state_dict(),
+            "row_limit": self.row_limit,
             "history": [dataclasses.asdict(report) for report in self.history],
         }
+
+
+def _lower(one: int, other: int) -> int:
+    """The lower of two limits, of which 0 is none."""
+    return min(one, other) or max(one, other)
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:

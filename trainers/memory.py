@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import os
 import resource
 import sys
@@ -21,6 +22,7 @@ SHARE = {"cuda": 0.8, "cpu": 0.4}
 ENOUGH_BYTES = {"cuda": 2**63, "cpu": 2**31}
 """More rows at once are no faster: a CPU's products reach their peak at a few hundred."""
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+VM_COUNTERS = Path("/proc/vmstat")
 PROBE_ROWS = 4
 
 # <malloc.h>: the options of mallopt, and the largest threshold that glibc takes.
@@ -42,6 +44,25 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_TOP_PAD, 2**26)
+
+
+def killed_for_memory() -> int:
+    """How many processes the system has killed since it started, to free memory; 0 where unknown.
+
+    Linux counts them in /proc/vmstat, those of a container's own limit as well.
+    """
+    try:
+        lines = VM_COUNTERS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what a step that had no room still holds."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def reset_peak_memory(device: torch.device) -> None:

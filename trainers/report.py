@@ -34,6 +34,7 @@ class EpochReport:
         learning_rate: the rate of the epoch's last step.
         tokens_per_second: training tokens a second, validation apart.
         peak_memory_bytes: CUDA's peak allocation, or the process's peak resident set on CPU.
+        micro_batch: rows of a batch computed at once, where more had no room; 0: no limit.
         skipped_steps: steps of this epoch that the gradient scaler skipped.
     """
 
@@ -45,6 +46,7 @@ class EpochReport:
     tokens_per_second: float
     peak_memory_bytes: int
     skipped_steps: int
+    micro_batch: int = 0
 
     @property
     def perplexity(self) -> float:

@@ -27,6 +27,9 @@ def generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, stream, epoch))
 
 
+Mark = tuple[tuple[torch.Tensor, ...], tuple[int, int]]
+
+
 class RandomStream:
     """Torch's default generators, a member's own while entered: what others draw changes nothing.
 
@@ -52,6 +55,14 @@ class RandomStream:
     def follow(self, other: "RandomStream") -> None:
         """Go on from where `other` is."""
         self._state, self._place = other._state, other._place
+
+    def mark(self) -> Mark:
+        """Where the stream is now, for `back_to`."""
+        return self._state, self._place
+
+    def back_to(self, mark: Mark) -> None:
+        """Draw once more what was drawn since."""
+        self._state, self._place = mark
 
     def __enter__(self) -> Self:
         self._outside = self._current()

@@ -219,6 +219,7 @@ class Epoch:
             tokens_per_second=self._targets / self._seconds,
             peak_memory_bytes=peak_memory_bytes(self._member.device),
             skipped_steps=self._skipped,
+            micro_batch=self._member.row_limit,
         )
 
     def _speed(self) -> float:

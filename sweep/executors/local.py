@@ -19,6 +19,7 @@ import torch
 from sweep.executors._pool import Pool
 from sweep.protocol import GO, Ended, Event, Executor, Progressed, Resources, TrialSpec
 from sweep.worker import serve
+from trainers.memory import killed_for_memory
 from trainers.report import Outcome, Verdict
 
 STOP_GRACE_S = 3.0
@@ -40,6 +41,7 @@ class LocalWorker:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._running: set[int] = set()
+        self._killed_before = 0
         self._waits = True  # for a GO: the worker does nothing before it
 
     def submit(self, spec: TrialSpec) -> None:
@@ -93,6 +95,7 @@ class LocalWorker:
     def _start(self) -> None:
         self._stop()
         self._pipe, theirs = self._context.Pipe()
+        self._killed_before = killed_for_memory()
         self._process = self._context.Process(
             target=serve, args=(theirs, *self._arguments), name="sweep-worker", daemon=True
         )
@@ -110,8 +113,11 @@ class LocalWorker:
         assert self._process is not None
         code = self._process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        message = f"lost: its worker process died ({how})"
-        lost = [Ended(number, Outcome.LOST, message) for number in sorted(self._running)]
+        outcome, message = Outcome.LOST, f"lost: its worker process died ({how})"
+        if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
+            outcome = Outcome.OUT_OF_MEMORY
+            message = "ran out of memory: the system killed its worker process to free some"
+        lost = [Ended(number, outcome, message) for number in sorted(self._running)]
         self._running.clear()
         return [*lost]
 

@@ -98,6 +98,9 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
             ("peak memory", f"{detail['peak_memory_bytes'] / 2**20:,.0f} MiB"),
             ("skipped steps", f"{detail['skipped_steps']} in its last epoch"),
         ]
+    if detail.get("micro_batch"):
+        facts.append(("micro-batch", f"{detail['micro_batch']:,} rows: no room for more"))
+    facts += [("set back", message) for message in detail.get("setbacks", ())]
     return [*facts, ("folder", detail["directory"])]
 
 

@@ -97,6 +97,11 @@ TRAINERS = """\
             time.sleep(0.01)
         yield reports(1)
 
+    def hangs_beside_another(config, *, device, directory):
+        training = starts_another(config, device=device, directory=directory)
+        yield next(training)
+        time.sleep(1000)
+
     def starts_another(config, *, device, directory):
         import subprocess
         child = subprocess.Popen(["sleep", "1000"])
@@ -248,6 +253,30 @@ class TestAPause:
                 return last
 
 
+class TestAKill:
+    def test_it_loses_the_trial_and_the_next_one_is_sound(self, executor: Executor) -> None:
+        trial = spec("until_paused")
+        executor.submit(trial)
+        some(executor)
+        assert executor.together(trial.number) == {trial.number}
+        executor.kill(trial.number)
+        while not isinstance(last := some(executor)[-1], Ended):
+            pass
+        assert (last.number, last.outcome) == (trial.number, Outcome.LOST)
+        assert executor.together(trial.number) == frozenset()
+        _, ended = run(executor, spec("three_epochs"))
+        assert ended.outcome is Outcome.COMPLETED
+
+    def test_of_an_unknown_trial_it_changes_nothing(self, executor: Executor) -> None:
+        trial = spec("three_epochs")
+        executor.submit(trial)
+        executor.kill(trial.number + 1000)
+        assert executor.together(trial.number + 1000) == frozenset()
+        (first,) = some(executor)
+        executor.reply(first.number, Verdict.PRUNE)
+        assert isinstance(some(executor)[-1], Ended)
+
+
 class TestAFailure:
     @pytest.mark.parametrize(
         ("trainer", "outcome", "message"),
@@ -340,6 +369,15 @@ class TestPool:
             ended = self.finish(pool, trial)
             assert ended == Ended(trial.number, Outcome.COMPLETED, Outcome.COMPLETED.sentence)
 
+    def test_a_kill_takes_those_of_its_worker_and_no_others(self, pool: Executor) -> None:
+        first, second, third, fourth = self.start(pool, 4)
+        assert pool.together(first.number) == {first.number, third.number}
+        pool.kill(first.number)
+        assert self.next(pool, first).outcome is Outcome.LOST  # type: ignore[union-attr]
+        assert pool.together(third.number) == frozenset()
+        for trial in (second, fourth):
+            assert isinstance(self.finish(pool, trial), Ended)
+
     def test_a_dead_worker_takes_only_its_own_trials(self, pool: Executor) -> None:
         bad, good = self.start(pool, 2)
         before = where(good)
@@ -397,6 +435,19 @@ class TestLocal:
         assert ended.outcome is Outcome.LOST
         assert ended.message == f"lost: its worker process died ({how})"
         assert self.pid(local) != before
+
+    def test_a_kill_ends_all_that_a_worker_started_also_where_it_hangs(
+        self, local: Executor
+    ) -> None:
+        trial = spec("hangs_beside_another")
+        local.submit(trial)
+        some(local)
+        child = int((trial.directory / "child").read_text())
+        local.kill(trial.number)
+        ended = some(local)[-1]
+        assert isinstance(ended, Ended)
+        assert ended.outcome is Outcome.LOST
+        assert gone(child)
 
     def test_leaving_it_ends_the_worker_and_all_that_it_started(self, local: Executor) -> None:
         trial = spec("starts_another")

@@ -1,7 +1,10 @@
 """Workers that die, hang and take too long, in sweeps by the command line."""
 
+import contextlib
+import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -150,6 +153,136 @@ def seconds_to_start_a_worker(workspace: Workspace) -> float:
         seconds = time.monotonic() - began
         live.end(0)
     return seconds
+
+
+HUNGRY = """\
+    import torch
+    from trainers.memory import total_memory_bytes
+
+    class Model(torch.nn.Module):
+        def __init__(self, words, share):
+            super().__init__()
+            self.embedding, self.head = torch.nn.Embedding(words, 8), torch.nn.Linear(8, words)
+            self.room = int(share * total_memory_bytes(torch.device("cpu")))
+
+        def forward(self, tokens_BT):
+            if self.training:
+                torch.empty(len(tokens_BT) * self.room, dtype=torch.uint8)
+            return self.head(self.embedding(tokens_BT))
+
+    def modest(words):
+        return Model(words, 0)
+
+    def hungry(words):
+        return Model(words, 1 / 20)  # more than 20 rows are refused by the system
+
+    def insatiable(words):
+        return Model(words, 10)
+"""
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+
+
+@pytest.mark.skipif(
+    not OVERCOMMIT.exists() or OVERCOMMIT.read_text().strip() == "1",
+    reason="this system refuses no allocation",
+)
+def test_out_of_memory_goes_on_with_fewer_rows_to_the_same_result(workspace: Workspace) -> None:
+    workspace.write("models.py", HUNGRY)
+    found = {}
+    for model, code in (("modest", 0), ("hungry", 0), ("insatiable", 2)):
+        database = f"{model}.db"
+        flags = ("--trials", 1, "--storage", database, "--json", "--set", "study.cohort=1")
+        said = workspace.invoke("run", "--model", f"models:{model}", *flags, code=code)
+        found[model] = (said, workspace.study(database).get_trials(deepcopy=False)[0])
+    modest, hungry, insatiable = (trial for _, trial in found.values())
+    assert hungry.state.name == "COMPLETE"
+    assert hungry.intermediate_values == pytest.approx(modest.intermediate_values, rel=1e-4)
+    assert hungry.user_attrs["micro_batch"] == 16  # of 64
+    assert "micro_batch" not in modest.user_attrs
+    assert insatiable.state.name == "FAIL"
+    assert insatiable.user_attrs["reason"].startswith("ran out of memory: ")
+    assert len(insatiable.user_attrs["setbacks"]) == 2
+    shown = workspace.invoke("show", 0, "--storage", "hungry.db").out
+    assert "16 rows: no room for more" in shown
+
+
+KILLED = """\
+    import os
+    from pathlib import Path
+    from trainers.report import Ending, EpochReport, Outcome, Progress
+
+    def train(config, *, device, directory):
+        yield Progress(1, 1, 2)
+        if not config.micro_batch:
+            Path("GROUP/cgroup.procs").write_text(str(os.getpid()))
+            hoard = bytearray(2**29)
+        yield EpochReport(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
+        return Ending(Outcome.COMPLETED)
+"""
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group with room for 64 MiB; making one takes root."""
+    for root, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = root / f"sweep-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            (group / limit).write_text("64M")
+            yield group
+            break
+        if group.exists():
+            group.rmdir()
+    else:
+        pytest.skip("no control group can be made here")
+    group.rmdir()
+
+
+def test_a_worker_that_the_system_kills_for_memory_is_told_apart(
+    workspace: Workspace, small_group: Path
+) -> None:
+    workspace.write("killed.py", KILLED.replace("GROUP", str(small_group)))
+    flags = ("--trials", 1, "--json", "--epochs", 1)
+    said = workspace.invoke("run", "--trainer", "killed:train", *flags)
+    (trial,) = trials(workspace)
+    reason = "ran out of memory: the system killed its worker process to free some"
+    assert (trial.state.name, trial.user_attrs["setbacks"]) == ("COMPLETE", [reason])
+    assert trial.user_attrs["micro_batch"] == 16
+    (warning,) = [event["text"] for event in said.events if event["event"] == "warning"]
+    assert warning == f"trial 0: {reason}; a fresh worker goes on with 16 rows at once"
+
+
+DEAF = """\
+    import ctypes, os, subprocess
+    from trainers.report import Progress
+
+    def train(config, *, device, directory):
+        child = subprocess.Popen(["sleep", "1000"])
+        (directory / "pids").write_text(f"{os.getpid()} {child.pid}")
+        yield Progress(1, 1, 2)
+        DEAF and ctypes.PyDLL(None).sleep(1000)  # keeps Python's lock: no thread of it runs
+        while True:
+            yield Progress(1, 1, 2)
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["listening", "deaf"])
+def test_no_worker_outlives_a_killed_orchestrator(workspace: Workspace, deaf: bool) -> None:
+    workspace.write("deaf.py", DEAF.replace("DEAF", str(deaf)))
+    with workspace.start("run", "--trainer", "deaf:train", "--json") as live:
+        live.until("trial_progressed", number=0)
+        live.signal(signal.SIGKILL)
+        live.end(-signal.SIGKILL)
+    worker, child = map(int, (workspace.folder(0) / "pids").read_text().split())
+    assert gone(worker)
+    if not deaf:
+        assert gone(child)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # nobody was left to end it
 
 
 def test_the_time_of_a_study_holds_across_its_runs(workspace: Workspace) -> None:
