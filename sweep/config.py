@@ -72,6 +72,7 @@ class StudySettings(_Strict):
     workers: PositiveInt
     devices: Annotated[str | tuple[int, ...], PlainValidator(_devices)]
     trainer: str
+    tensorboard: str
 
 
 class ReferenceSettings(_Strict):

@@ -29,6 +29,7 @@ from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
 from sweep.summary import StudySummary, summarise
 from sweep.view import View
+from sweep.view.tensorboard import with_tensorboard
 from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
@@ -151,6 +152,7 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
         Whether it was run to its total and not stopped before, and the study as it is then.
     """
     config = ready.plan.config
+    view = with_tensorboard(view, config.study.tensorboard, ready.name)
     with StopSignals() as stop, _ledger(ready) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
         resources = find_resources(ready.plan, ready.corpus, ledger, view)

@@ -54,7 +54,7 @@ def answer(confirmation: Confirmation) -> list[str]:
     if searched is not best:
         lines.append(
             f"The search's own best was {format_rate(searched.learning_rate)} (trial "
-            f"{searched.trial}): its seed flattered it."
+            f"{searched.trial})."
         )
     for finalist in confirmation.finalists:
         if finalist is not best:
@@ -65,9 +65,9 @@ def answer(confirmation: Confirmation) -> list[str]:
 def _best_words(confirmation: Confirmation, best: Finalist) -> str:
     count = len(confirmation.seeds)
     return (
-        f"Confirmed: learning rate {format_rate(best.learning_rate)} (trial {best.trial}) gives "
-        f"perplexity {mean_words(best)} over {count} new seed{'s' if count > 1 else ''}; the "
-        f"search's seed gave {format_perplexity(best.searched)}."
+        f"Best over {count} new seed{'s' if count > 1 else ''}: learning rate "
+        f"{format_rate(best.learning_rate)} (trial {best.trial}), perplexity {mean_words(best)}; "
+        f"the search's seed gave {format_perplexity(best.searched)}."
     )
 
 

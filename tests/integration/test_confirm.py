@@ -70,5 +70,4 @@ def test_export_takes_the_confirmed_best(confirmed: Workspace, tmp_path: Path) -
 def test_asked_again_it_answers_from_the_database(confirmed: Workspace) -> None:
     out = confirmed.invoke(*CONFIRM).out
     assert "epoch" not in out
-    assert "Confirmed: learning rate" in out
-    assert "over 2 new seeds" in out
+    assert "Best over 2 new seeds: learning rate" in out

@@ -1,0 +1,71 @@
+"""Event files as TensorBoard itself reads them, of a sweep that was stopped and gone on with."""
+
+import math
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from support import Workspace, refusal
+
+accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    """Trial 0 was paused after its first epoch, and trained on by a second command."""
+    workspace = Workspace(tmp_path_factory.mktemp("written"), english)
+    run = ("run", "--trials", 2, "--set", "study.tensorboard=events", "--json")
+    with workspace.start(*run) as live:
+        live.until("trial_reported", epoch=1)
+        live.process.terminate()
+        live.end(3)
+    workspace.sweep(*run)
+    return workspace
+
+
+def events(workspace: Workspace, trial: optuna.trial.FrozenTrial) -> "accumulator.EventAccumulator":
+    (folder,) = workspace.path.glob(f"events/*/{trial.number:04d}-lr-*")
+    found = accumulator.EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def test_every_epoch_is_there_once_as_it_is_stored(written: Workspace) -> None:
+    trials = [trial for trial in written.study().trials if trial.state.is_finished()]
+    assert len(trials) == 2
+    for trial in trials:
+        scalars = events(written, trial).Scalars("perplexity/validation")
+        assert [each.step for each in scalars] == [1, 2, 3]
+        stored = list(trial.intermediate_values.values())
+        assert [each.value for each in scalars] == pytest.approx(stored, rel=1e-6)
+
+
+def test_loss_and_perplexity_agree(written: Workspace) -> None:
+    found = events(written, written.study().trials[0])
+    losses = [each.value for each in found.Scalars("loss/validation")]
+    perplexities = [each.value for each in found.Scalars("perplexity/validation")]
+    assert [math.exp(loss) for loss in losses] == pytest.approx(perplexities, rel=1e-5)
+    assert {"loss/training", "optimizer/learning_rate"} <= set(found.Tags()["scalars"])
+
+
+def test_the_table_of_hyperparameters_has_the_best(written: Workspace) -> None:
+    trial = written.study().trials[1]
+    (best,) = events(written, trial).Scalars("best_perplexity")
+    assert best.value == pytest.approx(trial.value, rel=1e-6)
+
+
+def test_a_file_is_no_folder_for_events(workspace: Workspace) -> None:
+    workspace.write("events", "a file")
+    run = ("run", "--trials", 1, "--set", "study.tensorboard=events")
+    line = refusal(workspace.invoke(*run, code=2))
+    assert "study.tensorboard" in line
+    assert "cannot be made a folder" in line
+
+
+def test_without_tensorboard_the_line_says_what_to_install(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run = ("run", "--trials", 1, "--set", "study.tensorboard=events")
+    assert "pip install 'lr-sweep[tensorboard]'" in refusal(workspace.invoke(*run, code=2))
