@@ -188,9 +188,9 @@ def _cost_words(comparison: Comparison, contrast: Contrast) -> list[str]:
     mine = [run for run in comparison.runs if run.precision == contrast.precision]
     theirs = [run for run in comparison.runs if run.precision == contrast.baseline]
     lines = [_skipped_words(contrast.precision, mine)]
-    speeds = _average(mine, "tokens_per_second"), _average(theirs, "tokens_per_second")
+    speeds = _typical(mine, "tokens_per_second"), _typical(theirs, "tokens_per_second")
     ratio = contrast.speed_ratio()
-    memory = _average(mine, "peak_memory_bytes"), _average(theirs, "peak_memory_bytes")
+    memory = _typical(mine, "peak_memory_bytes"), _typical(theirs, "peak_memory_bytes")
     if ratio is not None:
         lines.append(
             f"Speed: {contrast.precision} {speeds[0]:,.0f} tokens/s, {contrast.baseline} "
@@ -227,9 +227,10 @@ def _skipped_words(precision: str, runs: Sequence[Run]) -> str:
     return f"Skipped steps: {precision} {skipped:,} of {steps:,} ({100 * skipped / steps:.1f} %)."
 
 
-def _average(runs: Sequence[Run], name: str) -> float:
-    values = [float(getattr(run, name)) for run in runs if getattr(run, name)]
-    return math.fsum(values) / len(values) if values else 0.0
+def _typical(runs: Sequence[Run], name: str) -> float:
+    """The geometric mean: the ratio of two is that of their pairs. 0 where nothing is known."""
+    values = [math.log(getattr(run, name)) for run in runs if getattr(run, name)]
+    return math.exp(math.fsum(values) / len(values)) if values else 0.0
 
 
 def _rate_effect(comparison: Comparison, precision: str) -> float | None:

@@ -37,7 +37,7 @@ def print_reproduction(found: Sequence[Reproduced], console: Console, *, full: b
 def reproduction_table(found: Sequence[Reproduced]) -> Table:
     """One row a run."""
     table = make_table(
-        "run", "batch", "precision", "known rate", "known", "parameters", "rate", "perplexity"
+        "run", "batch", "precision", "known rate", "known", "size", "rate here", "here"
     )
     for place in (1, 3, 4, 5, 6, 7):
         table.columns[place].justify = "right"

@@ -23,6 +23,14 @@ VOCABULARY = 40
 # A model without an entry is tested as it is by default.
 SMALL = {
     "context_vector": {"embed": 16, "hidden": 32, "layers": 2, "context": 16},
+    "transformers:gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32},
+    "transformers:llama": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    },
     "gpt": {"width": 32, "layers": 2, "heads": 2, "context": 32},
 }
 USER_MODEL = """
@@ -57,8 +65,13 @@ def user_model(tmp_path, monkeypatch):
     sys.modules.pop("usermodel", None)
 
 
-@pytest.fixture(params=[*model_names(), "usermodel:make"])
+FOREIGN = [name for name in SMALL if name.startswith("transformers:")]
+
+
+@pytest.fixture(params=[*model_names(), "usermodel:make", *FOREIGN])
 def config(request, user_model):
+    if request.param in FOREIGN:
+        pytest.importorskip("transformers")
     return ModelConfig(name=request.param, options=SMALL.get(request.param, {}))
 
 
@@ -212,6 +225,57 @@ def test_a_users_factory_that_fails_is_named(user_model, factory, options, messa
 
 def test_a_users_factory_may_read_its_weights(user_model):
     assert count_parameters(ModelConfig(name="usermodel:values"), VOCABULARY) == 82
+
+
+BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("gptt2", {}, r'no causal model "gptt2": did you mean "transformers:gpt2"'),
+        (
+            "gpt2",
+            {"n_layers": 2},
+            r'^model transformers:gpt2 has no option "n_layers" .* "n_layer"',
+        ),
+        ("gpt2", {"vocab_size": 9}, '"vocab_size" is not an option: the text decides it'),
+        ("gpt2", {"attn_implementation": "some/kernel"}, 'no option "attn_implementation"'),
+        ("gpt2", {"n_layer": "two"}, "^model transformers:gpt2 cannot be built: .*n_layer"),
+        ("bert", BERT, "is not causal: .* later tokens. .* is_decoder = true"),
+    ],
+)
+def test_what_transformers_cannot_build_is_named(kind, options, message):
+    pytest.importorskip("transformers")
+    with pytest.raises(TrainerError, match=message):
+        build_model(ModelConfig(name=f"transformers:{kind}", options=options), VOCABULARY)
+
+
+def test_a_transformer_with_more_than_a_linear_head_keeps_the_plain_contract():
+    pytest.importorskip("transformers")
+    small = {**BERT, "num_key_value_heads": 1, "head_dim": 16}
+    capped = build_model(ModelConfig(name="transformers:gemma2", options=small), VOCABULARY)
+    assert not has_features(capped)
+    assert capped(torch.ones(2, 3, dtype=torch.int64)).shape == (2, 3, VOCABULARY)
+
+
+def test_a_transformer_names_too_long_a_window():
+    pytest.importorskip("transformers")
+    options = SMALL["transformers:gpt2"]
+    model = build_model(ModelConfig(name="transformers:gpt2", options=options), VOCABULARY)
+    with pytest.raises(ValueError, match="max_position_embeddings must be at least the 33"):
+        model(torch.ones(1, 33, dtype=torch.int64))
+
+
+def test_without_transformers_the_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(TrainerError, match=r"pip install 'lr-sweep\[transformers\]'"):
+        build_model(ModelConfig(name="transformers:gpt2"), VOCABULARY)
 
 
 @pytest.mark.cuda

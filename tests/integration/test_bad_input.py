@@ -59,6 +59,7 @@ CASES = [
     ("run --set models.contxt_vector.hidden=8", ["contxt_vector", "models.context_vector'?"]),
     ("run --model contxt_vector", ['"contxt_vector"', '"context_vector"?']),
     ("run --model nowhere:build", ["nowhere:build", "no module nowhere"]),
+    ("run --model transformers:gptt2", ["transformers", "gptt2"]),
     ("run --model own:nothing", ["own:nothing", "no attribute"]),
     ("run --model own:NUMBER", ["own:NUMBER", "callable", "int"]),
     ("run --model own:three", ["own:three", "torch.nn.Module", "int"]),

@@ -1,7 +1,8 @@
 """Models, found by their file: `gpt` is `trainers.models.gpt:build`. There is no registry.
 
 A model file offers `build(vocabulary_size, **options) -> nn.Module`; a user's own
-"package.module:factory" is called the same way. There are three contracts:
+"package.module:factory" is called the same way, and "transformers:gpt2" is a causal model of the
+`transformers` package (`_transformers.py`). There are three contracts:
 
 - plain (`PlainModel`): `module(tokens_BT) -> logits_BTV`, causal. Any such `nn.Module` trains.
 - fast (`FastModel`): in addition `features` and `head`. The trainer then computes nothing on
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
 from trainers.importing import import_object, is_import_path
+from trainers.models import _transformers
 from trainers.models._stacked import StackedModel
 from trainers.refusals import refusal
 
@@ -108,6 +110,8 @@ def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
         model = factory(vocabulary_size, **config.options)
     except ValidationError as error:
         raise TrainerError(f"model {config.name}: {' '.join(refusal(error)).strip()}") from None
+    except TrainerError:
+        raise
     except (TypeError, ValueError) as error:
         raise TrainerError(f"model {config.name} cannot be built: {error}") from error
     if not isinstance(model, nn.Module):
@@ -145,6 +149,8 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
 
 
 def _factory(name: str) -> Callable[..., Any]:
+    if name.startswith(_transformers.PREFIX):
+        return _transformers.factory(name)
     if is_import_path(name):
         return import_object(name, what="model")
     names = model_names()
