@@ -348,6 +348,7 @@ def test_another_studys_name_is_refused_and_nothing_is_lost(
         ("show 99", ["no trial 99", "from 0 to"]),
         ("show first", ["TRIAL", "first"]),
         ("export --trial 99", ["no trial 99", "from 0 to"]),
+        ("compare --study contxt", ["'contxt'", "there is no study"]),
         ("export --format onnx", ["--format", "onnx", "lightning"]),
         ("export --format hf -o nowhere/hf.yaml", ["nowhere/hf.yaml", "cannot be written"]),
         ("export -o nowhere/best.yaml", ["nowhere/best.yaml", "cannot be written"]),

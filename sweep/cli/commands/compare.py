@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli.completing import study_completions
 from sweep.cli.lists import numbers, precisions
-from sweep.cli.options import config_options, load_config, storage_option, study_option
+from sweep.cli.options import config_options, load_config, storage_option
 
 if TYPE_CHECKING:
     from trainers.config import PrecisionName
@@ -38,7 +39,9 @@ PAUSED = 3
 @click.option("--model", help='A model\'s name, or "package.module:factory".')
 @click.option("--data", help='"docstrings", a text file or folder, or a hub name.')
 @config_options
-@study_option
+@click.option(
+    "--study", shell_complete=study_completions, help="A sweep: its setting, and its best rate."
+)
 @storage_option
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(
@@ -53,15 +56,22 @@ def command(
     from rich.console import Console
 
     from sweep.compare import check_precisions, compare, default_rates
+    from sweep.confirm import config_of
+    from sweep.errors import SweepError
     from sweep.reading import open_study
     from sweep.view import make_view
     from sweep.view.comparison import comparison_object, print_comparison
 
     check_precisions(precision)
     config = load_config(**flags)
+    named = open_study(config.study.storage, study) if study else None
+    if named is not None:
+        for flag in ("batch", "epochs", "data"):
+            if flags[flag] is not None:
+                raise SweepError(f"--study gives the whole setting: leave out --{flag}")
+        config = config_of(named, config, allowed={config.model, config.study.trainer})
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         if rates is None:
-            named = open_study(config.study.storage, study) if study else None
             rates, source = default_rates(config, named)
             view.note(f"rates {', '.join(f'{rate:.3g}' for rate in rates)}: {source}")
         again = shlex.join(["sweep", *sys.argv[1:]])
