@@ -1,15 +1,16 @@
-"""A database that is busy for a while: what could not be done is tried again, then refused."""
+"""A database that is busy or away for a while: what failed is tried again, then refused."""
 
 import functools
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError
 
 from sweep.errors import SweepError
+from sweep.server import away
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite itself waits for a lock; short, as no signal is heard meanwhile."""
@@ -22,38 +23,52 @@ Answer = TypeVar("Answer")
 def reason(error: BaseException) -> str:
     """What the database's driver said, where Optuna and SQLAlchemy have wrapped it."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return str(cause.orig if isinstance(cause, DBAPIError) else cause or error)
+    said = cause.orig if isinstance(cause, DBAPIError) else cause or error
+    return " ".join(str(said).split())
 
 
-def passes(error: BaseException) -> bool:
-    """Whether waiting may help: another program holds the database's lock."""
-    return "database is locked" in reason(error) or "database table is locked" in reason(error)
+def locked(error: BaseException) -> str:
+    """Says so where another program holds the database's lock, otherwise ""."""
+    found = "database is locked" in reason(error) or "database table is locked" in reason(error)
+    return "the database is locked by another program" if found else ""
 
 
-def insist(attempt: Callable[[], Answer], say: Callable[[str], None]) -> Answer:
+def passes(error: BaseException) -> str:
+    """What may be over after a while, "" where waiting does not help."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return locked(error) or ("the database's server does not answer" if away(cause) else "")
+
+
+def insist(
+    attempt: Callable[[], Answer],
+    say: Callable[[str], None],
+    passing: Callable[[BaseException], str] = passes,
+) -> Answer:
     """Tries until it works, for up to two minutes.
 
     Args:
         attempt: one transaction, so that a failed one has changed nothing.
         say: told once that this waits.
+        passing: what an error is waited for, in words; "" where it is not.
 
     Raises:
-        SweepError: the database stayed locked.
+        SweepError: the database stayed locked, or away.
     """
     deadline, said = time.monotonic() + PATIENCE_S, False
     while True:
         try:
             return attempt()
         except (StorageInternalError, DBAPIError) as error:
-            if not passes(error):
+            what = passing(error)
+            if not what:
                 raise
             if time.monotonic() >= deadline:
                 raise SweepError(
-                    f"the database stayed locked by another program for {PATIENCE_S:.0f} s: close "
-                    "that program, then give the same command again. What was stored before is kept"
+                    f"{what}, for {PATIENCE_S:.0f} s now ({reason(error)}): see to it, then give "
+                    "the same command again. What was stored before is kept"
                 ) from error
         if not said:
-            say(f"the database is locked by another program: trying for {PATIENCE_S:.0f} s")
+            say(f"{what}: trying for {PATIENCE_S:.0f} s")
         said = True
         time.sleep(PAUSE_S)
 
@@ -73,7 +88,20 @@ def _patiently(name: str) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def tried(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-        return insist(functools.partial(method, self, *args, **kwargs), self.say)
+        attempts = 0
+
+        def attempt() -> Any:
+            nonlocal attempts
+            attempts += 1
+            try:
+                return method(self, *args, **kwargs)
+            except UpdateFinishedTrialError:
+                # A server may do a thing and go away before it says so: then it is done.
+                if attempts == 1 or name != "set_trial_state_values":
+                    raise
+                return True
+
+        return insist(attempt, self.say)
 
     return tried
 

@@ -10,6 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from sweep.errors import SweepError
+from sweep.masking import without_password
 from sweep.storage import open_storage
 
 DEFAULT_STORAGE = "sqlite:///sweep.db"
@@ -21,16 +22,16 @@ def open_study(storage: str, name: str | None) -> Study:
     Raises:
         SweepError: no such database or study; the message names those there are.
     """
-    opened = open_storage(storage, create=False)
+    opened, shown = open_storage(storage, create=False), without_password(storage)
     names = study_names(opened, fixed=name is not None)
     if not names:
-        raise SweepError(f"{storage} holds no study of sweep: `sweep run` makes one")
+        raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
     if name is None:
         return optuna.load_study(study_name=names[-1], storage=opened)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
-        raise SweepError(f"there is no study '{name}' in {storage}: {hint}")
+        raise SweepError(f"there is no study '{name}' in {shown}: {hint}")
     return optuna.load_study(study_name=name, storage=opened)
 
 

@@ -1,9 +1,11 @@
 """Opens the database that holds the studies."""
 
 import contextlib
+import re
 import sqlite3
 import tempfile
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,22 +15,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from sweep.errors import SweepError
-from sweep.patience import BUSY_TIMEOUT_S, PatientStorage, insist
+from sweep.masking import without_password
+from sweep.patience import BUSY_TIMEOUT_S, PatientStorage, insist, locked
+from sweep.server import engine_arguments, tables_on_server
 
 OTHERWISE = "name another with --storage"
 
 
 def storage_url(storage: str) -> str:
     """A database URL; a plain path means an SQLite file."""
-    return storage if "://" in storage else f"sqlite:///{storage}"
-
-
-def without_password(storage: str) -> str:
-    """The storage as it may be shown and exported."""
-    try:
-        return make_url(storage).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        return storage  # a plain path
+    # psycopg is the driver that this tool's extra installs; SQLAlchemy's own choice is psycopg2.
+    plain = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", storage)
+    return plain if "://" in plain else f"sqlite:///{plain}"
 
 
 def sqlite_path(storage: str) -> Path | None:
@@ -41,7 +39,8 @@ def sqlite_path(storage: str) -> Path | None:
         url = make_url(storage_url(storage))
     except (ArgumentError, ValueError) as error:
         raise SweepError(
-            f"storage '{storage}' is no database URL: take one such as sqlite:///sweep.db"
+            f"storage '{without_password(storage)}' is no database URL: take one such as "
+            "sqlite:///sweep.db"
         ) from error
     if not url.drivername.startswith("sqlite"):
         return None
@@ -59,16 +58,19 @@ def check_storage(storage: str, *, create: bool) -> Path | None:
 
     Args:
         storage: a database URL or a path.
-        create: whether a missing SQLite file will be made.
+        create: whether a missing SQLite file, or a server's missing tables, will be made.
 
     Returns:
         The SQLite file, None for other databases.
 
     Raises:
-        SweepError: it is missing, a folder, or a file of another kind.
+        SweepError: it is missing, a folder, a file of another kind, or a server that does not
+            answer.
     """
     path = sqlite_path(storage)
     if path is None:
+        with _one_line(storage):
+            _check_tables(tables_on_server(storage_url(storage)), storage, create=create)
         return None
     if path.is_dir():
         raise SweepError(f"storage {path} is a folder: name a file in it")
@@ -79,11 +81,7 @@ def check_storage(storage: str, *, create: bool) -> Path | None:
             raise SweepError(f"storage {path}: there is no folder {path.parent}: make it first")
         _check_writable(path)
         return path
-    tables = _tables(path)
-    if not tables and not create:
-        raise SweepError(f"{path} holds no study of sweep: `sweep run` makes one")
-    if tables and "studies" not in tables:
-        raise SweepError(f"storage {path} is another program's database: {OTHERWISE}")
+    _check_tables(_tables(path), str(path), create=create)
     return path
 
 
@@ -102,22 +100,39 @@ def open_storage(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = check_storage(storage, create=create)
-    shown = without_password(storage)
     say = say or PatientStorage.say
+    with _one_line(storage):
+        opened = insist(partial(_connect, storage_url(storage), path), say, locked)
+    opened.say = say
+    weakref.finalize(opened, opened.engine.dispose)  # a server's connections are not left open
+    return opened
+
+
+@contextlib.contextmanager
+def _one_line(storage: str) -> Iterator[None]:
+    """Whatever a driver raises, as one line without the password."""
+    shown = without_password(storage)
     try:
-        opened = insist(partial(_connect, storage_url(storage), path), say)
+        yield
     except (ImportError, NoSuchModuleError) as error:
         raise SweepError(
             f"storage '{shown}' needs a driver that is not installed "
             f"({error.__cause__ or error}): install it, or take an SQLite file"
         ) from error
     except DBAPIError as error:
-        raise SweepError(f"storage '{shown}' cannot be used ({error.orig}): {OTHERWISE}") from error
+        said = " ".join(str(error.orig).split())
+        raise SweepError(f"storage '{shown}' cannot be used ({said}): {OTHERWISE}") from error
     except (SQLAlchemyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SweepError(f"storage '{shown}' cannot be used ({reason}): {OTHERWISE}") from error
-    opened.say = say
-    return opened
+
+
+def _check_tables(tables: set[str], storage: str, *, create: bool) -> None:
+    shown = without_password(storage)
+    if not tables and not create:
+        raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
+    if tables and "studies" not in tables:
+        raise SweepError(f"storage {shown} is another program's database: {OTHERWISE}")
 
 
 def _check_writable(path: Path) -> None:
@@ -145,7 +160,7 @@ def _tables(path: Path) -> set[str]:
 
 def _connect(url: str, path: Path | None) -> PatientStorage:
     if path is None:
-        return PatientStorage(url)
+        return PatientStorage(url, engine_kwargs=engine_arguments(url))
     storage = PatientStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
 
     @event.listens_for(storage.engine, "connect")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweep.errors import SweepError
+from sweep.masking import without_password
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -167,7 +168,7 @@ def summarise(study: "Study", storage: str) -> StudySummary:
     low, high = about["range"]
     return StudySummary(
         name=study.study_name,
-        storage=storage,
+        storage=without_password(storage),
         batch_size=identity["batch_size"],
         precision=identity["precision"],
         model=identity["model.name"],

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+import servers
+import support
 from support import Workspace, write_english
 
 # One thread: tiny models are no faster with two, and beside other programs OpenMP's idle threads
@@ -20,6 +22,30 @@ def _quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
     optuna.logging.set_verbosity(verbosity)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--postgres`: the ledger's tests on a real server, in place of SQLite."""
+    parser.addoption("--postgres", action="store_true", help="the ledger's tests on PostgreSQL")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _storage(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("--postgres"):
+        support.SERVER.append(request.getfixturevalue("postgres"))
+    yield
+    support.SERVER.clear()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Postgres]:
+    """A PostgreSQL server with no study in it."""
+    pytest.importorskip("psycopg")
+    if servers.program("initdb") is None:
+        pytest.skip("PostgreSQL is not installed")
+    server = servers.Postgres()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -25,13 +25,15 @@ from typing import Any, Self
 from unittest import mock
 
 import optuna
+import sqlalchemy
 from optuna.study import Study
+from servers import Postgres
 
 from studies.definition import Identity
 from studies.prior import Centre
 from sweep.cli import main
 from sweep.ledger import Ledger, Search
-from sweep.storage import open_storage
+from sweep.storage import open_storage, storage_url
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 
@@ -344,13 +346,10 @@ def open_ledger(
         "rules": rules,
         "versions": {"python": "3.11"},
     }
-    database = folder / "sweep.db"
-    if not database.exists():
-        database.write_bytes(empty_database())
     fields = {k: v for k, v in dataclasses.asdict(train).items() if k != "learning_rate"}
     known = {"trainer": trainer, "data_source": "text", "data_fingerprint": "0" * 64, **fields}
     return Ledger(
-        open_storage(str(database), create=True),
+        open_storage(storage_of(folder), create=True),
         "study",
         identity=identity or Identity.of(known),
         attributes=about,
@@ -358,6 +357,31 @@ def open_ledger(
         search=Search(**{**usual, **search}),
         directory=folder / "runs" / "study",
     )
+
+
+SERVER: list[Postgres] = []
+"""The server that the ledger's tests use where pytest was called with --postgres."""
+
+
+@functools.cache
+def storage_of(folder: Path) -> str:
+    """The database of a test's folder: a new one at the first call."""
+    if SERVER:
+        return SERVER[0].fresh()
+    database = folder / "sweep.db"
+    if not database.exists():
+        database.write_bytes(empty_database())
+    return f"sqlite:///{database}"
+
+
+def sql(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """Reads or spoils the database of a test's folder beside Optuna."""
+    engine = sqlalchemy.create_engine(storage_url(storage_of(folder)))
+    with engine.begin() as connection:
+        result = connection.exec_driver_sql(query)
+        rows = [tuple(row) for row in result] if result.returns_rows else []
+    engine.dispose()
+    return rows
 
 
 @functools.cache

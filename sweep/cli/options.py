@@ -1,5 +1,7 @@
 """Options that several commands share, and the configuration they make."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -9,6 +11,7 @@ import click
 
 from sweep.cli.completing import study_completions
 from sweep.complaints import FLAGS
+from sweep.masking import without_password
 
 if TYPE_CHECKING:
     from sweep.config import SweepConfig
@@ -59,6 +62,11 @@ named_option = click.option(
     shell_complete=study_completions,
     help="The study's name.  [default: made of its model, batch, precision and data]",
 )
+
+
+def same_command() -> str:
+    """The command line that was typed, but for a password in it: to go on with a sweep."""
+    return without_password(shlex.join(["sweep", *sys.argv[1:]]))
 
 
 def load_config(

@@ -112,6 +112,8 @@ CASES = [
     ("run --storage ://x", ["'://x'", "no database URL", "sqlite:///sweep.db"]),
     ("run --storage http://[::1", ["http://[::1", "no database URL", "sqlite:///sweep.db"]),
     ("run --storage postgresql+nope://me:secret@host/x", ["nope", "driver", "install it"]),
+    ("run --storage postgresql://me:secret@127.0.0.1:1/x", ["me:***@", "cannot be used"]),
+    ("status --storage postgresql://127.0.0.1:1/x", ["cannot be used", "--storage"]),
     ("run --study a/b", ["'a/b'", "no slashes"]),
     ("run --study ..", ["'..'", "no dot in front"]),
     ("run --dry-run --batch 100000", ["100000", "training sequences", "smaller --batch"]),

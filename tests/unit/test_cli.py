@@ -17,7 +17,7 @@ from sweep.cli.options import load_config
 from sweep.complaints import FLAGS, named
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
-from sweep.storage import without_password
+from sweep.masking import without_password
 from trainers.errors import TrainerError
 from trainers.refusals import shown
 
@@ -159,6 +159,16 @@ def test_a_long_value_is_cut_off() -> None:
     ("storage", "shown_as"),
     [
         ("postgresql://me:secret@host/base", "postgresql://me:***@host/base"),
+        ("postgresql://me:p@ss:w/rd@host/base", "postgresql://me:***@host/base"),
+        ("postgresql://me@host/base", "postgresql://me@host/base"),
+        (
+            "postgresql://host/base?user=me&password=secret&sslmode=require",
+            "postgresql://host/base?user=me&password=***&sslmode=require",
+        ),
+        (
+            "sweep run --storage postgresql://me:secret@host/base --data me@home",
+            "sweep run --storage postgresql://me:***@host/base --data me@home",
+        ),
         ("sqlite:///sweep.db", "sqlite:///sweep.db"),
         ("results/sweep.db", "results/sweep.db"),
         ("://x", "://x"),

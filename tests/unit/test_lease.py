@@ -8,14 +8,18 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.study import Study
+from support import storage_of
 
 from sweep.errors import SweepError
 from sweep.lease import DURATION_S, KEY, RENEW_S, Lease
+from sweep.storage import open_storage
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return optuna.create_study(study_name="mine", storage=f"sqlite:///{tmp_path / 'sweep.db'}")
+    return optuna.create_study(
+        study_name="mine", storage=open_storage(storage_of(tmp_path), create=True)
+    )
 
 
 def held_by(study: Study, pid: int, *, host: str = "", expires_in: float = DURATION_S) -> None:

@@ -3,14 +3,13 @@
 import dataclasses
 import math
 import os
-import sqlite3
 from itertools import pairwise
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
-from support import open_ledger, report
+from support import open_ledger, report, sql, storage_of
 
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.prior import Prior
@@ -43,7 +42,9 @@ def finish(ledger: Ledger, *perplexities: float, outcome: Outcome = Outcome.COMP
 
 def stored(folder: Path) -> list[FrozenTrial]:
     """Read by a second connection."""
-    study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder / 'sweep.db'}")
+    study = optuna.load_study(
+        study_name="study", storage=open_storage(storage_of(folder), create=False)
+    )
     return study.get_trials(deepcopy=False)
 
 
@@ -145,9 +146,8 @@ class TestReporting:
         with open_ledger(tmp_path) as ledger:
             number = asked(ledger).number
             assert ledger.report({number: report(1, 50)}) == {number: Verdict.CONTINUE}
-            with sqlite3.connect(tmp_path / "sweep.db") as other:
-                query = "select step, intermediate_value from trial_intermediate_values"
-                assert other.execute(query).fetchall() == [(1, pytest.approx(50))]
+            query = "select step, intermediate_value from trial_intermediate_values"
+            assert sql(tmp_path, query) == [(1, pytest.approx(50))]
 
     def test_a_repeated_epoch_is_not_written_again(self, tmp_path: Path) -> None:
         """Optuna would warn, and a warning fails this test."""
@@ -417,8 +417,7 @@ class TestTakingUpAgain:
     def test_a_kill_between_its_first_attributes_completes_them(self, tmp_path: Path) -> None:
         ledger = open_ledger(tmp_path)
         asked(ledger)
-        with sqlite3.connect(tmp_path / "sweep.db") as other:
-            other.execute("delete from trial_user_attributes where key != 'nearest_rule'")
+        sql(tmp_path, "delete from trial_user_attributes where key != 'nearest_rule'")
         killed(ledger)
         with open_ledger(tmp_path) as ledger:
             ledger.unfinished()
@@ -442,8 +441,7 @@ class TestTakingUpAgain:
         self, tmp_path: Path
     ) -> None:
         ledger = open_ledger(tmp_path)
-        with sqlite3.connect(tmp_path / "sweep.db") as other:
-            other.execute("delete from study_user_attributes where key in ('identity', 'ran')")
+        sql(tmp_path, "delete from study_user_attributes where key in ('identity', 'ran')")
         killed(ledger)
         with open_ledger(tmp_path) as ledger:
             assert ledger.study.user_attrs["identity"]["epochs"] == 3
@@ -494,7 +492,7 @@ class TestWhoseStudy:
             open_ledger(tmp_path, identity=other)
 
     def test_a_study_of_someone_elses_is_refused_and_left_as_it_is(self, tmp_path: Path) -> None:
-        storage = open_storage(str(tmp_path / "sweep.db"), create=True)
+        storage = open_storage(storage_of(tmp_path), create=True)
         optuna.create_study(study_name="study", storage=storage, direction="maximize")
         with pytest.raises(SweepError, match="was not made by sweep"):
             open_ledger(tmp_path)

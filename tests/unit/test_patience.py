@@ -72,7 +72,7 @@ def test_a_lock_that_stays_is_one_line_and_nothing_is_lost(
     study = optuna.create_study(storage=open_storage(str(database), create=True))
     study.tell(study.ask(), 1.0)
     other.execute("begin immediate")
-    with pytest.raises(SweepError, match=r"stayed locked by another program for 0 s: close that"):
+    with pytest.raises(SweepError, match=r"by another program, for 0 s now .*: see to it"):
         study.set_user_attr("note", "mine")
     other.execute("commit")
     assert [trial.value for trial in study.get_trials()] == [1.0]

@@ -1,6 +1,5 @@
 """`sweep calibrate`."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import click
 from sweep.cli.options import (
     config_options,
     load_config,
+    same_command,
     setting_options,
     storage_option,
     study_option,
@@ -39,7 +39,7 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     settings = load_config(config=config, **{"batch": BATCH, "precision": PRECISION, **given})
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         view.note(f"calibrating profile {settings.profile} on {settings.device}")
-        summary = run(settings, view, again=shlex.join(["sweep", *sys.argv[1:]]))
+        summary = run(settings, view, again=same_command())
         if summary is None:
             raise SystemExit(PAUSED)
         reference = measured_reference(summary, settings.model, settings.trainer.data.name)

@@ -1,7 +1,6 @@
 """`sweep compare`."""
 
 import json
-import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,12 @@ import click
 
 from sweep.cli.completing import study_completions
 from sweep.cli.lists import numbers, precisions
-from sweep.cli.options import config_options, load_config, storage_option
+from sweep.cli.options import (
+    config_options,
+    load_config,
+    same_command,
+    storage_option,
+)
 
 if TYPE_CHECKING:
     from trainers.config import PrecisionName
@@ -74,7 +78,7 @@ def command(
         if rates is None:
             rates, source = default_rates(config, named)
             view.note(f"rates {', '.join(f'{rate:.3g}' for rate in rates)}: {source}")
-        again = shlex.join(["sweep", *sys.argv[1:]])
+        again = same_command()
         comparison = compare(config, precision, rates, seeds, view, again=again)
     if comparison is None:
         raise SystemExit(PAUSED)

@@ -1,13 +1,18 @@
 """`sweep confirm`."""
 
 import json
-import shlex
 import sys
 from typing import Any
 
 import click
 
-from sweep.cli.options import config_options, load_config, storage_option, study_option
+from sweep.cli.options import (
+    config_options,
+    load_config,
+    same_command,
+    storage_option,
+    study_option,
+)
 
 PAUSED, UNCONFIRMED = 3, 1
 
@@ -49,7 +54,7 @@ def command(
     allowed = {config.model, config.study.trainer, str(model), str(trainer)}
     known = config_of(opened, config, allowed=allowed)
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
-        again = shlex.join(["sweep", *sys.argv[1:]])
+        again = same_command()
         confirmation = confirm(known, opened, top, seeds, view, again=again)
     if confirmation is None:
         raise SystemExit(PAUSED)

@@ -31,8 +31,8 @@ def command(
     """Writes the best configuration, whole, and where it came from, as YAML."""
     from sweep.export import chosen_trial, confirmed_words, export, write
     from sweep.foreign import write_foreign
+    from sweep.masking import without_password
     from sweep.reading import DEFAULT_STORAGE, finished_trial, open_study
-    from sweep.storage import without_password
     from sweep.view.tables import format_perplexity, format_rate
 
     where = storage or DEFAULT_STORAGE

@@ -15,6 +15,7 @@ def command(storage: str | None, json_lines: bool) -> None:
     """Lists the studies of a database."""
     from rich.console import Console
 
+    from sweep.masking import without_password
     from sweep.reading import DEFAULT_STORAGE, open_study, study_names
     from sweep.storage import open_storage
     from sweep.summary import summarise
@@ -29,6 +30,6 @@ def command(storage: str | None, json_lines: bool) -> None:
             click.echo(json.dumps(study_object(summary)))
         return
     if not summaries:
-        click.echo(f"{where} holds no study of sweep: `sweep run` makes one")
+        click.echo(f"{without_password(where)} holds no study of sweep: `sweep run` makes one")
         return
     Console(file=sys.stdout).print(studies_table(summaries))

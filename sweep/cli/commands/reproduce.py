@@ -1,13 +1,12 @@
 """`sweep reproduce`."""
 
 import json
-import shlex
 import sys
 from typing import Any
 
 import click
 
-from sweep.cli.options import config_options, load_config, storage_option
+from sweep.cli.options import config_options, load_config, same_command, storage_option
 
 PAUSED = 3
 
@@ -29,7 +28,7 @@ def command(case: str, json_lines: bool, **flags: Any) -> None:
 
     config = load_config(**flags)
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
-        found = reproduce(config, case, view, again=shlex.join(["sweep", *sys.argv[1:]]))
+        found = reproduce(config, case, view, again=same_command())
     if found is None:
         raise SystemExit(PAUSED)
     if json_lines:

@@ -1,6 +1,5 @@
 """`sweep run`."""
 
-import shlex
 import sys
 from typing import Any
 
@@ -10,6 +9,7 @@ from sweep.cli.options import (
     config_options,
     load_config,
     named_option,
+    same_command,
     setting_options,
     storage_option,
     worker_options,
@@ -60,7 +60,7 @@ def command(
             return
         from sweep.session import run
 
-        again = shlex.join(["sweep", *sys.argv[1:]])
+        again = same_command()
         summary = run(config, view, again=again)
     if summary is None:
         raise SystemExit(PAUSED)
