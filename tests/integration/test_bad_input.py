@@ -75,7 +75,7 @@ CASES = [
     ("run --data a/b/c", ["data.name", "a/b/c", "check the path"]),
     ("run --set data.window=99999999", ["data.window", "at most 65536", "99999999"]),
     ("run --set models.context_vector.hidden=9999999999999999999999", ["cannot be built"]),
-    ("run --dry-run --set models.context_vector.hidden=9999999", ["out of memory", "smaller"]),
+    ("run --dry-run --set models.context_vector.hidden=999999999999", ["out of memory", "smaller"]),
     ("run --set trainer.epochs=true", ["trainer.epochs", "whole number", "True"]),
     ('run --set trainer.batch_size="64"', ["trainer.batch_size", "whole number", "'64'"]),
     ("run --epochs 99999999999999999999999", ["--epochs", "at most"]),
