@@ -10,7 +10,7 @@ from studies.response import Posterior
 
 LEVEL = 0.9
 FINEST = 1.2  # a rate is never known better than to a factor of this: seed noise
-STEP = 0.05  # ln rate
+STEP = 0.1  # ln rate
 NEAR = 0.01  # of perplexity
 
 
@@ -41,8 +41,6 @@ class Optimum:
 
 def optimum(posterior: Posterior) -> Optimum:
     """Reads a posterior; every rate to two digits."""
-    rate = posterior.best_rate
-    low, high = posterior.interval(LEVEL)
     x = np.arange(math.log(posterior.range[0]), math.log(posterior.range[1]), STEP)
     lost = lost_chance(posterior, x) > 0.5
     near = [
@@ -51,13 +49,22 @@ def optimum(posterior: Posterior) -> Optimum:
         if not is_lost and posterior.excess(float(each), 0.5) <= NEAR
     ]
     return Optimum(
-        two_digits(rate),
-        two_digits(min(low, rate / FINEST)),
-        two_digits(max(high, rate * FINEST)),
+        *best_rate(posterior),
         LEVEL,
         (two_digits(near[0]), two_digits(near[-1])) if near else None,
         two_digits(math.exp(x[lost.argmax()])) if lost.any() else None,
         posterior.edge,
+    )
+
+
+def best_rate(posterior: Posterior) -> tuple[float, float, float]:
+    """The median of the best rate and its interval's ends, as `Optimum` has them."""
+    rate = posterior.best_rate
+    low, high = posterior.interval(LEVEL)
+    return (
+        two_digits(rate),
+        two_digits(min(low, rate / FINEST)),
+        two_digits(max(high, rate * FINEST)),
     )
 
 

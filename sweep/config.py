@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     PlainValidator,
+    StrictBool,
     ValidationError,
 )
 
@@ -68,6 +69,7 @@ class StudySettings(_Strict):
     floor: PositiveInt
     startup: PositiveInt
     retries: Annotated[int, Field(ge=0)]
+    publish: StrictBool
     cohort: Annotated[int | str, PlainValidator(_cohort)]
     workers: PositiveInt
     devices: Annotated[str | tuple[int, ...], PlainValidator(_devices)]

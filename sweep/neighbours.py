@@ -1,14 +1,15 @@
 """Studies that differ from one another in batch size or precision alone, and their best rates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import TrialState
 
 from studies.noise import with_noise
 from studies.observed import observe
-from studies.optimum import optimum
+from studies.optimum import best_rate
 from studies.response import Posterior
 
 VARIED = ("batch_size", "precision", "seed")
@@ -41,19 +42,18 @@ def neighbours(study: Study, others: Sequence[Study]) -> tuple[Neighbour, ...]:
         study: one that `sweep run` made.
         others: studies that may be like it; the study itself may be among them.
     """
-    same = [study, *(each for each in others if _is_like(each, study))]
-    found = [_neighbour(each, each is study) for each in same if _is_known(each)]
+    about = study.user_attrs
+    found = [_neighbour(study, about, itself=True)] if _is_known(study) else []
+    for other in others:
+        if other.study_name != study.study_name:
+            there = other.user_attrs
+            if _fixed(there) == _fixed(about) and _is_known(other):
+                found.append(_neighbour(other, there, itself=False))
     return tuple(sorted(found, key=lambda each: (each.batch_size, each.precision, each.study)))
 
 
-def _is_like(other: Study, study: Study) -> bool:
-    if other.study_name == study.study_name:
-        return False
-    mine, theirs = (
-        {key: value for key, value in each.user_attrs["identity"].items() if key not in VARIED}
-        for each in (study, other)
-    )
-    return bool(mine == theirs)
+def _fixed(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in about["identity"].items() if key not in VARIED}
 
 
 def _is_known(study: Study) -> bool:
@@ -61,15 +61,10 @@ def _is_known(study: Study) -> bool:
     return len(complete) >= LEAST_COMPLETE
 
 
-def _neighbour(study: Study, itself: bool) -> Neighbour:
-    identity, trials = study.user_attrs["identity"], study.get_trials(deepcopy=False)
-    found = optimum(Posterior(with_noise(observe(trials)), {}, *study.user_attrs["range"]))
+def _neighbour(study: Study, about: Mapping[str, Any], *, itself: bool) -> Neighbour:
+    trials = study.get_trials(deepcopy=False)
+    found = best_rate(Posterior(with_noise(observe(trials)), {}, *about["range"]))
+    identity = about["identity"]
     return Neighbour(
-        study.study_name,
-        identity["batch_size"],
-        identity["precision"],
-        found.learning_rate,
-        found.low,
-        found.high,
-        itself,
+        study.study_name, identity["batch_size"], identity["precision"], *found, itself
     )

@@ -113,6 +113,8 @@ def _ticks(axes: Axes, chart: Chart) -> None:
             axis.set_major_locator(MaxNLocator(8) if short else LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(plain)
             axis.set_minor_locator(NullLocator())
+    if not chart.x_log:
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))  # epochs
     if chart.x_ticks:
         axes.set_xticks(chart.x_ticks)
 

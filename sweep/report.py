@@ -161,44 +161,41 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     Raises:
         SweepError: the study was not made by this tool.
     """
-    summary = summarise(study, storage)
+    summary, about = summarise(study, storage), study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    posterior = posterior_of(study)
+    seen, priors = observe(trials), priors_of(about)
+    # The search takes a run at its word; here each is as uncertain as the noise between the runs,
+    # so that no claim is finer than that.
+    posterior = Posterior(with_noise(seen), priors, *about["range"])
     found = optimum(posterior) if summary.best else None
     rules = _rules(summary, posterior, found)
     x = np.log(np.geomspace(*posterior.range, CURVE_POINTS))
     return Report(
         study=summary,
         optimum=found,
-        noise=measured_noise(observe(trials)),
+        noise=measured_noise(seen),
         rules=rules,
         verdict=_verdict(rules, posterior) if found and rules else None,
-        companions=_companions(study.user_attrs),
+        companions=_companions(about),
         divergence=_divergence(summary.trials),
-        cost=_cost(summary, trials, study.user_attrs.get("pruner") or ""),
+        cost=_cost(summary, trials, about.get("pruner") or ""),
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
-        prior=_density(Posterior(observe([]), priors_of(study), *study.user_attrs["range"])),
+        prior=_density(Posterior(observe([]), priors, *about["range"])),
         histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
         neighbours=neighbours(study, others),
-        reference=study.user_attrs.get("reference") or {},
+        reference=about.get("reference") or {},
     )
 
 
-def posterior_of(study: Study) -> Posterior:
-    """What a stored study says of the best rate, with the priors that it was searched with.
+def priors_of(about: Mapping[str, Any]) -> dict[str, Prior]:
+    """What each rule says; of a study of an older version only the rules' rates are known.
 
-    The search takes a run at its word; here each is as uncertain as the noise between the runs, so
-    that no claim is finer than that.
+    Args:
+        about: a study's attributes.
     """
-    seen = with_noise(observe(study.get_trials(deepcopy=False)))
-    return Posterior(seen, priors_of(study), *study.user_attrs["range"])
-
-
-def priors_of(study: Study) -> dict[str, Prior]:
-    """What each rule says; of a study of an older version only the rules' rates are known."""
-    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in study.user_attrs["rules"]}
-    stored = study.user_attrs.get("priors") or guessed
+    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
+    stored = about.get("priors") or guessed
     return {name: Prior(**fields) for name, fields in stored.items()}
 
 

@@ -22,7 +22,8 @@ from sweep.ledger import Ledger, Search, check_identity, find_study
 from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
 from sweep.priors import described
-from sweep.reading import DEFAULT_STORAGE, study_names
+from sweep.publish import publish
+from sweep.reading import DEFAULT_STORAGE, open_all, study_names
 from sweep.recovery import Recovery
 from sweep.resources import find_resources
 from sweep.signals import StopSignals
@@ -171,6 +172,9 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
                 ),
             )
             done = orchestrator.run()
+        if config.study.publish and ready.kind == "search":
+            others = open_all(config.study.storage)
+            publish(ledger.study, config.study.storage, others, view.warn)
         return done, summarise(ledger.study, config.study.storage)
 
 

@@ -48,6 +48,7 @@ profile = "cpu"
 
 [profiles.cpu.study]
 cohort = 1
+publish = false
 
 [trainer]
 batch_size = 64

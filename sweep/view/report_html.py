@@ -1,5 +1,6 @@
 """A report as one self-contained page: no script, no font and no file from elsewhere."""
 
+import re
 from html import escape
 
 from sweep.charts import charts
@@ -8,6 +9,7 @@ from sweep.report import Report
 from sweep.view.formats import one_line
 from sweep.view.report_words import Section, Table, sections
 
+RATE = re.compile(r"\d[\d.]*e-\d+")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -16,6 +18,7 @@ h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; marg
 .answer p { margin: .3rem 0; } .answer p:first-child { font-weight: 600; }
 .scroll { overflow-x: auto; } figure { margin: 1.5rem 0; } svg { width: 100%; height: auto; }
 figcaption { color: #555; font-size: .9rem; }
+span { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd;
          vertical-align: top; }
@@ -33,7 +36,7 @@ def html(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(one_line(title))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
@@ -41,7 +44,7 @@ def html(report: Report) -> str:
 
 def _figures(report: Report) -> list[str]:
     return [
-        f'<figure role="img" aria-label="{_text(chart.title)}">{svg(chart)}'
+        f'<figure role="img" aria-label="{escape(chart.title)}">{svg(chart)}'
         f"<figcaption>{_text(chart.caption)}</figcaption></figure>"
         for chart in charts(report)
     ]
@@ -65,4 +68,5 @@ def _table(table: Table) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(one_line(text))
+    # A browser would break a line behind the hyphen of 1e-3.
+    return RATE.sub(r"<span>\g<0></span>", escape(one_line(text)))

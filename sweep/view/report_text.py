@@ -1,5 +1,7 @@
 """A report in the terminal and as Markdown."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
@@ -33,22 +35,23 @@ def _print_section(section: Section, console: Console) -> None:
         console.print(table)
 
 
-def markdown(report: Report, pictures: tuple[str, ...] = ()) -> str:
+def markdown(report: Report, without: Sequence[str] = ()) -> str:
     """The report as Markdown.
 
     Args:
-        pictures: image files to show after the answer, as the text names them.
+        without: titles of the sections to leave out.
     """
     lines = [f"# Learning-rate report of {_plain(report.study.name)}", ""]
     for section in sections(report):
+        if section.title in without:
+            continue
         lines += [f"## {section.title}", ""]
         if section.sentences:
-            lines += [_plain(" ".join(section.sentences)), ""]
+            apart = "\n\n" if section.title == "Answer" else " "
+            lines += [apart.join(map(_plain, section.sentences)), ""]
         if section.table is not None:
             headings, *rows = [section.table.headings, *section.table.rows]
             lines += [_row(headings), _row(("---",) * len(headings)), *map(_row, rows), ""]
-        if section.title == "Answer":
-            lines += [line for picture in pictures for line in (f"![]({picture})", "")]
     return "\n".join(lines)
 
 

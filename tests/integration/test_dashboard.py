@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from optuna.artifacts import get_all_artifact_meta
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from support import Workspace
@@ -36,6 +37,7 @@ HELD_TRAINER = """
                     time.sleep(0.05)
 """
 WAIT_S = 90.0
+HTML = "text/html"
 # The curves of the plot of intermediate values, by the name that plotly's legend gives them.
 CURVES = """
     return Array.from(document.querySelectorAll('#graph-intermediate-values'))
@@ -159,6 +161,43 @@ def test_a_running_sweep_is_seen_in_the_dashboard(
         sweep.end(0)
     assert set(workspace.states()) <= {"COMPLETE", "PRUNED"}
     assert len(workspace.states()) == 5
+
+
+# The graphs of our own, with how many traces each has drawn.
+GRAPHS = """
+    return Array.from(document.querySelectorAll('[id^="user-defined-plot:"]'))
+        .filter(plot => plot.data).map(plot => [plot.id.split(':')[1], plot.data.length])
+"""
+
+
+def test_the_answer_is_in_the_dashboard(
+    workspace: Workspace,
+    browser: webdriver.Chrome,
+    dashboard: Callable[[], str],
+    tmp_path: Path,
+) -> None:
+    workspace.sweep("run", "--trials", 4, "--set", "study.publish=true")
+    address = dashboard()
+
+    browser.get(f"{address}/studies/1")
+    text_with(browser, "Study Artifacts", "report.html", "best.yaml", "Perplexity by learning rate")
+    names = {"sweep-response", "sweep-belief", "sweep-epochs", "sweep-batches"}
+    wait_for("the graphs", lambda: {name for name, _ in browser.execute_script(GRAPHS)} == names)
+    assert all(traces >= 2 for _, traces in browser.execute_script(GRAPHS))
+    browser.save_screenshot(str(tmp_path / "graphs.png"))
+
+    browser.get(f"{address}/studies/1/note")
+    text_with(browser, "The best learning rate for batch 64 in fp32", "Scaling rules", "sqrt")
+    browser.save_screenshot(str(tmp_path / "note.png"))
+
+    browser.get(f"{address}/studies/1/trials?numbers=0")
+    text_with(browser, "complete: trained all its epochs")
+
+    # The page itself, as the dashboard serves it.
+    (page,) = [meta for meta in get_all_artifact_meta(workspace.study()) if meta.mimetype == HTML]
+    browser.get(f"{address.removesuffix('/dashboard')}/artifacts/1/{page.artifact_id}")
+    text_with(browser, "Learning-rate report", "What it took")
+    browser.save_screenshot(str(tmp_path / "report.png"))
 
 
 def only_on_loopback(port: int) -> bool:

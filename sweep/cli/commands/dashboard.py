@@ -13,7 +13,10 @@ from sweep.cli.options import storage_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 def command(storage: str | None, host: str, port: int) -> None:
     """Serves optuna-dashboard on a database, to this machine alone unless told otherwise."""
+    from optuna.artifacts import FileSystemArtifactStore
+
     from sweep.errors import SweepError
+    from sweep.publish import artifact_folder
     from sweep.reading import DEFAULT_STORAGE
     from sweep.storage import open_storage
 
@@ -27,7 +30,10 @@ def command(storage: str | None, host: str, port: int) -> None:
     opened = open_storage(where, create=False)
     _check_address(host, port)
     click.echo(f"{where} on http://{host}:{port}/ (Ctrl-C ends it; it can change studies)")
-    run_server(opened, host=host, port=port)
+    # The report and best.yaml of every study; the page of a study links to them.
+    folder = artifact_folder(where)
+    folder.mkdir(exist_ok=True)
+    run_server(opened, host=host, port=port, artifact_store=FileSystemArtifactStore(folder))
 
 
 def _check_address(host: str, port: int) -> None:
