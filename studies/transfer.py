@@ -30,6 +30,7 @@ from studies.rules import Setting
 
 Array = npt.NDArray[np.float64]
 
+FORECAST = "forecast"  # the name that its prior has beside the rules'
 MISFIT = 0.08  # sd of a study's optimum around any smooth law, ln rate
 FINEST = 0.11  # sd of any optimum, ln rate: seed noise hides a factor of 1.2
 SHARPNESS = 4.0  # k
@@ -95,7 +96,7 @@ class Prediction:
         batch_ratio: the batch over the nearest one swept, above 1 beyond the largest, below 1
             under the smallest, 1 between them.
         parameter_ratio: the same of the model's parameters.
-        studies: names of those it rests on.
+        optima: what it rests on.
     """
 
     setting: Setting
@@ -103,7 +104,7 @@ class Prediction:
     width: float
     batch_ratio: float
     parameter_ratio: float
-    studies: tuple[str, ...]
+    optima: tuple[Swept, ...]
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -186,7 +187,7 @@ def predict(optima: Sequence[Swept], setting: Setting, critical: Critical) -> Pr
         math.sqrt(spread + variance + MISFIT**2),
         _beyond(setting.batch_size, [each.setting.batch_size for each in optima]),
         _beyond(setting.parameters, [each.setting.parameters for each in optima]),
-        tuple(each.study for each in optima),
+        tuple(optima),
     )
 
 

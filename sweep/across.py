@@ -104,16 +104,22 @@ def comparable(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> bool
 
 
 def is_finished(study: Study) -> bool:
-    """Whether a study ran to its end, and has enough complete trials to say where its best is."""
-    about, trials = study.user_attrs, study.get_trials(deepcopy=False)
-    complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
-    if complete < LEAST_COMPLETE:
+    """Whether a study ran to its end, and says where its best rate is."""
+    about = study.user_attrs
+    if not is_known(study):
         return False
     if "finished" in about:
         return bool(about["finished"])
     # Made before studies were marked: all its trials have ended.
+    trials = study.get_trials(deepcopy=False)
     ended = [t for t in trials if t.state.is_finished() and not t.user_attrs.get("by_hand")]
     return len(ended) >= int(about["trials"])
+
+
+def is_known(study: Study) -> bool:
+    """Whether enough trials are complete to say where the best rate is."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return len(complete) >= LEAST_COMPLETE
 
 
 def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class StudySettings(_Strict):
     retries: Annotated[int, Field(ge=0)]
     publish: StrictBool
     cohort: Annotated[int | str, PlainValidator(_cohort)]
+    transfer: StrictBool
     workers: PositiveInt
     devices: Annotated[str | tuple[int, ...], PlainValidator(_devices)]
     trainer: str

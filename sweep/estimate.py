@@ -3,10 +3,13 @@
 import dataclasses
 
 import torch
+from optuna.study import Study
 
 from sweep.config import SweepConfig
 from sweep.plan import Plan, make_plan, study_directory, study_name
 from sweep.session import check_batch, find_existing, show_notes
+from sweep.storage import check_storage, open_storage
+from sweep.transfer import find_forecast, sentence, with_forecast
 from sweep.view import View
 from trainers.data import Corpus, build_corpus, load_corpus
 from trainers.measure import Cost, measure
@@ -19,11 +22,11 @@ def dry_run(config: SweepConfig, view: View) -> None:
         SweepError, TrainerError, StudyError: what a real run would refuse.
     """
     plan = make_plan(config)
-    find_existing(plan, study_name(plan))
-    corpus = _corpus(plan)
+    existing = find_existing(plan, study_name(plan))
+    corpus = peek_corpus(plan)
     show_notes(corpus, view)
     check_batch(config, corpus)
-    plan = make_plan(config, corpus)
+    plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
     cost = measure(first, corpus, torch.device(config.device))
     for line in describe(plan, corpus, cost):
@@ -52,7 +55,18 @@ def describe(plan: Plan, corpus: Corpus, cost: Cost) -> list[str]:
     ]
 
 
-def _corpus(plan: Plan) -> Corpus:
+def _with_forecast(plan: Plan, corpus: Corpus, existing: Study | None, view: View) -> Plan:
+    path = check_storage(plan.config.study.storage, create=True)
+    if path is not None and not path.exists():
+        return plan
+    storage = open_storage(plan.config.study.storage, create=False, say=view.warn)
+    found = find_forecast(plan, corpus, storage, existing)
+    if found is not None:
+        view.note(sentence(found))
+    return with_forecast(plan, found)
+
+
+def peek_corpus(plan: Plan) -> Corpus:
     """The study's own corpus where it has one; otherwise made in memory and dropped."""
     directory = study_directory(plan, study_name(plan))
     if directory.is_dir() and any(directory.glob("corpus.*")):

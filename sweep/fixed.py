@@ -157,7 +157,7 @@ def _prepared(
     low = max(WIDE.low, min(rates) / MARGIN)
     high = min(WIDE.high, max(rates) * MARGIN)
     given = {"name": "", "range": (low, high), "sampler": "random", "pruner": "none", "until": ""}
-    unnamed = with_study(config, **given)
+    unnamed = with_study(config, **given, transfer=False)
     name = study_name(make_plan(unnamed)) + SUFFIX
     named = with_study(unnamed, name=name)
     if corpus is not None:

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from studies.transfer import LEVEL, Prediction
-from sweep.across import Family, find_family, make_family
+from sweep.across import Family, find_family, is_known, make_family
 from sweep.ledger import note_forecast
 from sweep.view.formats import format_fitted
 
@@ -33,6 +33,7 @@ class Forecast:
         width: sd of ln rate.
         batch_ratio, parameter_ratio: how far it lies beyond what was swept; 1: within.
         studies: names of those it rests on.
+        batches: their batch sizes, in the same order.
         made: seconds since 1970.
     """
 
@@ -46,6 +47,7 @@ class Forecast:
     batch_ratio: float
     parameter_ratio: float
     studies: tuple[str, ...]
+    batches: tuple[int, ...]
     made: float
 
     @classmethod
@@ -62,18 +64,20 @@ class Forecast:
             width=prediction.width,
             batch_ratio=prediction.batch_ratio,
             parameter_ratio=prediction.parameter_ratio,
-            studies=prediction.studies,
+            studies=tuple(each.study for each in prediction.optima),
+            batches=tuple(each.setting.batch_size for each in prediction.optima),
             made=time.time(),
         )
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
         """One as it is stored."""
-        return cls(**{**stored, "studies": tuple(stored["studies"])})
+        lists = {name: tuple(stored[name]) for name in ("studies", "batches")}
+        return cls(**{**stored, **lists})
 
     def stored(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "studies": list(self.studies)}
+        return {**asdict(self), "studies": list(self.studies), "batches": list(self.batches)}
 
 
 def store(forecast: Forecast, family: Family) -> None:
@@ -89,10 +93,15 @@ def own(study: Study) -> Forecast | None:
 
 
 def verdict(study: Study, storage: BaseStorage) -> str:
-    """How good the forecasts for a study were, now that it has ended; "" where there were none.
+    """How good the forecasts for a study were, now that it has ended.
+
+    Returns:
+        A sentence for each; "" where there were none, or too few trials are complete.
 
     What it found is read under a uniform prior: the forecast is not judged by itself.
     """
+    if not is_known(study):
+        return ""
     started = [t.datetime_start.timestamp() for t in study.trials if t.datetime_start]
     made = [*filter(None, [own(study)]), *_earlier(study, storage, min(started, default=0.0))]
     if not made:

@@ -21,6 +21,7 @@ from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.trials import rate_of
 from sweep.clock import Clock
+from sweep.config import StudySettings
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
 from sweep.protocol import TrialSpec
@@ -115,6 +116,11 @@ def note_confirmation(study: Study, found: Mapping[str, Any]) -> None:
         lease.release()
 
 
+def terms(settings: StudySettings) -> dict[str, Any]:
+    """When a study is finished: another total, or another `until`, makes it go on."""
+    return {"trials": settings.trials, "until": settings.until}
+
+
 def note_forecast(study: Study, key: str, found: Mapping[str, Any]) -> None:
     """Writes a forecast that rests on a study into it, under a key that nothing else writes.
 
@@ -174,6 +180,16 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._clock.store()
         self._lease.release()
+
+    def finish(self, on: Mapping[str, Any], forecast_met: str) -> None:
+        """Marks the study as finished, so that others may start from it.
+
+        Args:
+            on: the terms that it was run on (see `terms`).
+            forecast_met: how good what was forecast of it was; "" for no forecast.
+        """
+        self.study.set_user_attr("forecast_met", forecast_met)
+        self.study.set_user_attr("finished", dict(on))
 
     def keep_alive(self) -> None:
         """Renews the lease; to be called at least every 15 seconds."""
@@ -288,7 +304,9 @@ class Ledger:
         for key, value in terms.items():
             self.study.set_user_attr(key, value)
         self.study.set_user_attr("ran", time.time())
-        self.study.set_user_attr("remaining", "")
+        for key in ("remaining", "forecast_met"):
+            self.study.set_user_attr(key, "")
+        self.study.set_user_attr("finished", {})
         if not self._search.widen:
             self.study.set_user_attr("range", [self._search.low, self._search.high])
 

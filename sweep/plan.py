@@ -11,6 +11,7 @@ from studies.pruner import make_pruner
 from studies.rules import RULES, Reference, ScalingRule, Setting
 from studies.sampler import make_sampler
 from studies.stopping import parse_until
+from studies.transfer import FORECAST
 from sweep.config import StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.storage import sqlite_path
@@ -189,7 +190,7 @@ def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) 
 
 def _rules(config: SweepConfig) -> tuple[ScalingRule, ...]:
     own = tuple(ScalingRule(**rule.model_dump()) for rule in config.rules)
-    names = [rule.name for rule in (*RULES, *own)]
+    names = [FORECAST, *(rule.name for rule in (*RULES, *own))]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SweepError(f"rules: the name '{repeated[0]}' is taken twice: rename one")

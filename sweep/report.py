@@ -16,6 +16,7 @@ from studies.observed import observe
 from studies.optimum import Optimum, optimum
 from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.response import NO_RULE, Posterior
+from studies.transfer import FORECAST
 from sweep.neighbours import Neighbour, neighbours
 from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
 
@@ -168,14 +169,15 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     # so that no claim is finer than that.
     posterior = Posterior(with_noise(seen), priors, *about["range"])
     found = optimum(posterior) if summary.best else None
-    rules = _rules(summary, posterior, found)
+    ruled = Posterior(posterior.seen, rule_priors_of(priors), *posterior.range)
+    rules = _rules(summary, ruled, found)
     x = np.log(np.geomspace(*posterior.range, CURVE_POINTS))
     return Report(
         study=summary,
         optimum=found,
         noise=measured_noise(seen),
         rules=rules,
-        verdict=_verdict(rules, posterior) if found and rules else None,
+        verdict=_verdict(rules, ruled) if found and rules else None,
         companions=_companions(about),
         divergence=_divergence(summary.trials),
         cost=_cost(summary, trials, about.get("pruner") or ""),
@@ -197,6 +199,11 @@ def priors_of(about: Mapping[str, Any]) -> dict[str, Prior]:
     guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
     stored = about.get("priors") or guessed
     return {name: Prior(**fields) for name, fields in stored.items()}
+
+
+def rule_priors_of(priors: Mapping[str, Prior]) -> dict[str, Prior]:
+    """The rules' alone: a forecast from other studies is no rule, and would outdo them all."""
+    return {name: prior for name, prior in priors.items() if name != FORECAST}
 
 
 def _density(posterior: Posterior) -> Density:

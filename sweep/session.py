@@ -18,7 +18,8 @@ from sweep.clock import go_on_with
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
 from sweep.executors import make_executor
-from sweep.ledger import Ledger, Search, check_identity, find_study
+from sweep.forecasts import Forecast, verdict
+from sweep.ledger import Ledger, Search, check_identity, find_study, terms
 from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
 from sweep.priors import described
@@ -29,6 +30,7 @@ from sweep.resources import find_resources
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
 from sweep.summary import StudySummary, summarise
+from sweep.transfer import find_forecast, sentence, with_forecast
 from sweep.view import View
 from sweep.view.tensorboard import with_tensorboard
 from trainers.data import Corpus, load_corpus
@@ -43,6 +45,7 @@ class Prepared:
     Attributes:
         directory: where its corpus and checkpoints lie.
         kind: "search", or "fixed" for one that is given all its rates.
+        forecast: what finished studies say of it; it is in the plan already.
     """
 
     plan: Plan
@@ -51,6 +54,7 @@ class Prepared:
     directory: Path
     storage: RDBStorage
     kind: str = "search"
+    forecast: Forecast | None = None
 
 
 def prepare(config: SweepConfig, view: View) -> Prepared:
@@ -72,7 +76,12 @@ def prepare(config: SweepConfig, view: View) -> Prepared:
         check_batch(config, corpus)
     show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)
-    return Prepared(make_plan(config, corpus), corpus, name, directory, storage)
+    plan = make_plan(config, corpus)
+    forecast = find_forecast(plan, corpus, storage, existing)
+    if forecast is not None:
+        view.note(sentence(forecast))
+    plan = with_forecast(plan, forecast)
+    return Prepared(plan, corpus, name, directory, storage, forecast=forecast)
 
 
 def find_existing(plan: Plan, name: str) -> Study | None:
@@ -172,6 +181,8 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
                 ),
             )
             done = orchestrator.run()
+        if done:
+            ledger.finish(terms(config.study), verdict(ledger.study, ready.storage))
         if config.study.publish and ready.kind == "search":
             others = open_all(config.study.storage)
             publish(ledger.study, config.study.storage, others, view.warn)
@@ -180,6 +191,7 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
 
 def _ledger(ready: Prepared) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
+    forecast = None if ready.forecast is None else ready.forecast.stored()
     search = Search(
         first=plan.first,
         rates=plan.rates,
@@ -199,7 +211,7 @@ def _ledger(ready: Prepared) -> Ledger:
         ready.storage,
         ready.name,
         identity=identity(plan, ready.corpus),
-        attributes={**_about(plan, ready.corpus), "kind": ready.kind},
+        attributes={**_about(plan, ready.corpus), "kind": ready.kind, "transfer": forecast},
         train=plan.train,
         search=search,
         directory=ready.directory,

@@ -83,6 +83,7 @@ class StudySummary:
         best: the complete trial with the lowest perplexity, None before there is one.
         total: trials asked for.
         remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
+        forecast_met: how good what was forecast of the study was, in words; "" for no forecast.
         fixed: given all its rates, as `sweep compare` does: nothing is searched.
     """
 
@@ -107,6 +108,7 @@ class StudySummary:
     remaining: str = ""
     seed: int = 0
     fixed: bool = False
+    forecast_met: str = ""
 
 
 # A trial within this factor of a rule's rate speaks for the rule.
@@ -188,6 +190,7 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         remaining=about.get("remaining", ""),
         seed=identity.get("seed", 0),
         fixed=about.get("kind") == "fixed",
+        forecast_met=about.get("forecast_met", ""),
     )
 
 

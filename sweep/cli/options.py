@@ -23,6 +23,16 @@ def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Fun
     return lambda function: reduce(lambda made, option: option(made), reversed(options), function)
 
 
+def _batches(_context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+    """Reads "32" or "32,128": whole numbers, rising and each once; none for an empty text."""
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")})) if text else ()
+    except ValueError:
+        raise click.BadParameter(
+            f"takes an integer, or several with commas between, got '{text}'", param=option
+        ) from None
+
+
 config_options = _stack(
     click.option(
         "--config", type=click.Path(path_type=Path), help="Take this file for sweep.toml."
@@ -36,14 +46,24 @@ config_options = _stack(
         help="Any other key, such as trainer.weight_decay=0.01.",
     ),
 )
-setting_options = _stack(
-    click.option("--batch", type=int, help="Batch size, in sequences."),
+other_setting_options = _stack(
     click.option("--precision", help="fp32, fp16 or bf16."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
     click.option("--model", help='A model\'s name, or "package.module:factory".'),
     click.option("--data", help='"docstrings", a text file or folder, or a hub name.'),
+)
+setting_options = _stack(
+    click.option("--batch", type=int, help="Batch size, in sequences."), other_setting_options
+)
+batches_option = click.option(
+    "--batch",
+    "batches",
+    default="",
+    callback=_batches,
+    metavar="INTEGER[,...]",
+    help="Batch size, in sequences; several (32,128,512) run in turn, the smallest first.",
 )
 worker_options = _stack(
     click.option("--workers", type=int, help="Worker processes on the CPU; they divide it."),

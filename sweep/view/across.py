@@ -75,7 +75,8 @@ def scaling(found: Exponents) -> Iterator[str]:
 def prediction_object(said: Predicted) -> dict[str, Any]:
     """The same as plain JSON values; an end of an interval that is not known is null."""
     stored = said.forecast.stored()
-    del stored["studies"], stored["made"]
+    for name in ("studies", "batches", "made"):
+        del stored[name]
     return {
         **stored,
         "model": said.model,

@@ -61,8 +61,8 @@ def answer(summary: StudySummary) -> list[str]:
         )
     lines.append(f"Trials: {counts(summary.trials)}.")
     lines += _audits(summary, best.perplexity)
-    if summary.remaining:
-        lines.append(f"{summary.remaining[0].upper()}{summary.remaining[1:]}.")
+    said = (summary.remaining, summary.forecast_met)
+    lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
     return lines
 
 

@@ -11,6 +11,11 @@ from support import Done, Workspace, refusal, write_english
 
 # (arguments, words that the one line must hold: what is wrong, and what to do)
 CASES = [
+    ("run --batch 32,", ["--batch", "integer", "'32,'"]),
+    ("run --batch 32,0", ["--batch", "greater than 0", "got 0"]),
+    ("run --batch 32,64 --study mine", ["'mine'", "names one study", "leave it out"]),
+    ("run --batch 32,100000", ["100000", "training sequences", "smaller --batch"]),
+    ("run --set study.transfer=3", ["study.transfer", "3"]),
     ("predict", ["--batch"]),
     ("predict --batch 0", ["--batch", "0"]),
     ("predict --batch 64 --params 0", ["--params", "0"]),

@@ -26,7 +26,7 @@ RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--workers --devices "
-    "--dry-run --json --set"
+    "--no-transfer --dry-run --json --set"
 )
 
 

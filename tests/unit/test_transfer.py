@@ -110,7 +110,7 @@ def test_it_says_how_far_it_extrapolates() -> None:
     assert predict(seen, Setting(2048, 3000), UNKNOWN).parameter_ratio == 3
     assert predict(seen, Setting(128, 1000), UNKNOWN).batch_ratio == 1
     assert predict(seen, Setting(16, 1000), UNKNOWN).batch_ratio == 0.25
-    assert predict(seen, Setting(16, 1000), UNKNOWN).studies == ("b64", "b512")
+    assert predict(seen, Setting(16, 1000), UNKNOWN).optima == tuple(seen)
 
 
 def test_a_larger_model_is_expected_to_need_a_lower_rate() -> None:

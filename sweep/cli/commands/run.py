@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from sweep.cli.options import (
+    batches_option,
     config_options,
     load_config,
     named_option,
+    other_setting_options,
     same_command,
-    setting_options,
     storage_option,
     worker_options,
 )
@@ -19,7 +20,8 @@ PAUSED = 3
 
 
 @click.command()
-@setting_options
+@batches_option
+@other_setting_options
 @config_options
 @named_option
 @storage_option
@@ -37,30 +39,49 @@ PAUSED = 3
     metavar="LOW HIGH",
     help="The rates searched; by default around the rules' rates.",
 )
+@click.option(
+    "--no-transfer", is_flag=True, help="Do not start from what finished studies forecast."
+)
 @click.option("--trainer", help='Your own training generator, "package.module:function".')
 @click.option("--dry-run", is_flag=True, help="Say what would be tried and what it would take.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(
-    json_lines: bool, dry_run: bool, range_: tuple[float, float] | None, **flags: Any
+    json_lines: bool,
+    dry_run: bool,
+    range_: tuple[float, float] | None,
+    batches: tuple[int, ...],
+    no_transfer: bool,
+    **flags: Any,
 ) -> None:
-    """Searches the learning rate: starts a study, or goes on with it."""
+    """Searches the learning rate: starts a study, or goes on with it.
+
+    Several batch sizes are studied in turn, each finished study a start for the next.
+    """
     from sweep.device import describe_choice
     from sweep.view import make_view
 
     if range_ is not None:
         flags["range"] = list(range_)
-    config = load_config(**flags)
+    if no_transfer:
+        flags["assignments"] += ("study.transfer=false",)
+    configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
+    config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         view.note(describe_choice(config.profile, config.device, asked=asked))
         if dry_run:
             from sweep.estimate import dry_run as estimate
 
-            estimate(config, view)
+            for each in configs:
+                estimate(each, view)
             return
+        from sweep.batches import run_batches
         from sweep.session import run
 
         again = same_command()
-        summary = run(config, view, again=again)
-    if summary is None:
+        if len(configs) > 1:
+            done = run_batches(configs, view, again=again)
+        else:
+            done = run(config, view, again=again) is not None
+    if not done:
         raise SystemExit(PAUSED)
