@@ -17,9 +17,8 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from sweep.export import export, write
+from sweep.export import chosen_trial, export, write
 from sweep.masking import without_password
-from sweep.reading import best_trial
 from sweep.report import Report, build
 from sweep.storage import sqlite_path
 from sweep.view.report_text import markdown
@@ -106,7 +105,7 @@ def _artifacts(study: Study, report: Report, storage: str) -> None:
         files[0].write_text(html(report), encoding="utf-8")
         if report.study.best is not None:
             files.append(Path(folder) / "best.yaml")
-            write(export(study, best_trial(study), without_password(storage)), files[-1])
+            write(export(study, chosen_trial(study), without_password(storage)), files[-1])
         new = [
             upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=study)
             for file in files

@@ -20,7 +20,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspac
         live.until("trial_reported", epoch=1)
         live.process.terminate()
         live.end(3)
-    workspace.sweep(*run)
+    workspace.invoke(*run)
     return workspace
 
 
