@@ -1,0 +1,169 @@
+"""Records dense response curves: 24 learning rates from 1e-5 to 1, every epoch's validation loss.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--to FOLDER] [--text FILE]
+
+The real trainer on real text, eight rates side by side. One part is one file of FOLDER: a slice
+(what is trained), a batch size and a seed. Parts that are there are skipped, so the recording can
+be stopped at any time and goes on where it was. What is held fixed stands in `SEQUENCES`, `EPOCHS`
+and `config_of`; each file holds its whole configuration, the text's fingerprint and what it took.
+"""
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.config import DataConfig, LRSchedule, ModelConfig, PrecisionName, TrainConfig
+from trainers.data import load_corpus
+from trainers.data.files import write_atomically
+from trainers.lockstep import Lockstep
+from trainers.models import build_model, parameter_count
+from trainers.report import Ending, EpochReport
+from trainers.train import course
+
+CURVES = Path(__file__).parent / "curves"
+RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]
+EPOCHS, SEQUENCES, VALIDATION = 10, 4352, 1000  # batch 2048: 3 steps an epoch, 30 in all
+COHORT = 8
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What is trained, but for batch size, seed and rate."""
+
+    model: dict[str, int] = field(
+        default_factory=lambda: {"embed": 16, "hidden": 32, "layers": 2, "context": 16}
+    )
+    precision: PrecisionName = "fp32"
+    schedule: LRSchedule = field(default_factory=LRSchedule)
+    batches: tuple[int, ...] = (128, 2048)
+    seeds: tuple[int, ...] = (0,)
+
+
+SLICES = {
+    "small": Slice(batches=(32, 128, 512, 2048), seeds=(0, 1, 2)),
+    "cosine": Slice(schedule=LRSchedule(name="cosine")),
+    "fp16": Slice(precision="fp16"),
+    "larger": Slice(model={"embed": 32, "hidden": 64, "layers": 2, "context": 32}),
+}
+
+
+def parts() -> Iterator[tuple[str, int, int]]:
+    """Each (slice, batch size, seed), in the order to record them."""
+    for name, each in SLICES.items():
+        for seed in each.seeds:
+            yield from ((name, batch, seed) for batch in reversed(each.batches))
+
+
+def config_of(name: str, batch: int, seed: int, rate: float, text: str) -> TrainConfig:
+    """One run: Adam, no weight decay, no dropout, the usual clipping, no early stop."""
+    each = SLICES[name]
+    return TrainConfig(
+        learning_rate=rate,
+        batch_size=batch,
+        precision=each.precision,
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        seed=seed,
+        lr_schedule=each.schedule,
+        model=ModelConfig(options={**each.model, "dropout": 0.0}),
+        data=DataConfig(
+            name=text,
+            vocabulary_size=500,
+            window=12,
+            stride=6,
+            train_sequences=SEQUENCES,
+            validation_sequences=VALIDATION,
+        ),
+    )
+
+
+def train_all(configs: list[TrainConfig], folder: Path) -> list[dict[str, Any]]:
+    """Trains some runs side by side; each one's losses in nats a token, and how it ended."""
+    lockstep = Lockstep()
+    for number, config in enumerate(configs):
+        directory = folder / f"{config.learning_rate:g}"
+        lockstep.add(number, partial(course, config, device=CPU, directory=directory))
+    runs: list[dict[str, Any]] = [
+        {"rate": config.learning_rate, "losses": [], "skipped": 0} for config in configs
+    ]
+    while said := lockstep.advance():
+        for number, word in said.items():
+            if isinstance(word, EpochReport):
+                runs[number]["losses"].append(round(word.validation_loss, 5))
+                runs[number]["skipped"] += word.skipped_steps
+            elif isinstance(word, Ending):
+                runs[number]["ending"] = str(word.outcome)
+    return runs
+
+
+def record(name: str, batch: int, seed: int, text: str, corpus_folder: Path) -> dict[str, Any]:
+    """One part: every rate's run, and what all of them have in common."""
+    configs = [config_of(name, batch, seed, rate, text) for rate in RATES]
+    corpus = load_corpus(configs[0].data, corpus_folder)
+    model = build_model(configs[0].model, len(corpus.vocabulary))
+    wall, processor = time.monotonic(), time.process_time()
+    runs: list[dict[str, Any]] = []
+    for first in range(0, len(configs), COHORT):
+        with tempfile.TemporaryDirectory(dir=corpus_folder) as folder:
+            # The runs' directories lie beside the corpus's file: each of them reads that one.
+            os.link(corpus_folder / "corpus.safetensors", Path(folder) / "corpus.safetensors")
+            runs += train_all(configs[first : first + COHORT], Path(folder))
+    common = asdict(configs[0])
+    del common["learning_rate"]
+    return {
+        "slice": name,
+        "batch": batch,
+        "seed": seed,
+        "parameters": parameter_count(model),
+        "steps": EPOCHS * math.ceil(SEQUENCES / batch),
+        "tokens_an_epoch": corpus.train.targets,
+        "validation_tokens": corpus.validation.scored,
+        "unigram_perplexity": round(corpus.unigram_perplexity, 3),
+        "fingerprint": corpus.fingerprint,
+        "torch": torch.__version__,
+        "cohort": COHORT,
+        "processor_s": round(time.process_time() - processor, 1),
+        "wall_s": round(time.monotonic() - wall, 1),
+        "config": common,
+        "runs": runs,
+    }
+
+
+def _text(part: dict[str, Any]) -> str:
+    """JSON with a line for each run."""
+    runs = ",\n".join(json.dumps(run) for run in part["runs"])
+    rest = json.dumps({key: value for key, value in part.items() if key != "runs"})
+    return f'{rest[:-1]}, "runs": [\n{runs}\n]}}\n'
+
+
+def main() -> None:
+    """Records what is missing, and says what each part took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--to", type=Path, default=CURVES)
+    parser.add_argument("--text", default="docstrings", help="or a text file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, batch, seed in parts():
+            path = options.to / f"{name}-b{batch}-s{seed}.json"
+            if path.exists():
+                continue
+            part = record(name, batch, seed, options.text, Path(folder))
+            write_atomically(path, _text(part).encode())
+            print(f"{path.name}: {part['wall_s']} s, {part['processor_s']} s of a core", flush=True)
+
+
+if __name__ == "__main__":
+    main()
