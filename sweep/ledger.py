@@ -20,12 +20,13 @@ from studies.response import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.trials import rate_of
+from sweep.belief import belief
 from sweep.clock import Clock
 from sweep.config import StudySettings
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
 from sweep.protocol import TrialSpec
-from sweep.summary import TrialRow, trial_row
+from sweep.summary import Belief, TrialRow, trial_row
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 
@@ -223,6 +224,11 @@ class Ledger:
     def row(self, number: int) -> TrialRow:
         """A trial as the view shows it."""
         return trial_row(self._trial(number))
+
+    def belief(self) -> Belief | None:
+        """What is known of the best rate; None before a trial is complete."""
+        trials = self.study.get_trials(deepcopy=False)
+        return belief(trials, self._search.priors, *self.working_range)
 
     def unfinished(self) -> list[TrialSpec]:
         """Trials that an earlier run left RUNNING, to be continued from their checkpoints."""

@@ -143,6 +143,7 @@ class Orchestrator:
             return
         self._ledger.tell(event.number, event.outcome, message)
         self._view.trial_ended(self._ledger.row(event.number))
+        self._view.learned(self._ledger.belief())
         self._give_up_if_nothing_works(event, running)
 
     def _give_up_if_nothing_works(self, event: Ended, running: _Running) -> None:

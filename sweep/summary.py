@@ -47,6 +47,23 @@ class TrialRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Belief:
+    """Where the best rate lies, as far as the trials tell.
+
+    Attributes:
+        rates: increasing, in equal steps of ln rate.
+        probabilities: of each to be the best.
+        learning_rate, low, high: the median, and the interval that holds it with 90 %.
+    """
+
+    rates: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    learning_rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class RuleRow:
     """A scaling rule's own rate, and how the trial nearest to it did.
 

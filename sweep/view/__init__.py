@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from sweep.summary import StudySummary, TrialRow
+from sweep.summary import Belief, StudySummary, TrialRow
 from trainers.report import EpochReport, Progress
 
 
@@ -37,6 +37,10 @@ class View(Protocol):
 
     def trial_ended(self, row: TrialRow) -> None:
         """A trial ended, or was paused; `row.reason` says how."""
+        ...
+
+    def learned(self, known: Belief | None) -> None:
+        """A trial's end moved what is known of the best rate; None while that is nothing."""
         ...
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:

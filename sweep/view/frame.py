@@ -7,23 +7,34 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.summary import StudySummary
+from sweep.summary import Belief, StudySummary
 from sweep.view.formats import format_duration, format_perplexity, format_rate, format_speed
+from sweep.view.live_plot import live_plot
 from sweep.view.running import RunningTrial
 from sweep.view.tables import cut, trials_table
 from sweep.view.words import trials_done
 
+TABLE_LEAST, GAP = 76, 2  # columns that the table keeps; between it and the plot
+PLOT_LEAST, PLOT_MOST = 36, 64  # columns of the plot
+LINES_LEAST, LINES_MOST = 10, 18  # and its lines
 HINT = "Ctrl-C pauses: everything so far is kept"
 
 
 def frame(
-    summary: StudySummary, running: Sequence[RunningTrial], now: float, height: int
+    summary: StudySummary,
+    running: Sequence[RunningTrial],
+    now: float,
+    height: int,
+    width: int = 80,
+    known: Belief | None = None,
 ) -> RenderableType:
     """The header, a line for each running trial, and as much of the trials' table as fits.
 
     Args:
         now: on the clock that `running` was timed with (s).
         height: the terminal's lines; the picture takes fewer, so that nothing scrolls.
+        width: its columns; a plot stands beside the table where it leaves that enough.
+        known: where the best rate lies.
     """
     # Around the bars and rows: header, 2 blank lines, 2 of table heading, hint, 1 left free.
     room = max(2, height - 7)
@@ -38,10 +49,23 @@ def frame(
         *bars,
         *more,
         Text(),
-        trials_table(summary, limit=limit),
+        _trials(summary, known, limit, width),
         Text(),
         cut(HINT, "dim"),
     )
+
+
+def _trials(summary: StudySummary, known: Belief | None, limit: int, width: int) -> RenderableType:
+    """The table, and the plot beside it where there is room for both."""
+    table = trials_table(summary, limit=limit)
+    columns, lines = min(PLOT_MOST, width - TABLE_LEAST - GAP), min(limit + 2, LINES_MOST)
+    if columns < PLOT_LEAST or lines < LINES_LEAST:
+        return table
+    grid = Table.grid(expand=True, padding=(0, GAP, 0, 0))
+    grid.add_column(ratio=1)
+    grid.add_column(width=columns)
+    grid.add_row(table, live_plot(summary.trials, summary.best, known, columns, lines))
+    return grid
 
 
 def _header(summary: StudySummary) -> Table:

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from sweep.summary import StudySummary, TrialRow
+from sweep.summary import Belief, StudySummary, TrialRow
 from trainers.report import EpochReport, Progress
 
 
@@ -102,6 +102,9 @@ class JsonView:
     def trial_ended(self, row: TrialRow) -> None:
         """Writes "trial_ended"."""
         self._write("trial_ended", trial=trial_object(row))
+
+    def learned(self, known: Belief | None) -> None:
+        """Writes nothing: `sweep report --json` says it."""
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
         """Writes "study_finished"."""

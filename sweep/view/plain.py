@@ -8,7 +8,7 @@ from typing import Self, TextIO
 
 from rich.console import Console
 
-from sweep.summary import StudySummary, TrialRow
+from sweep.summary import Belief, StudySummary, TrialRow
 from sweep.view.formats import format_multiple, format_perplexity, format_rate, one_line
 from sweep.view.running import RunningTrial
 from sweep.view.tables import print_header, print_summary
@@ -85,6 +85,9 @@ class PlainView:
         best = f"best perplexity {format_perplexity(row.perplexity)}" if sound else ""
         state = "paused" if row.state == "running" else row.state
         self._trial_line(row, state, why(row), best)
+
+    def learned(self, known: Belief | None) -> None:
+        """Writes nothing: `sweep report` says it."""
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
         """Writes the end report."""

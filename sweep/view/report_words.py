@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweep.report import Companions, Cost, Report, RuleFinding, Verdict
-from sweep.view.formats import format_bound, format_perplexity, format_rate
+from sweep.view.formats import format_bound, format_fitted, format_perplexity, format_rate
 from sweep.view.words import ENDED, answer, counts, edge_warning, why
 
 NOISY = 0.01  # nats between runs at one rate
@@ -51,11 +51,11 @@ def headline(report: Report) -> list[str]:
         return [*answer(study), *_caveats(report)]
     lines = [
         f"The best learning rate for batch {study.batch_size:,} in {study.precision} is about "
-        f"{rough(found.learning_rate)}; with {100 * found.level:.0f} % probability it lies between "
-        f"{rough(found.low)} and {rough(found.high)}.",
+        f"{format_fitted(found.learning_rate)}; with {100 * found.level:.0f} % probability it lies "
+        f"between {format_fitted(found.low)} and {format_fitted(found.high)}.",
     ]
     if found.near is not None:
-        low, high = map(rough, found.near)
+        low, high = map(format_fitted, found.near)
         lines.append(f"Any rate from {low} to {high} probably costs less than 1 % of perplexity.")
     best = study.best
     if best is not None:
@@ -71,12 +71,6 @@ def headline(report: Report) -> list[str]:
     if report.verdict is not None:
         lines.append(verdict(report.verdict))
     return [*lines, *_caveats(report)]
-
-
-def rough(rate: float) -> str:
-    """A rate to two digits, as it is known: "1.1e-2"."""
-    mantissa, exponent = f"{rate:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
 
 
 def verdict(found: Verdict) -> str:
@@ -187,7 +181,7 @@ def _divergence(report: Report) -> Section:
         rate = format_rate(found.highest_complete)
         lines.append(f"The highest that trained to its end is {rate}.")
     if report.optimum is not None and report.optimum.lost_from is not None:
-        rate = rough(report.optimum.lost_from)
+        rate = format_fitted(report.optimum.lost_from)
         lines.append(f"Training is as likely lost as not from about {rate} on.")
     return Section("Where training is lost", tuple(lines))
 
@@ -238,8 +232,8 @@ def _neighbours(report: Report) -> Section:
         (
             f"{n.batch_size:,}",
             n.precision,
-            rough(n.learning_rate),
-            f"{rough(n.low)} to {rough(n.high)}",
+            format_fitted(n.learning_rate),
+            f"{format_fitted(n.low)} to {format_fitted(n.high)}",
         )
         for n in report.neighbours
     ]

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from sweep.summary import StudySummary, TrialRow
+from sweep.summary import Belief, StudySummary, TrialRow
 from sweep.view.formats import one_line
 from sweep.view.frame import frame
 from sweep.view.running import RunningTrial
@@ -35,6 +35,7 @@ class RichView:
         self._console = console
         self._clock = clock
         self._summary: StudySummary | None = None
+        self._known: Belief | None = None
         self._running: dict[int, RunningTrial] = {}
         self._live = Live(
             console=console, get_renderable=self._frame, refresh_per_second=4, transient=True
@@ -77,6 +78,10 @@ class RichView:
         if row.state == "failed":
             self.warn(f"trial {row.number} failed: {why(row)}")
 
+    def learned(self, known: Belief | None) -> None:
+        """Moves the plot's curve."""
+        self._known = known
+
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
         """Replaces the live screen by the end report."""
         self._stop()
@@ -113,7 +118,8 @@ class RichView:
         if self._summary is None:
             return ""
         running = list(self._running.values())
-        return frame(self._summary, running, self._clock(), self._console.size.height)
+        width, height = self._console.size
+        return frame(self._summary, running, self._clock(), height, width, self._known)
 
     def _show(self, row: TrialRow) -> None:
         if self._summary is not None:

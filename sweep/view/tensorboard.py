@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from sweep.errors import SweepError
-from sweep.summary import StudySummary, TrialRow
+from sweep.summary import Belief, StudySummary, TrialRow
 from sweep.view import View
 from sweep.view.formats import format_rate
 from trainers.report import EpochReport, Progress
@@ -104,6 +104,10 @@ class TensorBoardView:
             writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")
         self._close(row.number)
         self._view.trial_ended(row)
+
+    def learned(self, known: Belief | None) -> None:
+        """Passed on."""
+        self._view.learned(known)
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
         """Passed on."""
