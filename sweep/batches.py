@@ -22,7 +22,9 @@ from sweep.view.formats import format_fitted, format_rate
 LEAST_TIMEOUT_S = 1e-3  # 0 would mean none
 
 
-def run_batches(configs: Sequence[SweepConfig], view: View, *, again: str) -> bool:
+def run_batches(
+    configs: Sequence[SweepConfig], view: View, *, again: str, join: bool = False
+) -> bool:
     """Runs a study for each configuration, or until it is stopped.
 
     One that was finished before, on the same terms, is not run again. A timeout is of all of them
@@ -32,6 +34,7 @@ def run_batches(configs: Sequence[SweepConfig], view: View, *, again: str) -> bo
         configs: resolved, in the order to run them.
         view: entered already.
         again: the command that goes on, shown where it was stopped.
+        join: whether to work beside those who run them now.
 
     Returns:
         Whether all of them are finished.
@@ -50,7 +53,7 @@ def run_batches(configs: Sequence[SweepConfig], view: View, *, again: str) -> bo
         done = _finished_before(config)
         if done is not None:
             view.note(_said(done, config.study.storage))
-        elif run(_in_time(config, began), view, again=again) is None:
+        elif run(_in_time(config, began), view, again=again, join=join) is None:
             return False
     _show_scaling(configs[-1], view)
     return True

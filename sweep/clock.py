@@ -9,7 +9,7 @@ KEY = "spent_s"
 
 
 class Clock:
-    """Runs from its making; the study keeps what earlier runs took.
+    """Runs from its making; the study keeps what all its runs took, also those beside each other.
 
     Args:
         study: opened for writing.
@@ -17,17 +17,20 @@ class Clock:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._before = float(study.user_attrs.get(KEY, 0.0))
-        self._began = time.monotonic()
+        self._stored = float(study.user_attrs.get(KEY, 0.0))
+        self._since = time.monotonic()
 
     @property
     def spent_s(self) -> float:
         """Seconds, this run's included."""
-        return self._before + time.monotonic() - self._began
+        return self._stored + time.monotonic() - self._since
 
     def store(self) -> None:
-        """Keeps them in the study: what was not stored is lost with a crash."""
-        self._study.set_user_attr(KEY, self.spent_s)
+        """Adds this run's to the study's: what was not stored is lost with a crash."""
+        now = time.monotonic()
+        self._stored = float(self._study.user_attrs.get(KEY, 0.0)) + now - self._since
+        self._study.set_user_attr(KEY, self._stored)
+        self._since = now
 
 
 def go_on_with(command: str, study: Study | None, timeout_s: float) -> str:

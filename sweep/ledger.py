@@ -1,5 +1,6 @@
 """The ONLY writer of a study: asks for trials, stores reports, judges them, tells endings."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -25,10 +26,18 @@ from sweep.clock import Clock
 from sweep.config import StudySettings
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
+from sweep.mutex import Mutex
 from sweep.protocol import TrialSpec
 from sweep.summary import Belief, TrialRow, trial_row
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
+
+ROUNDING = 0.01
+"""What an epoch's perplexity may differ by when it is trained again: in other company, or on CUDA,
+it is not the same to the bit. The stored one stays."""
+
+OWNER = "owner"
+"""The trial's attribute with the lease of the orchestrator that runs it."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
@@ -141,6 +150,7 @@ class Ledger:
         train: every trial's configuration but for its learning rate.
         search: how rates are chosen and pruned.
         directory: where the trials' folders go.
+        join: whether to work beside other orchestrators, each on its own trials.
 
     Raises:
         SweepError: another identity, or another orchestrator holds the study.
@@ -156,6 +166,7 @@ class Ledger:
         train: TrainConfig,
         search: Search,
         directory: Path,
+        join: bool = False,
     ) -> None:
         self._train, self._search, self._directory = train, search, directory
         self._pruner = make_pruner(
@@ -168,19 +179,26 @@ class Ledger:
             study_name=name, storage=storage, direction="minimize", load_if_exists=True
         )
         self._lease = Lease(self.study)
-        self._lease.take()
+        self._mutex = Mutex(storage, self.study._study_id)
+        with self._mutex.held():
+            self._lease.take(join=join)
+            if self._lease.others():
+                self._check_terms()
+            else:
+                if existing is None:
+                    self._found(identity, attributes)
+                self._write_terms()
         self._clock = Clock(self.study)
-        if existing is None:
-            self._found(identity, attributes)
-        self._write_terms()
         self._reports: dict[int, dict[int, EpochReport]] = {}
 
     def __enter__(self) -> "Ledger":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._clock.store()
-        self._lease.release()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Where the database is what failed, that is the error to be seen.
+        with contextlib.suppress(*(() if kind is None else (Exception,))):
+            self._clock.store()
+            self._lease.release()
 
     def finish(self, on: Mapping[str, Any], forecast_met: str) -> None:
         """Marks the study as finished, so that others may start from it.
@@ -231,18 +249,36 @@ class Ledger:
         return belief(trials, self._search.priors, *self.working_range)
 
     def unfinished(self) -> list[TrialSpec]:
-        """Trials that an earlier run left RUNNING, to be continued from their checkpoints."""
-        # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
-        self._take_sampler()
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [self._spec(self._live(trial)) for trial in running]
+        """Trials that a run which ended left RUNNING, to be continued from their checkpoints."""
+        with self._mutex.held():
+            owners = {*self._lease.others(), self._lease.token}
+            left = [
+                trial for trial in self._of_state(TrialState.RUNNING) if _owner(trial) not in owners
+            ]
+            if left:
+                self._lease.clear_dead()
+            # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
+            self._take_sampler()
+            return [self._spec(self._live(trial)) for trial in left]
+
+    def elsewhere(self) -> int:
+        """How many trials other orchestrators run now."""
+        others = self._lease.others()
+        return sum(_owner(trial) in others for trial in self._of_state(TrialState.RUNNING))
+
+    def _of_state(self, state: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(state,))
 
     def ask(self) -> TrialSpec | None:
         """The next trial: first the rules' rates, then the sampler's; None when there is no more.
 
         That is when all were asked, or when too little is left to gain.
         """
-        trials = self.study.get_trials(deepcopy=False)
+        with self._mutex.held():
+            return self._ask()
+
+    def _ask(self) -> TrialSpec | None:
+        trials = self._trials()
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         if sum(not trial.user_attrs.get("by_hand") for trial in started) >= self._search.trials:
             return None
@@ -275,11 +311,17 @@ class Ledger:
         if again.config.micro_batch != self._train.micro_batch:
             self._live(trial).set_user_attr("micro_batch", again.config.micro_batch)
 
-    def tell(self, number: int, outcome: Outcome, message: str) -> None:
-        """Stores how a trial ended; a paused one stays running."""
-        if outcome is Outcome.PAUSED:
-            return
+    def tell(self, number: int, outcome: Outcome, message: str) -> bool:
+        """Stores how a trial ended; a paused one stays running.
+
+        Returns:
+            False where another program, such as the dashboard, has ended it already.
+        """
         trial = self._trial(number)
+        if trial.state.is_finished():
+            return False
+        if outcome is Outcome.PAUSED:
+            return True
         outcome, message = _checked(outcome, message, trial)
         attributes = {"outcome": outcome.value, **self._measured(number)}
         if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
@@ -294,6 +336,7 @@ class Ledger:
             self.study.tell(number, state=TrialState.PRUNED)
         else:
             self.study.tell(number, state=TrialState.FAIL)
+        return True
 
     def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
         low, high = self._search.low, self._search.high
@@ -301,6 +344,16 @@ class Ledger:
         stored["identity"] = dict(identity.fields)  # last: a study that has it has all the others
         for key, value in stored.items():
             self.study.set_user_attr(key, value)
+
+    def _check_terms(self) -> None:
+        """Refuses to join a study that is to be of another size."""
+        total = self.study.user_attrs.get("trials")
+        if total != self._search.trials:
+            self._lease.release()
+            raise SweepError(
+                f"study '{self.study.study_name}' is run to {total} trials in all, not to "
+                f"{self._search.trials}: join it with --trials {total}"
+            )
 
     def _write_terms(self) -> None:
         """What each run may change: how it searches, and the range where the user gave one."""
@@ -371,6 +424,7 @@ class Ledger:
             trial.set_user_attr("nearest_rule", name)
             trial.set_user_attr("multiple", multiple)
             trial.set_user_attr("multiples", multiples(rate, self._search.rates))
+        trial.set_user_attr(OWNER, self._lease.token)
         known = trial.user_attrs
         rows = known.get("micro_batch", self._train.micro_batch)
         return TrialSpec(
@@ -386,16 +440,29 @@ class Ledger:
         return Trial(self.study, trial._trial_id)
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[number]
+        trials = self.study.get_trials(deepcopy=False)
+        if number >= len(trials) or trials[number].number != number:
+            raise _deleted(self.study)
+        return trials[number]
+
+    def _trials(self) -> list[FrozenTrial]:
+        """All of them: a trial's place is its number."""
+        trials = self.study.get_trials(deepcopy=False)
+        if any(trial.number != place for place, trial in enumerate(trials)):
+            raise _deleted(self.study)
+        return trials
 
     def _store(self, number: int, report: EpochReport) -> None:
         self._reports.setdefault(number, {})[report.epoch] = report
-        stored = self._trial(number).intermediate_values
+        trial = self._trial(number)
+        if trial.state.is_finished():
+            return
+        stored = trial.intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
         perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
         if report.epoch not in stored:
-            self._live(self._trial(number)).report(perplexity, report.epoch)
-        elif stored[report.epoch] != perplexity:
+            self._live(trial).report(perplexity, report.epoch)
+        elif not math.isclose(stored[report.epoch], perplexity, rel_tol=ROUNDING):
             raise SweepError(
                 f"trial {number}, epoch {report.epoch}: the trainer now says perplexity "
                 f"{perplexity:.9g}, the study has {stored[report.epoch]:.9g}: the checkpoint in "
@@ -405,6 +472,8 @@ class Ledger:
 
     def _judge(self, number: int, report: EpochReport) -> Verdict:
         trial = self._trial(number)
+        if trial.state.is_finished():
+            return Verdict.PRUNE  # another program has ended it
         # A trial's last epoch is paid for: there is nothing left to save by pruning it.
         paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
         if report.epoch != trial.last_step or paid:
@@ -443,6 +512,19 @@ class Ledger:
         last = trial.last_step
         if last is None or not math.isinf(trial.intermediate_values[last]):
             self._live(trial).report(math.inf, (last or 0) + 1)
+
+
+def _owner(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(OWNER, ""))
+
+
+def _deleted(study: Study) -> SweepError:
+    """Of a trial that is gone: Optuna would give its number once more."""
+    return SweepError(
+        f"a trial of study '{study.study_name}' was deleted from the database by another program, "
+        "so its number would be given twice: take another --study. The other trials and all "
+        "checkpoints are kept"
+    )
 
 
 def _checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome, str]:

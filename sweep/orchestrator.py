@@ -1,6 +1,7 @@
 """The event loop between the ledger, the executor and the view."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from sweep.view import View
 from trainers.report import EpochReport, Outcome, Verdict
 
 EVENT_WAIT_S = 0.25
+OTHERS_WAIT_S = 1.0
 FAILURES_TO_GIVE_UP = 2
 
 
@@ -50,7 +52,7 @@ class Orchestrator:
         self._recovery = recovery or Recovery(executor, retries=0)
         self._running: dict[int, _Running] = {}
         self._left: list[TrialSpec] = []
-        self._pausing = False
+        self._pausing = self._waited = False
         self._failed_unheard = 0
 
     def run(self) -> bool:
@@ -62,16 +64,33 @@ class Orchestrator:
         Raises:
             SweepError: the trainer itself does not work: trials fail before their first report.
         """
-        self._left = [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
+        self._take_up()
         while True:
             self._pause_if_asked()
             if not self._pausing:
                 self._fill()
             if not self._running:
-                return not self._pausing
+                if self._pausing or not self._waits_for_others():
+                    return not self._pausing
+                continue
             self._handle(self._executor.events(EVENT_WAIT_S))
             self._recovery.stop_overdue()
             self._ledger.keep_alive()
+
+    def _take_up(self) -> None:
+        self._left = [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
+
+    def _waits_for_others(self) -> bool:
+        """Waits for trials of other orchestrators: one that they lose is taken over."""
+        elsewhere = self._ledger.elsewhere()
+        if elsewhere and not self._waited:
+            self._view.note(f"nothing left to start: {elsewhere} trials still run elsewhere")
+        self._waited = bool(elsewhere)
+        if elsewhere:
+            time.sleep(OTHERS_WAIT_S)
+            self._ledger.keep_alive()
+            self._take_up()
+        return self._waited
 
     def _pause_if_asked(self) -> None:
         spent = self._ledger.spent_s >= self._timeout_s
@@ -141,7 +160,8 @@ class Orchestrator:
             self._ledger.set_back(again, message)
             self._left.insert(0, again)
             return
-        self._ledger.tell(event.number, event.outcome, message)
+        if not self._ledger.tell(event.number, event.outcome, message):
+            self._view.warn(f"trial {event.number} was ended by another program, so it stopped")
         self._view.trial_ended(self._ledger.row(event.number))
         self._view.learned(self._ledger.belief())
         self._give_up_if_nothing_works(event, running)

@@ -43,6 +43,8 @@ def insist(
     attempt: Callable[[], Answer],
     say: Callable[[str], None],
     passing: Callable[[BaseException], str] = passes,
+    *,
+    patient: bool = True,
 ) -> Answer:
     """Tries until it works, for up to two minutes.
 
@@ -50,11 +52,12 @@ def insist(
         attempt: one transaction, so that a failed one has changed nothing.
         say: told once that this waits.
         passing: what an error is waited for, in words; "" where it is not.
+        patient: whether to wait at all.
 
     Raises:
         SweepError: the database stayed locked, or away.
     """
-    deadline, said = time.monotonic() + PATIENCE_S, False
+    deadline, said = time.monotonic() + (PATIENCE_S if patient else 0), False
     while True:
         try:
             return attempt()
@@ -78,9 +81,16 @@ class PatientStorage(RDBStorage):
 
     Attributes:
         say: told when it waits; a run's view takes its place.
+        patient: until it has waited in vain: what a program still writes as it ends does not wait.
     """
 
+    patient = True
+
     say: Callable[[str], None] = staticmethod(lambda _: None)
+
+
+_LOOKED_UP = ("get_study_id_from_name", "get_trial_id_from_study_id_trial_number")
+"""What need not be there: Optuna expects the KeyError."""
 
 
 def _patiently(name: str) -> Callable[..., Any]:
@@ -101,7 +111,18 @@ def _patiently(name: str) -> Callable[..., Any]:
                     raise
                 return True
 
-        return insist(attempt, self.say)
+        try:
+            return insist(attempt, self.say, patient=self.patient)
+        except SweepError:
+            self.patient = False
+            raise
+        except KeyError as error:
+            if name in _LOOKED_UP:
+                raise
+            raise SweepError(
+                "the study, or a trial of it, was deleted from the database by another program. "
+                "Its checkpoints are kept; the same command begins a deleted study anew"
+            ) from error
 
     return tried
 

@@ -134,19 +134,20 @@ def check_batch(config: SweepConfig, corpus: Corpus) -> None:
         )
 
 
-def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
+def run(config: SweepConfig, view: View, *, again: str, join: bool = False) -> StudySummary | None:
     """Runs a study to its total, or until it is stopped.
 
     Args:
         config: resolved.
         view: entered already.
         again: the command that goes on with the study, shown where it was stopped.
+        join: whether to work beside those who run it now.
 
     Returns:
         The finished study, None where it was paused.
     """
     ready = prepare(config, view)
-    done, summary = execute(ready, view)
+    done, summary = execute(ready, view, join=join)
     if not done:
         study = find_study(ready.storage, ready.name)
         view.paused(summary, go_on_with(again, study, config.study.timeout))
@@ -155,15 +156,20 @@ def run(config: SweepConfig, view: View, *, again: str) -> StudySummary | None:
     return summary
 
 
-def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
+def execute(ready: Prepared, view: View, *, join: bool = False) -> tuple[bool, StudySummary]:
     """Runs a prepared study.
+
+    Args:
+        ready: the study.
+        view: entered already.
+        join: as of `run`.
 
     Returns:
         Whether it was run to its total and not stopped before, and the study as it is then.
     """
     config = ready.plan.config
     view = with_tensorboard(view, config.study.tensorboard, ready.name)
-    with StopSignals() as stop, _ledger(ready) as ledger:
+    with StopSignals() as stop, _ledger(ready, join=join) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
         resources = find_resources(ready.plan, ready.corpus, ledger, view)
         with make_executor("local", resources) as executor:
@@ -189,7 +195,7 @@ def execute(ready: Prepared, view: View) -> tuple[bool, StudySummary]:
         return done, summarise(ledger.study, config.study.storage)
 
 
-def _ledger(ready: Prepared) -> Ledger:
+def _ledger(ready: Prepared, *, join: bool) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
     forecast = None if ready.forecast is None else ready.forecast.stored()
     search = Search(
@@ -215,6 +221,7 @@ def _ledger(ready: Prepared) -> Ledger:
         train=plan.train,
         search=search,
         directory=ready.directory,
+        join=join,
     )
 
 

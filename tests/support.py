@@ -308,6 +308,7 @@ def open_ledger(
     identity: Identity | None = None,
     train: TrainConfig | None = None,
     trainer: str = "trainers.train:train",
+    join: bool = False,
     **search: Any,
 ) -> Ledger:
     """A ledger on `folder`'s sweep.db, made or taken up again; `search` changes what it looks for.
@@ -357,6 +358,7 @@ def open_ledger(
         train=train,
         search=Search(**{**usual, **search}),
         directory=folder / "runs" / "study",
+        join=join,
     )
 
 

@@ -359,7 +359,7 @@ class TestTheCommandLineItself:
             "--batch", "--precision", "--profile", "--device", "--config", "--study", "--storage",
             "--trials", "--epochs", "--until", "--timeout",
             "--trial-timeout", "--hang-timeout", "--seed", "--model", "--data",
-            "--range", "--trainer", "--dry-run", "--json", "--set",
+            "--range", "--trainer", "--join", "--dry-run", "--json", "--set",
         }  # fmt: skip
 
     @pytest.mark.parametrize(

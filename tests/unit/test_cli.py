@@ -26,7 +26,7 @@ RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--workers --devices "
-    "--no-transfer --dry-run --json --set"
+    "--no-transfer --join --dry-run --json --set"
 )
 
 

@@ -102,3 +102,45 @@ def test_who_lost_the_lease_in_its_sleep_stops_and_leaves_the_new_holders_alone(
         lease.renew()
     lease.release()
     assert study.user_attrs[KEY]["pid"] == os.getppid()
+
+
+class TestJoining:
+    def test_who_joins_has_a_lease_of_its_own_beside_the_other(self, study: Study) -> None:
+        held_by(study, os.getppid())
+        lease = Lease(study)
+        lease.take(join=True)
+        assert study.user_attrs[KEY]["pid"] == os.getppid()
+        assert study.user_attrs[f"{KEY}-2"]["pid"] == os.getpid()
+        lease.release()
+        assert study.user_attrs[f"{KEY}-2"] == {}
+
+    def test_places_of_the_dead_are_taken_first(self, study: Study) -> None:
+        held_by(study, ended_process())
+        Lease(study).take(join=True)
+        assert study.user_attrs[KEY]["pid"] == os.getpid()
+        assert f"{KEY}-2" not in study.user_attrs
+
+    def test_the_others_are_those_that_live(self, study: Study) -> None:
+        held_by(study, os.getppid())
+        study.set_user_attr(f"{KEY}-2", {**study.user_attrs[KEY], "token": "live"})
+        dead = {**study.user_attrs[KEY], "token": "dead", "pid": ended_process()}
+        study.set_user_attr(f"{KEY}-3", dead)
+        lease = Lease(study)
+        lease.take(join=True)
+        assert "live" in lease.others()
+        assert not {"dead", lease.token} & lease.others()
+
+    def test_whose_trials_were_taken_over_in_its_sleep_stops(
+        self, study: Study, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sleeper, other = Lease(study), Lease(study)
+        sleeper.take()
+        asleep = {**study.user_attrs[KEY], "expires": time.time() - 1}
+        study.set_user_attr(KEY, asleep)
+        study.set_user_attr(f"{KEY}-2", {**asleep, "pid": os.getppid()})
+        other._key = f"{KEY}-2"
+        other.clear_dead()
+        later = time.time() + 2 * DURATION_S
+        monkeypatch.setattr(time, "time", lambda: later)
+        with pytest.raises(SweepError, match="another one took its trials over"):
+            sleeper.renew()

@@ -43,6 +43,7 @@ PAUSED = 3
     "--no-transfer", is_flag=True, help="Do not start from what finished studies forecast."
 )
 @click.option("--trainer", help='Your own training generator, "package.module:function".')
+@click.option("--join", is_flag=True, help="Work on a study beside the run that has it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be tried and what it would take.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(
@@ -51,6 +52,7 @@ def command(
     range_: tuple[float, float] | None,
     batches: tuple[int, ...],
     no_transfer: bool,
+    join: bool,
     **flags: Any,
 ) -> None:
     """Searches the learning rate: starts a study, or goes on with it.
@@ -80,8 +82,8 @@ def command(
 
         again = same_command()
         if len(configs) > 1:
-            done = run_batches(configs, view, again=again)
+            done = run_batches(configs, view, again=again, join=join)
         else:
-            done = run(config, view, again=again) is not None
+            done = run(config, view, again=again, join=join) is not None
     if not done:
         raise SystemExit(PAUSED)

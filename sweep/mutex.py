@@ -1,0 +1,70 @@
+"""One orchestrator at a time where several work on one study: a row that only one can insert."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from optuna.storages import RDBStorage
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, delete, insert
+from sqlalchemy.exc import IntegrityError
+
+from sweep.patience import insist
+
+HELD_AT_MOST_S = 300.0
+"""A holder that was killed: longer than any of its work, a database's lock included."""
+PAUSE_S = 0.02
+
+_METADATA = MetaData()
+_HOLDERS = Table(
+    "sweep_mutex",
+    _METADATA,
+    Column("study_id", Integer, primary_key=True),
+    Column("holder", String(32), nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+
+class Mutex:
+    """Held for the moment in which trials are asked for or taken over.
+
+    Args:
+        storage: of any database that SQLAlchemy knows.
+        study_id: of the study that is guarded.
+    """
+
+    def __init__(self, storage: RDBStorage, study_id: int) -> None:
+        self._storage, self._engine, self._study_id = storage, storage.engine, study_id
+        self._me = uuid.uuid4().hex
+        insist(lambda: _METADATA.create_all(self._engine), lambda _: None)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Waits for the others, and keeps them out within."""
+        while not insist(self._try, lambda _: None):
+            time.sleep(PAUSE_S)
+        try:
+            yield
+        finally:
+            mine = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.holder == self._me)
+            patient = getattr(self._storage, "patient", True)
+            insist(lambda: self._delete(mine), lambda _: None, patient=patient)
+
+    def _try(self) -> bool:
+        expired = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.expires < time.time())
+        self._delete(expired)
+        row = {
+            "study_id": self._study_id,
+            "holder": self._me,
+            "expires": time.time() + HELD_AT_MOST_S,
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_HOLDERS).values(row))
+        except IntegrityError:
+            return False
+        return True
+
+    def _delete(self, rows: object) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(_HOLDERS).where(rows))  # type: ignore[arg-type]

@@ -1,0 +1,108 @@
+"""Two orchestrators on one study: refused, or side by side with --join."""
+
+import signal
+
+import pytest
+from optuna.trial import FrozenTrial
+from support import Workspace, gone, refusal, wait_for
+
+# No model. An epoch of a trial waits while the file `hold` names the trial.
+SLOW = """\
+    import math, os, time
+    from pathlib import Path
+    from trainers.report import Ending, EpochReport, Outcome, Progress
+
+    def train(config, *, device, directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / "parents").open("a") as file:
+            file.write(f"{os.getppid()} ")
+        for epoch in range(1, config.epochs + 1):
+            yield Progress(epoch, 1, 2)
+            while epoch == 2 and directory.name in Path("hold").read_text().split():
+                if (yield Progress(epoch, 1, 2)) == "pause":
+                    return Ending(Outcome.PAUSED)
+                time.sleep(0.02)
+            perplexity = 60 - epoch + abs(math.log(config.learning_rate / 0.03))
+            yield EpochReport(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
+        return Ending(Outcome.COMPLETED)
+"""
+RUN = ("run", "--trainer", "slow:train", "--study", "shared", "--json", "--trials", 8)
+
+
+def hold(workspace: Workspace, *numbers: int) -> None:
+    (workspace.path / "hold").write_text(" ".join(f"{number:04d}" for number in numbers))
+
+
+def trials(workspace: Workspace) -> list[FrozenTrial]:
+    return workspace.study().get_trials(deepcopy=False)
+
+
+def runners(workspace: Workspace, number: int) -> list[int]:
+    """The orchestrators that ran a trial, one after the other."""
+    return [int(pid) for pid in (workspace.folder(number) / "parents").read_text().split()]
+
+
+@pytest.fixture
+def shared(workspace: Workspace) -> Workspace:
+    workspace.write("slow.py", SLOW)
+    hold(workspace, 0, 1)
+    return workspace
+
+
+def test_the_second_is_refused_or_joins_and_no_trial_is_repeated(shared: Workspace) -> None:
+    with shared.start(*RUN) as first:
+        first.until("trial_progressed", number=0, epoch=2)
+        line = refusal(shared.invoke(*RUN, code=2))
+        assert f"is being run by process {first.process.pid} on " in line
+        assert "--join" in line
+        other_total = refusal(shared.invoke(*RUN, "--trials", 9, "--join", code=2))
+        assert "is run to 8 trials in all, not to 9: join it with --trials 8" in other_total
+
+        with shared.start(*RUN, "--join") as second:
+            second.until("trial_progressed", number=1, epoch=2)
+            hold(shared)
+            said = second.end(0)
+            pids = {first.process.pid, second.process.pid}
+        said_first = first.end(0)
+    for done in (said, said_first):
+        assert done.events[-1]["event"] == "study_finished"
+    assert shared.states() == ["COMPLETE"] * 8
+    ran = [runners(shared, number) for number in range(8)]
+    assert all(len(each) == 1 for each in ran)
+    assert {pid for each in ran for pid in each} == pids
+    assert (ran[0], ran[1]) == ([first.process.pid], [second.process.pid])
+    rates = [trial.params["learning_rate"] for trial in trials(shared)]
+    assert len(set(rates)) == 8
+    leases = [value for key, value in shared.study().user_attrs.items() if key.startswith("lease")]
+    assert leases == [{}, {}]
+
+
+def test_a_killed_ones_trial_is_taken_over_and_goes_on(shared: Workspace) -> None:
+    with shared.start(*RUN) as first:
+        first.until("trial_progressed", number=0, epoch=2)
+        with shared.start(*RUN, "--join") as second:
+            second.until("trial_progressed", number=1, epoch=2)
+            first.signal(signal.SIGKILL)
+            first.end(-signal.SIGKILL)
+            hold(shared)
+            second.end(0)
+    assert shared.states() == ["COMPLETE"] * 8
+    assert runners(shared, 0) == [first.process.pid, second.process.pid]
+    assert list(shared.curves()[0]) == [1, 2, 3]
+    assert gone(first.process.pid)
+
+
+def test_one_that_has_nothing_left_to_start_waits_for_the_other(shared: Workspace) -> None:
+    with shared.start(*RUN[:-1], 2) as first:
+        first.until("trial_progressed", number=0, epoch=2)
+        with shared.start(*RUN[:-1], 2, "--join") as second:
+            second.until("trial_progressed", number=1, epoch=2)
+            hold(shared, 0)
+            second.until("note", text="nothing left to start: 1 trials still run elsewhere")
+            assert second.process.poll() is None
+            first.signal(signal.SIGINT)
+            first.end(3)
+            wait_for(lambda: len(runners(shared, 0)) == 2)  # paused there, so taken over here
+            hold(shared)
+            second.end(0)
+    assert shared.states() == ["COMPLETE", "COMPLETE"]
