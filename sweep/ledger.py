@@ -287,7 +287,10 @@ class Ledger:
         self._enqueue_first(trials)
         self._widen_at_edge(started)
         self._take_sampler()
-        return self._spec(self.study.ask())
+        trial = self.study.ask()
+        if any(other.number == trial.number for other in started):
+            raise _deleted(self.study)
+        return self._spec(trial)
 
     def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
         """Stores epochs, then judges them in the order of trial numbers.

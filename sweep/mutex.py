@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from optuna.storages import RDBStorage
 from sqlalchemy import Column, Float, Integer, MetaData, String, Table, delete, insert
 from sqlalchemy.exc import IntegrityError
 
-from sweep.patience import insist
+from sweep.patience import Answer, insist
 
 HELD_AT_MOST_S = 300.0
 """A holder that was killed: longer than any of its work, a database's lock included."""
@@ -36,19 +36,23 @@ class Mutex:
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
         self._storage, self._engine, self._study_id = storage, storage.engine, study_id
         self._me = uuid.uuid4().hex
-        insist(lambda: _METADATA.create_all(self._engine), lambda _: None)
+        self._insist(lambda: _METADATA.create_all(self._engine))
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Waits for the others, and keeps them out within."""
-        while not insist(self._try, lambda _: None):
+        while not self._insist(self._try):
             time.sleep(PAUSE_S)
         try:
             yield
         finally:
             mine = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.holder == self._me)
-            patient = getattr(self._storage, "patient", True)
-            insist(lambda: self._delete(mine), lambda _: None, patient=patient)
+            self._insist(lambda: self._delete(mine))
+
+    def _insist(self, attempt: Callable[[], Answer]) -> Answer:
+        """Waits for a locked database as the storage does."""
+        patient = getattr(self._storage, "patient", True)
+        return insist(attempt, getattr(self._storage, "say", lambda _: None), patient=patient)
 
     def _try(self) -> bool:
         expired = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.expires < time.time())

@@ -82,15 +82,15 @@ class Orchestrator:
 
     def _waits_for_others(self) -> bool:
         """Waits for trials of other orchestrators: one that they lose is taken over."""
+        self._take_up()
         elsewhere = self._ledger.elsewhere()
         if elsewhere and not self._waited:
             self._view.note(f"nothing left to start: {elsewhere} trials still run elsewhere")
         self._waited = bool(elsewhere)
-        if elsewhere:
+        if elsewhere and not self._left:
             time.sleep(OTHERS_WAIT_S)
             self._ledger.keep_alive()
-            self._take_up()
-        return self._waited
+        return bool(elsewhere or self._left)
 
     def _pause_if_asked(self) -> None:
         spent = self._ledger.spent_s >= self._timeout_s
@@ -160,6 +160,10 @@ class Orchestrator:
             self._ledger.set_back(again, message)
             self._left.insert(0, again)
             return
+        if event.outcome is Outcome.NO_SPACE:  # no trial's fault: it stays as it is, to go on
+            raise SweepError(
+                f"trial {event.number} {message}: make room, then the same command goes on"
+            )
         if not self._ledger.tell(event.number, event.outcome, message):
             self._view.warn(f"trial {event.number} was ended by another program, so it stopped")
         self._view.trial_ended(self._ledger.row(event.number))

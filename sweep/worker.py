@@ -1,6 +1,6 @@
 """Trials' consumer: drives the trainer's generators, in a child process or in this one."""
 
-import ctypes
+import contextlib
 import os
 import queue
 import signal
@@ -21,7 +21,16 @@ from trainers.report import Ending, EpochReport, Verdict
 from trainers.train import Said, course, train
 
 LOG_NAME = "output.log"
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+GUARD = """
+import os, select, signal, sys
+os.setsid()
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+orchestrator, worker = map(int, sys.argv[1:])
+try:
+    select.select([os.pidfd_open(orchestrator), os.pidfd_open(worker)], [], [])
+finally:
+    os.killpg(worker, signal.SIGKILL)
+"""
 
 
 def consume(spec: TrialSpec, device: str) -> Generator[Event, Verdict | None, None]:
@@ -67,7 +76,7 @@ def serve(connection: Connection, device: str, threads: int = 0) -> None:
         threads: CPU threads that it may use; 0 for torch's own choice.
     """
     os.setsid()
-    _die_with_parent()
+    _set_guard()
     if threads:
         torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -133,19 +142,22 @@ def _receive(connection: Connection, messages: "queue.Queue[Any]") -> None:
         messages.put(message)
 
 
-def _die_with_parent() -> None:
-    """Has Linux end this process with its parent, also where it hangs in a call and is deaf."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before
-            os._exit(1)
+def _set_guard() -> None:
+    """Starts a process that outlives this one, to end what a trainer started, and this one too.
+
+    It is needed where this process hangs in a call, or was killed. Only Linux has the means.
+    """
+    if hasattr(os, "pidfd_open"):
+        arguments = [sys.executable, "-I", "-S", "-c", GUARD, str(os.getppid()), str(os.getpid())]
+        nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+        os.posix_spawn(sys.executable, arguments, os.environ, file_actions=nothing)
 
 
 def _log_to(directory: Path) -> None:
     """Sends what trainers print to the trial's own log, away from the live view."""
-    directory.mkdir(parents=True, exist_ok=True)
-    log = os.open(directory / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    with contextlib.suppress(OSError):  # where nothing can be written, the trainer will say so
+        directory.mkdir(parents=True, exist_ok=True)
+        log = os.open(directory / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)

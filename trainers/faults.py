@@ -1,5 +1,7 @@
 """Turns what a trainer raised into an ending, so that no exception crosses a process."""
 
+import errno
+
 import torch
 
 from trainers.errors import TrainerError
@@ -13,6 +15,9 @@ _OUT_OF_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -29,14 +34,26 @@ def ending_of(error: Exception) -> Ending:
         error: what the trainer's generator raised.
 
     Returns:
-        OUT_OF_MEMORY or FAILED, with the error's first line.
+        OUT_OF_MEMORY, NO_SPACE or FAILED, with the error's first line.
     """
     line = _line(error)
     if out_of_memory(error):
         return Ending(Outcome.OUT_OF_MEMORY, f"ran out of memory: {line}")
+    if _no_space(error):
+        return Ending(Outcome.NO_SPACE, f"found no room on the disk: {line}")
     if isinstance(error, TrainerError):  # written for the user
         return Ending(Outcome.FAILED, f"failed: {line}")
     return Ending(Outcome.FAILED, f"failed: {type(error).__name__}: {line}")
+
+
+def _no_space(error: BaseException) -> bool:
+    """A full disk, a quota or a limit of a file's size, also where it is another error's cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _line(error: BaseException) -> str:

