@@ -194,7 +194,7 @@ class Ledger:
     def __enter__(self) -> "Ledger":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         # Where the database is what failed, that is the error to be seen.
         with contextlib.suppress(*(() if kind is None else (Exception,))):
             self._clock.store()

@@ -164,9 +164,10 @@ class TestReporting:
             number = asked(ledger).number
             ledger.report({number: report(1, 50)})
             with pytest.raises(SweepError, match=r"trial 0, epoch 1: .* now says") as caught:
-                ledger.report({number: report(1, 50.001)})
+                ledger.report({number: report(1, 50.6)})
+            ledger.report({number: report(1, 50.001)})  # another company's rounding, or CUDA's
         assert "\n" not in str(caught.value)
-        assert stored(tmp_path)[0].intermediate_values == {1: pytest.approx(50)}
+        assert stored(tmp_path)[0].intermediate_values == {1: pytest.approx(50, abs=1e-9)}
 
     def test_no_number_counts_as_infinite_also_when_it_is_repeated(self, tmp_path: Path) -> None:
         broken = dataclasses.replace(report(1, 50), validation_loss=math.nan)
@@ -421,7 +422,8 @@ class TestTakingUpAgain:
         killed(ledger)
         with open_ledger(tmp_path) as ledger:
             ledger.unfinished()
-        assert set(stored(tmp_path)[0].user_attrs) == {"nearest_rule", "multiple", "multiples"}
+        found = set(stored(tmp_path)[0].user_attrs)
+        assert found == {"nearest_rule", "multiple", "multiples", "owner"}
 
     def test_a_kill_while_a_trial_that_diverged_was_told_reports_infinity_once(
         self, tmp_path: Path
