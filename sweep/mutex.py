@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from optuna.storages import RDBStorage
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, delete, insert
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from sweep.patience import Answer, insist
@@ -66,7 +66,10 @@ class Mutex:
             with self._engine.begin() as connection:
                 connection.execute(insert(_HOLDERS).values(row))
         except IntegrityError:
-            return False
+            # Mine, where a server took it and went away before it said so.
+            with self._engine.connect() as connection:
+                holder = select(_HOLDERS.c.holder).where(_HOLDERS.c.study_id == self._study_id)
+                return bool(connection.execute(holder).scalar() == self._me)
         return True
 
     def _delete(self, rows: object) -> None:

@@ -149,7 +149,7 @@ def test_a_lock_is_waited_for_then_refused_and_the_same_command_goes_on(
     before = workspace.curves()
     with locked(workspace.path / "sweep.db"):
         done = workspace.invoke(*RUN, "--trials", 2, code=2)
-    assert "the database stayed locked by another program for 1 s" in refusal(done)
+    assert "the database is locked by another program, for 1 s now" in refusal(done)
     (warning,) = [event["text"] for event in done.events if event["event"] == "warning"]
     assert warning == "the database is locked by another program: trying for 1 s"
     assert workspace.curves() == before
