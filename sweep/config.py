@@ -148,8 +148,10 @@ def read_toml(path: Path) -> Table:
         raise SweepError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SweepError(f"{path} is not valid TOML: byte {error.start} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or of a number too long for Python
         raise SweepError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SweepError(f"{path} is not valid TOML: it is nested too deeply") from error
 
 
 def read_user_file(path: Path | None) -> Table:
@@ -255,7 +257,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise SweepError(f"--set takes KEY=VALUE, such as trainer.weight_decay=0.01, got '{text}'")
     try:
         parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()
     return key.strip(), parsed["value"]
 

@@ -177,7 +177,7 @@ def read(path: Path) -> Exported:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SweepError(f"{path} cannot be read: {reason}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SweepError(f"{path} is not valid YAML: {_what(error)}") from error
     if not isinstance(fields, dict):
         raise SweepError(f"{path} is not a file of `sweep export`: it has no keys")
