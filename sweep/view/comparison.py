@@ -289,6 +289,8 @@ def _percent(gap: float) -> float:
 
 
 def signed(gap: float) -> str:
-    """A gap of ln perplexities as "+0.3 %"."""
+    """A gap of ln perplexities as "+0.3 %", a very large one as a factor."""
     percent = _percent(gap)
+    if percent >= 1000:
+        return f"x{math.exp(gap):,.0f}"
     return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"

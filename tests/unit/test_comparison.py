@@ -6,7 +6,7 @@ import pytest
 
 from sweep.compare import Comparison, contrast
 from sweep.fixed import Run
-from sweep.view.comparison import answer, comparison_object, verdict
+from sweep.view.comparison import answer, comparison_object, signed, verdict
 
 RATES = (1e-3, 1e-2, 1e-1)
 
@@ -78,6 +78,14 @@ def test_the_rates_own_effect_is_said_for_each_precision() -> None:
     assert (
         "In fp32 the rate alone takes it from 26.00 at 1.00e-2 to 46.70 at 1.00e-3: +80 %." in said
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1.0034, "+0.3 %"), (0.98, "-2.0 %"), (1.8, "+80 %"), (12.5, "x12"), (2.5e4, "x25,000")],
+)
+def test_gaps_read_as_percent_or_as_a_factor(ratio: float, text: str) -> None:
+    assert signed(math.log(ratio)) == text
 
 
 def test_divergence_counts_for_whom_it_struck() -> None:
