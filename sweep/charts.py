@@ -205,15 +205,15 @@ def _belief(report: Report) -> Chart | None:
     rates = tuple(map(math.exp, after[0]))
     top = 1.15 * max((*before[1], *after[1]))
     layers = (
-        Area("before any trial: the rules", rates, (0.0,) * len(rates), before[1], GREY),
+        Area("before any trial", rates, (0.0,) * len(rates), before[1], GREY),
         Area("after all trials", rates, (0.0,) * len(rates), after[1], BLUE),
         *_rule_lines(report),
     )
     return Chart(
         "belief",
         "Where the best rate lies",
-        "The probability of each rate to be the best: by the scaling rules before any trial, and "
-        "after all trials.",
+        "The probability of each rate to be the best: before any trial, by the scaling rules (and "
+        "by a forecast from other studies, where there was one), and after all trials.",
         "learning rate",
         "probability in each tenth of ln rate",
         layers,
@@ -276,7 +276,8 @@ def _shade(rate: float, report: Report) -> str:
 
 def _batches(report: Report) -> Chart | None:
     """The best rate over batch sizes, beside what each rule makes of the reference."""
-    found, reference = report.neighbours, report.reference
+    size, reference = report.study.parameters, report.reference
+    found = [each for each in report.neighbours if each.parameters == size]
     if not found:
         return None
     sizes = [each.batch_size for each in found]

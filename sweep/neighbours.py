@@ -1,19 +1,13 @@
-"""Studies that differ from one another in batch size or precision alone, and their best rates."""
+"""A study's place among those that differ from it in batch or model size alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from optuna.study import Study
-from optuna.trial import TrialState
 
-from studies.noise import with_noise
-from studies.observed import observe
-from studies.optimum import best_rate
-from studies.response import Posterior
-
-VARIED = ("batch_size", "precision", "seed")
-LEAST_COMPLETE = 3  # before that a study's best rate is anywhere
+from studies.optimum import two_digits
+from studies.transfer import Swept
+from sweep.across import Family, comparable, is_known, make_family
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +22,7 @@ class Neighbour:
 
     study: str
     batch_size: int
+    parameters: int
     precision: str
     learning_rate: float
     low: float
@@ -35,36 +30,34 @@ class Neighbour:
     itself: bool
 
 
-def neighbours(study: Study, others: Sequence[Study]) -> tuple[Neighbour, ...]:
-    """The study and those like it, by batch size; those with under three complete trials left out.
+def family_of(study: Study, others: Sequence[Study]) -> Family:
+    """The study and those comparable with it; without those of under three complete trials.
 
     Args:
         study: one that `sweep run` made.
         others: studies that may be like it; the study itself may be among them.
     """
-    about = study.user_attrs
-    found = [_neighbour(study, about, itself=True)] if _is_known(study) else []
-    for other in others:
-        if other.study_name != study.study_name:
-            there = other.user_attrs
-            if _fixed(there) == _fixed(about) and _is_known(other):
-                found.append(_neighbour(other, there, itself=False))
-    return tuple(sorted(found, key=lambda each: (each.batch_size, each.precision, each.study)))
+    identity = study.user_attrs["identity"]
+    different = [each for each in others if each.study_name != study.study_name]
+    like = [each for each in different if comparable(each.user_attrs.get("identity"), identity)]
+    return make_family(each for each in (study, *like) if is_known(each))
 
 
-def _fixed(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in about["identity"].items() if key not in VARIED}
+def neighbours(study: Study, family: Family) -> tuple[Neighbour, ...]:
+    """The best rate of each study of a family, by model size and batch size."""
+    pairs = zip(family.swept, family.studies, strict=True)
+    return tuple(_neighbour(swept, each, study.study_name) for swept, each in pairs)
 
 
-def _is_known(study: Study) -> bool:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return len(complete) >= LEAST_COMPLETE
-
-
-def _neighbour(study: Study, about: Mapping[str, Any], *, itself: bool) -> Neighbour:
-    trials = study.get_trials(deepcopy=False)
-    found = best_rate(Posterior(with_noise(observe(trials)), {}, *about["range"]))
-    identity = about["identity"]
+def _neighbour(swept: Swept, study: Study, name: str) -> Neighbour:
+    low, high = map(two_digits, swept.interval)
     return Neighbour(
-        study.study_name, identity["batch_size"], identity["precision"], *found, itself
+        swept.study,
+        swept.setting.batch_size,
+        swept.setting.parameters,
+        study.user_attrs["identity"]["precision"],
+        two_digits(swept.rate),
+        low,
+        high,
+        itself=swept.study == name,
     )

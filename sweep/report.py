@@ -11,13 +11,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.curve import Curve, fitted_curve
+from studies.exponents import Exponents
 from studies.noise import measured_noise, with_noise
 from studies.observed import observe
 from studies.optimum import Optimum, optimum
 from studies.prior import MERGE_FACTOR, Prior, log_distance
-from studies.response import NO_RULE, Posterior
+from studies.response import Posterior
 from studies.transfer import FORECAST
-from sweep.neighbours import Neighbour, neighbours
+from sweep.across import exponents
+from sweep.neighbours import Neighbour, family_of, neighbours
 from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
 
 Density = tuple[tuple[float, ...], tuple[float, ...]]
@@ -131,7 +133,9 @@ class Report:
         curve: fitted to the trials; None before any has a perplexity.
         density: ln rates and the probability of each to be the best.
         prior: the same before any trial: what the rules say.
-        neighbours: this study and those that differ from it in batch size or precision alone.
+        neighbours: this study and those that differ from it in batch or model size alone.
+        exponents: how the best rate scales over them; None where they are of one setting.
+        held: what they have in common, in words.
         reference: where the rules start from: learning_rate, batch_size, ...; {} where unknown.
     """
 
@@ -148,6 +152,8 @@ class Report:
     prior: Density
     histories: tuple[History, ...]
     neighbours: tuple[Neighbour, ...]
+    exponents: Exponents | None
+    held: str
     reference: Mapping[str, Any]
 
 
@@ -169,6 +175,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     # so that no claim is finer than that.
     posterior = Posterior(with_noise(seen), priors, *about["range"])
     found = optimum(posterior) if summary.best else None
+    family = family_of(study, others)
     ruled = Posterior(posterior.seen, rule_priors_of(priors), *posterior.range)
     rules = _rules(summary, ruled, found)
     x = np.log(np.geomspace(*posterior.range, CURVE_POINTS))
@@ -177,7 +184,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         optimum=found,
         noise=measured_noise(seen),
         rules=rules,
-        verdict=_verdict(rules, ruled) if found and rules else None,
+        verdict=_verdict(rules) if found and rules else None,
         companions=_companions(about),
         divergence=_divergence(summary.trials),
         cost=_cost(summary, trials, about.get("pruner") or ""),
@@ -185,7 +192,9 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         density=_density(posterior),
         prior=_density(Posterior(observe([]), priors, *about["range"])),
         histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
-        neighbours=neighbours(study, others),
+        neighbours=neighbours(study, family),
+        exponents=exponents(family),
+        held=family.held,
         reference=about.get("reference") or {},
     )
 
@@ -227,10 +236,10 @@ def _rules(
     )
 
 
-def _verdict(rules: Sequence[RuleFinding], posterior: Posterior) -> Verdict:
+def _verdict(rules: Sequence[RuleFinding]) -> Verdict:
     groups = [tuple(other for other in rules if _alike(rule, other)) for rule in rules]
     weights = {tuple(r.name for r in group): sum(r.weight for r in group) for group in groups}
-    weights[()] = posterior.rule_weights()[NO_RULE]
+    weights[()] = 1.0 - sum(rule.weight for rule in rules)
     names = max(weights, key=lambda each: weights[each])
     return Verdict(names, weights[names], weights[names] >= DECIDED)
 

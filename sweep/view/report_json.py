@@ -10,6 +10,7 @@ companions          {k, betas, eps, asked_betas, asked_eps} or null
 divergence          {lowest_diverged, highest_complete, likely_from}
 cost                the fields of `sweep.report.Cost`
 neighbours          [the fields of `sweep.neighbours.Neighbour`]
+exponents           the fields of `studies.exponents.Exponents`, null with one setting alone
 curve               {rates, low, middle, high} or null
 text                the answer in sentences
 """
@@ -57,6 +58,7 @@ def report_object(report: Report) -> dict[str, Any]:
         "divergence": {**asdict(report.divergence), "likely_from": found and found.lost_from},
         "cost": asdict(report.cost),
         "neighbours": [asdict(each) for each in report.neighbours],
+        "exponents": report.exponents and asdict(report.exponents),
         "curve": report.curve and asdict(report.curve),
         "text": headline(report),
     }

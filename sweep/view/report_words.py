@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweep.report import Companions, Cost, Report, RuleFinding, Verdict
+from sweep.view.across import scaling
 from sweep.view.formats import format_bound, format_fitted, format_perplexity, format_rate
 from sweep.view.words import ENDED, answer, counts, edge_warning, why
 
@@ -226,20 +227,30 @@ def _percent(share: float) -> str:
 
 
 def _neighbours(report: Report) -> Section:
+    """What finished studies at other settings say with this one, and how good a forecast was."""
+    title, met = "Other batch and model sizes", report.study.forecast_met
+    told = (f"{met[0].upper()}{met[1:].removesuffix('.')}.",) if met else ()
     if len(report.neighbours) < 2:
-        return Section("Other batch sizes")
+        return Section(title, told)
     rows = [
         (
-            f"{n.batch_size:,}",
-            n.precision,
-            format_fitted(n.learning_rate),
-            f"{format_fitted(n.low)} to {format_fitted(n.high)}",
+            f"{each.batch_size:,}",
+            f"{each.parameters:,}",
+            each.precision,
+            format_fitted(each.learning_rate),
+            f"{format_fitted(each.low)} to {format_fitted(each.high)}",
+            "this study" if each.itself else each.study,
         )
-        for n in report.neighbours
+        for each in report.neighbours
     ]
-    sentence = "By the trials alone, without what the rules say; all else is the same."
-    headings = ("batch", "precision", "best rate", "90 % interval")
-    return Section("Other batch sizes", (sentence,), Table(headings, tuple(rows)))
+    sentences = [
+        "Each study's best rate by its trials alone, without what the rules say.",
+        f"Held fixed: {report.held}.",
+        *(scaling(report.exponents) if report.exponents is not None else ()),
+        *told,
+    ]
+    headings = ("batch", "parameters", "precision", "best rate", "90 % interval", "study")
+    return Section(title, tuple(each.strip() for each in sentences), Table(headings, tuple(rows)))
 
 
 def _trials(report: Report) -> Section:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -272,3 +273,35 @@ def test_a_study_without_stored_priors_is_read_all_the_same(tmp_path: Path) -> N
         for key in ("priors", "reference", "pruner"):
             ledger.study._storage.set_study_user_attr(ledger.study._study_id, key, None)
         assert report_of(ledger).companions is None
+
+
+def test_studies_at_other_batch_sizes_stand_beside_it(tmp_path: Path) -> None:
+    studies = []
+    for batch, best in ((64, 1e-2), (256, 2e-2)):
+        folder = tmp_path / str(batch)
+        folder.mkdir()
+        train = TrainConfig(learning_rate=1.0, epochs=3, batch_size=batch)
+        with searched(folder, train=train, pruner="none") as ledger:
+
+            def curve(rate: float, best: float = best) -> float:
+                return 60 * math.exp(0.05 * math.log(rate / best) ** 2)
+
+            play_at(ledger, [best / 2, best / 1.3, best, best * 1.5], curve)
+            studies.append(ledger.study)
+    optuna.copy_study(
+        from_study_name="study",
+        from_storage=studies[1]._storage,
+        to_storage=studies[0]._storage,
+        to_study_name="other",
+    )
+    other = optuna.load_study(study_name="other", storage=studies[0]._storage)
+    report = build(studies[0], "sweep.db", [studies[0], other])
+    found = [(each.batch_size, each.learning_rate, each.itself) for each in report.neighbours]
+    assert found == [
+        (64, pytest.approx(1e-2, rel=0.3), True),
+        (256, pytest.approx(2e-2, rel=0.3), False),
+    ]
+    assert report.exponents is not None
+    assert report.exponents.batch is not None
+    assert report.exponents.batch.low < 0.5 < report.exponents.batch.high
+    assert "Power law lr = c B^p" in terminal_text(report)
