@@ -82,7 +82,7 @@ def test_the_rates_own_effect_is_said_for_each_precision() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(1.0034, "+0.3 %"), (0.98, "-2.0 %"), (1.8, "+80 %"), (12.5, "x12"), (2.5e4, "x25,000")],
+    [(1.0034, "+0.3 %"), (0.98, "-2.0 %"), (1.8, "+80 %"), (12.6, "x13"), (2.5e4, "x25,000")],
 )
 def test_gaps_read_as_percent_or_as_a_factor(ratio: float, text: str) -> None:
     assert signed(math.log(ratio)) == text
