@@ -1,7 +1,7 @@
 """What a study says, read from its storage: rows for tables, the answer at the end."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sweep.errors import SweepError
@@ -181,7 +181,9 @@ def summarise(study: "Study", storage: str) -> StudySummary:
     if "identity" not in about:
         raise SweepError(f"study '{study.study_name}' was not made by sweep: choose another one")
     identity = about["identity"]
-    trials = tuple(trial_row(trial) for trial in study.get_trials(deepcopy=False))
+    rates = {rule["name"]: rule["learning_rate"] for rule in about["rules"]}
+    rows = (trial_row(trial) for trial in study.get_trials(deepcopy=False))
+    trials = tuple(_with_rule(row, rates) for row in rows)
     complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
     best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
     low, high = about["range"]
@@ -209,6 +211,16 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         fixed=about.get("kind") == "fixed",
         forecast_met=about.get("forecast_met", ""),
     )
+
+
+def _with_rule(row: TrialRow, rates: dict[str, float]) -> TrialRow:
+    """A row with the rule that it stands for, which a trial that waits has not stored yet."""
+    from studies.prior import nearest_rule
+
+    if row.rule or not rates or not row.learning_rate > 0:
+        return row
+    name, multiple = nearest_rule(row.learning_rate, rates)
+    return replace(row, rule=name, multiple=multiple)
 
 
 def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:

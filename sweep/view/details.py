@@ -66,12 +66,14 @@ def print_trial(detail: dict[str, Any], console: Console) -> None:
     for label, value in _facts(detail):
         grid.add_row(Text(f"  {label}", style="dim"), folded(value))
     console.print(grid)
+    console.print()
     rules = make_table("rule", "its rate", "this trial")
     for name, rate in detail["rules"].items():
         multiple = format_multiple(detail["learning_rate"] / rate)
         rules.add_row(folded(name), Text(format_rate(rate)), Text(multiple))
     console.print(rules)
     if detail["perplexities"]:
+        console.print()
         epochs = make_table("epoch", "perplexity")
         for epoch, perplexity in detail["perplexities"].items():
             epochs.add_row(Text(epoch), Text(format_perplexity(perplexity)))

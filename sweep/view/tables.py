@@ -17,6 +17,7 @@ from sweep.view.formats import (
     one_line,
 )
 from sweep.view.words import ENDED, answer, edge_warning, trials_done, why
+from trainers.report import Outcome
 
 __all__ = [
     "format_perplexity",
@@ -27,6 +28,8 @@ __all__ = [
     "rules_table",
     "trials_table",
 ]
+
+WIDE = 100  # columns from which on the table of trials has one for reasons
 
 STATE_STYLES = {
     "running": "cyan",
@@ -47,20 +50,25 @@ def folded(text: str) -> Text:
     return Text(one_line(text), overflow="fold")
 
 
-def trials_table(summary: StudySummary, *, limit: int | None = None, fold: bool = False) -> Table:
+def trials_table(
+    summary: StudySummary, *, limit: int | None = None, fold: bool = False, reasons: bool = True
+) -> Table:
     """The study's trials by number, the best one in bold.
 
     Args:
         limit: most rows, the caption that says how many are missing among them; None shows all.
         fold: give long texts more lines instead of an ellipsis.
+        reasons: have a column for them.
     """
-    table = make_table("#", "rate", "rule", "x rule", "perplexity", "epochs", "state", "reason")
+    headings = ["#", "rate", "rule", "x rule", "perplexity", "epochs", "state", "reason"]
+    table = make_table(*(headings if reasons else headings[:-1]))
     for position in (0, 3, 4, 5):
         table.columns[position].justify = "right"
     rows = summary.trials if limit is None else visible_rows(summary.trials, limit)
     for row in rows:
         style = "bold" if summary.best and row.number == summary.best.number else ""
-        table.add_row(*_trial_cells(row, summary.epochs, folded if fold else cut), style=style)
+        cells = _trial_cells(row, summary.epochs, folded if fold else cut)
+        table.add_row(*cells[: len(table.columns)], style=style)
     hidden = len(summary.trials) - len(rows)
     if hidden:
         table.caption = cut(f"... and {hidden} more", "dim")
@@ -125,7 +133,10 @@ def print_header(summary: StudySummary, console: Console) -> None:
 def print_summary(summary: StudySummary, console: Console) -> None:
     """Prints the trials, the answer in words, how each rule's own rate did, and the warnings."""
     if summary.trials:
-        console.print(trials_table(summary, fold=not console.is_terminal))
+        wide = console.width >= WIDE
+        console.print(trials_table(summary, fold=True, reasons=wide))
+        if not wide:
+            _print_reasons(summary, console)
         console.print()
     first, *others = answer(summary)
     console.print(Text(first, style="bold green" if summary.best else "bold yellow"))
@@ -137,6 +148,13 @@ def print_summary(summary: StudySummary, console: Console) -> None:
     warning = edge_warning(summary)
     if warning:
         console.print(Text(f"\nWarning: {warning}", style="yellow"))
+
+
+def _print_reasons(summary: StudySummary, console: Console) -> None:
+    """Why trials ended early: in a column of a narrow table each would take ten lines."""
+    for row in summary.trials:
+        if why(row) and why(row) != Outcome.COMPLETED.sentence:
+            console.print(Text(f"trial {row.number}, {row.state}: {why(row)}", style="dim"))
 
 
 def make_table(*headings: str) -> Table:
@@ -176,7 +194,10 @@ def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Te
         return [Text("-"), Text("-"), Text(missed, style="dim")]
     mark = ", best rule" if _value(rule) == best < math.inf else ""
     state = Text(rule.trial.state + mark, style=STATE_STYLES.get(rule.trial.state, ""))
-    return [Text(str(rule.trial.number)), Text(format_perplexity(rule.trial.perplexity)), state]
+    # One trial stands for rates that are near one another: where it ran is said.
+    where = "" if rule.own else f" at {format_rate(rule.trial.learning_rate)}"
+    number = Text(f"{rule.trial.number}{where}")
+    return [number, Text(format_perplexity(rule.trial.perplexity)), state]
 
 
 def _facts(summary: StudySummary) -> list[tuple[str, str]]:

@@ -305,3 +305,11 @@ def test_studies_at_other_batch_sizes_stand_beside_it(tmp_path: Path) -> None:
     assert report.exponents.batch is not None
     assert report.exponents.batch.low < 0.5 < report.exponents.batch.high
     assert "Power law lr = c B^p" in terminal_text(report)
+
+
+def test_a_trial_that_waits_shows_its_rule(tmp_path: Path) -> None:
+    with searched(tmp_path) as ledger:
+        assert ledger.ask() is not None
+        rows = report_of(ledger).study.trials
+    waiting = {row.rule: row.multiple for row in rows if row.state == "waiting"}
+    assert waiting == {"linear": pytest.approx(1.0), "unscaled": pytest.approx(1.0)}

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sweep.summary import RuleRow, StudySummary, TrialRow
 from sweep.view import make_view
+from sweep.view.details import print_trial
 from sweep.view.formats import (
     format_bound,
     format_duration,
@@ -459,3 +460,49 @@ class TestMakeView:
     def test_a_dumb_terminal_gets_plain_lines(self, monkeypatch):
         monkeypatch.setenv("TERM", "dumb")
         assert isinstance(make_view(json_lines=False, stream=self.Terminal()), PlainView)
+
+
+class TestTheFinalTable:
+    WHY = "pruned: perplexity 133.83 after epoch 2 should end near 105.74, by 4 finished trials"
+
+    @pytest.mark.parametrize("width", [80, 100, 160])
+    def test_no_reason_is_cut(self, width):
+        console = terminal(width, 40)
+        print_summary(study(trial(0), trial(1, "pruned", 133.8, reason=self.WHY)), console)
+        text = console.export_text()
+        assert "…" not in text
+        # A reason may take several lines of a column: its words are there in order.
+        words = re.findall(r"[\w.]+", text)
+        for word in re.findall(r"[\w.]+", self.WHY.removeprefix("pruned: ")):
+            assert word in words
+
+    def test_a_narrow_one_says_them_below(self):
+        console = terminal(80, 40)
+        print_summary(study(trial(0), trial(1, "pruned", 133.8, reason=self.WHY)), console)
+        text = " ".join(console.export_text().split())
+        assert f"trial 1, pruned: {self.WHY.removeprefix('pruned: ')}" in text
+        assert "reason" not in text.split("Best learning rate")[0].split()
+
+    def test_a_rule_whose_near_rate_was_tried_says_at_which(self):
+        near = trial(3, learning_rate=9e-4)
+        rules = (RuleRow("sqrt", 8e-4, "lr0", "", near), RuleRow("linear", 9e-4, "lr0", "", near))
+        console = terminal(100, 40)
+        print_summary(study(near, rules=rules), console)
+        sqrt, linear = (
+            line for line in console.export_text().splitlines() if re.match("sqrt|linear", line)
+        )
+        assert "3 at 9.00e-4" in sqrt
+        assert " at " not in linear
+
+
+def test_a_trials_blocks_stand_apart():
+    detail = {
+        **{"number": 3, "study": "study", "state": "complete", "learning_rate": 1e-3},
+        **{"rule": "sqrt", "multiple": 1.0, "perplexity": 60.0, "epochs": 1, "reason": "done"},
+        **{"rules": {"sqrt": 1e-3}, "perplexities": {"1": 60.0}, "directory": "runs/0003"},
+    }
+    console = terminal(100, 40)
+    print_trial(detail, console)
+    lines = [line.strip() for line in console.export_text().splitlines()]
+    heads = [i for i, line in enumerate(lines) if line.startswith(("rule ", "epoch "))]
+    assert [lines[i - 1] for i in heads] == ["", ""]
