@@ -105,7 +105,7 @@ def _show_scaling(config: SweepConfig, view: View) -> None:
     view.note(f"How the best rate scales; held fixed: {family.held}")
     for swept in family.swept:
         low, high = map(format_fitted, swept.interval)
-        where = f"  batch {swept.setting.batch_size:,}: {format_fitted(swept.rate)}"
+        where = f"batch {swept.setting.batch_size:,}: {format_fitted(swept.rate)}"
         view.note(f"{where} ({low} to {high})")
     for line in scaling(found):
         view.note(line)

@@ -11,11 +11,11 @@ from studies.prior import MERGE_FACTOR, Centre, Prior, log_distance
 from studies.transfer import FORECAST
 from sweep.across import find_family, forecast
 from sweep.forecasts import Forecast, own
-from sweep.plan import Plan, identity
+from sweep.plan import SWEPT_MARGIN, Plan, identity
 from sweep.view.formats import format_fitted
 from trainers.data import Corpus
 
-SHARE = 2.0  # the forecast is believed this much more than all rules together
+SHARE = 2.0  # the forecast is believed this much more than all rules together, at the most
 REACH = 2.6  # a rule's rate this many widths away from it is left to the search (99 %)
 
 
@@ -46,13 +46,15 @@ def with_forecast(plan: Plan, found: Forecast | None) -> Plan:
     """A plan with the forecast as one more prior and as the first rate.
 
     Beside it only those rules' rates are tried first that it does not rule out; a range that the
-    user did not give is widened to hold its interval.
+    user did not give is widened to a factor of 3 around it. A forecast less certain than the rules
+    weighs less.
     """
     if found is None:
         return plan
     low, high = plan.low, plan.high
     if not plan.config.study.range:
-        low, high = max(WIDE.low, min(low, found.low)), min(WIDE.high, max(high, found.high))
+        low = max(WIDE.low, min(low, found.learning_rate / SWEPT_MARGIN))
+        high = min(WIDE.high, max(high, found.learning_rate * SWEPT_MARGIN))
     rate = min(max(found.learning_rate, low), high)
     names, others = [FORECAST], []
     for centre in plan.first:
@@ -61,7 +63,9 @@ def with_forecast(plan: Plan, found: Forecast | None) -> Plan:
             names += centre.rules
         elif away <= REACH * found.width:
             others.append(centre)
-    weight = SHARE * math.fsum(prior.weight for prior in plan.priors.values())
+    rules = plan.priors.values()
+    certain = min(1.0, max(prior.width for prior in rules) / found.width)
+    weight = SHARE * certain * math.fsum(prior.weight for prior in rules)
     prior = Prior(found.learning_rate, found.width, weight)
     return dataclasses.replace(
         plan,

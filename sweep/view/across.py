@@ -67,7 +67,7 @@ def scaling(found: Exponents) -> Iterator[str]:
         yield f"With the model's size, lr = c N^-q: q = {_number(found.parameters)}."
     for each in found.local:
         between = f"batch {each.smaller:,} to {each.larger:,}"
-        yield f"  p from {between}: {_number(each.exponent)}"
+        yield f"p from {between}: {_number(each.exponent)}"
     if found.critical_batch is not None:
         yield f"Saturating lr = c / (1 + Bc/B): {_critical(found.critical_batch)}."
 

@@ -134,6 +134,10 @@ def test_a_report_keeps_the_forecast_out_of_the_rules(story: Story) -> None:
     (report,) = story.whole.invoke("report", "--study", name, "--json").events
     assert FORECAST not in {rule["name"] for rule in report["rules"]}
     assert 0.5 < sum(rule["weight"] for rule in report["rules"]) <= 1
+    exponent = report["exponents"]["batch"]
+    assert exponent["low"] < exponent["value"] < exponent["high"]
+    text = " ".join(story.whole.invoke("report", "--study", name).out.split())
+    assert f"Power law lr = c B^p: p = {exponent['value']:.2f}" in text
 
 
 def test_a_name_is_one_studys(workspace: Workspace) -> None:

@@ -68,10 +68,17 @@ def test_it_outweighs_all_rules_together(plan: Make) -> None:
     assert priors == plan().priors
 
 
+def test_one_that_knows_less_than_the_rules_weighs_less(plan: Make) -> None:
+    width = next(iter(plan().priors.values())).width
+    vague = with_forecast(plan(), forecast(2e-3, 2 * width)).priors.pop(FORECAST)
+    certain = with_forecast(plan(), forecast(2e-3)).priors.pop(FORECAST)
+    assert vague.weight == pytest.approx(certain.weight / 2)
+
+
 def test_the_range_is_widened_to_hold_it_unless_it_was_given(plan: Make) -> None:
     wide = with_forecast(plan(), forecast(0.5))
     assert wide.low == plan().low
-    assert wide.high == pytest.approx(forecast(0.5).high)
+    assert wide.high == pytest.approx(1.5)
     given = with_forecast(plan("study.range=[1e-4, 1e-2]"), forecast(0.5))
     assert (given.low, given.high) == (1e-4, 1e-2)
     assert given.first[0].learning_rate == 1e-2
