@@ -129,8 +129,9 @@ def _response(report: Report) -> Chart | None:
         "response",
         "Perplexity by learning rate",
         "Each point is a trial with its number; the line is the curve fitted to them and its 90 % "
-        "band, the shaded range holds the best rate with 90 % probability. Diverged trials, and "
-        "those off the scale, stand at the upper edge.",
+        "band, the shaded range holds the best rate with 90 % probability. A pruned trial "
+        "stands at what it had reached when it ended; diverged ones, and those off the scale, at "
+        "the upper edge.",
         "learning rate",
         "lowest validation perplexity",
         tuple(layers),

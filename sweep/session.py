@@ -190,6 +190,7 @@ def execute(ready: Prepared, view: View, *, join: bool = False) -> tuple[bool, S
         if done:
             ledger.finish(terms(config.study), verdict(ledger.study, ready.storage))
         if config.study.publish and ready.kind == "search":
+            ledger.keep_alive()  # to draw the pictures may take seconds
             others = open_all(config.study.storage)
             publish(ledger.study, config.study.storage, others, view.warn)
         return done, summarise(ledger.study, config.study.storage)

@@ -86,6 +86,7 @@ CASES = [
     ("run --epochs 99999999999999999999999", ["--epochs", "at most"]),
     ("run --trials 99999999999999999999999", ["--trials", "at most"]),
     ("run --set reference.learning_rate=1e300", ["reference.learning_rate", "1e-07 to 10"]),
+    ("run --set study.publish=maybe", ["study.publish", "true or false", "'maybe'"]),
     ("run --set study.cohort=0", ["study.cohort", '"auto"', "0"]),
     ("run --set study.cohort=many", ["study.cohort", '"auto"', "'many'"]),
     ("run --workers 0", ["--workers", "greater than 0", "0"]),
