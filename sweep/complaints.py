@@ -26,6 +26,9 @@ FLAGS = {
     "range": "study.range",
     "workers": "study.workers",
     "devices": "study.devices",
+    "executor": "study.executor",
+    "ray-address": "study.ray_address",
+    "gpus-per-trial": "study.gpus_per_trial",
     "trainer": "study.trainer",
 }
 

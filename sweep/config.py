@@ -17,6 +17,7 @@ from pydantic import (
 
 from sweep.complaints import describe, named
 from sweep.errors import SweepError
+from sweep.executors import executor_names
 from sweep.keys import Table, check_keys
 from trainers.config import DataConfig, ModelConfig, PositiveFloat, PositiveInt, TrainConfig
 from trainers.refusals import shown
@@ -32,6 +33,25 @@ def _cohort(value: object) -> int | str:
     if value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError(f'study.cohort must be a number of trials, or "auto", got {shown(value)}')
+
+
+def _executor(value: object) -> str:
+    if isinstance(value, str) and value in executor_names():
+        return value
+    raise ValueError(
+        f"study.executor (--executor) must be one of {', '.join(executor_names())}, "
+        f"got {shown(value)}"
+    )
+
+
+def _share(value: object) -> float:
+    """Ray's rule: a part of one, or whole ones."""
+    if type(value) in (int, float) and (0 < float(str(value)) <= 1 or value in range(1, 1025)):
+        return float(str(value))
+    raise ValueError(
+        "study.gpus_per_trial (--gpus-per-trial) and study.cpus_per_trial must be a part of 1, "
+        f"such as 0.5, or a whole number, got {shown(value)}"
+    )
 
 
 def _devices(value: object) -> str | tuple[int, ...]:
@@ -74,6 +94,10 @@ class StudySettings(_Strict):
     transfer: StrictBool
     workers: PositiveInt
     devices: Annotated[str | tuple[int, ...], PlainValidator(_devices)]
+    executor: Annotated[str, PlainValidator(_executor)]
+    ray_address: str
+    gpus_per_trial: Annotated[float, PlainValidator(_share)]
+    cpus_per_trial: Annotated[float, PlainValidator(_share)]
     trainer: str
     tensorboard: str
 

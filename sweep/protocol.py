@@ -71,10 +71,15 @@ class Resources:
     Attributes:
         devices: one worker each: "cuda:0", "cuda:1"; "cpu" once for each worker there is to be.
         cohort: trials that a worker trains side by side.
+        address: of a Ray cluster; "auto" finds it, "local" starts one.
+        gpus, cpus: that a trial takes on a cluster; 0.5 GPUs: two trials share one.
     """
 
     devices: tuple[str, ...] = ("cpu",)
     cohort: int = 1
+    address: str = "auto"
+    gpus: float = 1.0
+    cpus: float = 1.0
 
 
 class Executor(Protocol):

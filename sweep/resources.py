@@ -26,6 +26,13 @@ def find_resources(plan: Plan, corpus: Corpus, ledger: Ledger, view: View) -> Re
         SweepError: there are no such devices.
     """
     settings = plan.config.study
+    if settings.executor == "ray":
+        return Resources(
+            devices=(plan.config.device,),
+            address=settings.ray_address,
+            gpus=settings.gpus_per_trial,
+            cpus=settings.cpus_per_trial,
+        )
     devices = worker_devices(plan.config.device, settings.devices, settings.workers)
     if len(devices) > 1:
         view.note(f"{len(devices)} workers: {', '.join(dict.fromkeys(devices))}")

@@ -172,7 +172,7 @@ def execute(ready: Prepared, view: View, *, join: bool = False) -> tuple[bool, S
     with StopSignals() as stop, _ledger(ready, join=join) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
         resources = find_resources(ready.plan, ready.corpus, ledger, view)
-        with make_executor("local", resources) as executor:
+        with make_executor(config.study.executor, resources) as executor:
             orchestrator = Orchestrator(
                 ledger,
                 executor,

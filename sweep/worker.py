@@ -124,7 +124,7 @@ class _Worker:
 
     def _take(self, message: object) -> None:
         if isinstance(message, TrialSpec):
-            _log_to(message.directory)
+            log_to(message.directory)
             self._lockstep.add(message.number, partial(_begin, message, self._device))
         elif isinstance(message, tuple):
             number, verdict = message
@@ -153,7 +153,7 @@ def _set_guard() -> None:
         os.posix_spawn(sys.executable, arguments, os.environ, file_actions=nothing)
 
 
-def _log_to(directory: Path) -> None:
+def log_to(directory: Path) -> None:
     """Sends what trainers print to the trial's own log, away from the live view."""
     with contextlib.suppress(OSError):  # where nothing can be written, the trainer will say so
         directory.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import optuna
 import pytest
@@ -46,6 +48,20 @@ def postgres() -> Iterator[servers.Postgres]:
     server = servers.Postgres()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine, with a CPU each."""
+    utilities = pytest.importorskip("ray.cluster_utils")
+    node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
+    made = utilities.Cluster(
+        initialize_head=True, head_node_args=node | {"include_dashboard": False}
+    )
+    made.add_node(**node)
+    with mock.patch.dict(os.environ, RAY_ADDRESS=made.address):
+        yield made
+    made.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,9 @@ batches_option = click.option(
 worker_options = _stack(
     click.option("--workers", type=int, help="Worker processes on the CPU; they divide it."),
     click.option("--devices", help='CUDA devices, one worker each: 0,1,2 or "all".'),
+    click.option("--executor", help="local, or ray: on the nodes of a Ray cluster."),
+    click.option("--ray-address", help="The cluster's address; by default it is found."),
+    click.option("--gpus-per-trial", type=float, help="On the cluster; 0.5: two trials share one."),
 )
 storage_option = click.option(
     "--storage", help="The database: an SQLite file or a URL.  [default: sqlite:///sweep.db]"
@@ -113,6 +116,7 @@ def load_config(
     }
     loaded = load(config, profile=profile, cuda=cuda_found(), assignments=assignments, flags=given)
     if check:
-        check_device(loaded.device)
+        if loaded.study.executor != "ray":  # whose devices are elsewhere
+            check_device(loaded.device)
         worker_devices(loaded.device, loaded.study.devices, loaded.study.workers)
     return loaded

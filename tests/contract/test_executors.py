@@ -121,9 +121,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture(scope="module", params=executor_names())
+# A Ray cluster takes long to start, and not everybody has Ray.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.more) if name == "ray" else name
+    for name in executor_names()
+]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def executor(request: pytest.FixtureRequest, folder: Path) -> Iterator[Executor]:
     """One of each kind, alive through all the tests as through all the trials of a study."""
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
     with make_executor(request.param) as made:
         yield made
 
@@ -321,8 +330,12 @@ class TestCapacity:
         assert executor.events(0.1) == []
 
 
-@pytest.mark.parametrize("name", executor_names())
-def test_leaving_it_ends_a_trial_that_still_runs(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_leaving_it_ends_a_trial_that_still_runs(
+    name: str, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "ray":
+        request.getfixturevalue("cluster")
     trial = spec("until_paused")
     with make_executor(name) as executor:
         executor.submit(trial)

@@ -25,7 +25,7 @@ from trainers.refusals import shown
 RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
-    "--workers --devices "
+    "--workers --devices --executor --ray-address --gpus-per-trial "
     "--no-transfer --join --dry-run --json --set"
 )
 

@@ -1,0 +1,62 @@
+"""A sweep on a real Ray cluster of two nodes, one of which is killed in mid-trial."""
+
+from typing import Any
+
+import pytest
+from support import Workspace, refusal
+
+pytestmark = pytest.mark.more
+
+# Writes where it trained, and takes its time, so that its node can be killed under it.
+SLOW = """\
+    import sys, time
+    from trainers.train import train as shared
+
+    def train(config, *, device, directory):
+        if ray := sys.modules.get("ray"):
+            (directory / "node").write_text(ray.get_runtime_context().get_node_id())
+        training = shared(config, device=device, directory=directory)
+        verdict = None
+        while True:
+            try:
+                said = training.send(verdict)
+            except StopIteration as end:
+                return end.value
+            time.sleep(0.2)
+            verdict = yield said
+"""
+SETTINGS = ("--set", "study.sampler=random", "--set", "study.pruner=none", "--trials", 3)
+
+
+def test_a_trial_of_a_lost_node_goes_on_on_the_other_to_the_same_result(
+    workspace: Workspace, cluster: Any
+) -> None:
+    workspace.write("slow.py", SLOW)
+    settings = (*SETTINGS, "--trainer", "slow:train")
+    second = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=80 * 2**20)
+    with workspace.start("run", *settings, "--executor", "ray", "--json") as live:
+        lost = ""
+        while not lost:
+            number = live.until("trial_reported")["number"]
+            if (workspace.folder(number) / "node").read_text() == second.node_id:
+                lost = str(number)
+        cluster.remove_node(second, allow_graceful=False)
+        done = live.end(0)
+    warnings = [event["text"] for event in done.events if event["event"] == "warning"]
+    (said,) = (text for text in warnings if "a fresh worker goes on" in text)
+    assert said.startswith(f"trial {lost}: lost: its Ray actor died")
+    assert (workspace.folder(int(lost)) / "node").read_text() != second.node_id
+    workspace.invoke("run", *settings, "--storage", "alone.db")
+    assert workspace.curves() == workspace.curves("alone.db")
+    assert workspace.states() == ["COMPLETE"] * 3
+
+
+def test_without_a_cluster_or_room_on_it_there_is_one_line(
+    workspace: Workspace, cluster: Any
+) -> None:
+    run = ("run", "--executor", "ray")
+    line = refusal(workspace.invoke(*run, "--set", "study.cpus_per_trial=64", code=2))
+    assert "no room for a trial: it needs 64 CPU" in line
+    line = refusal(workspace.invoke(*run, "--ray-address", "127.0.0.1:1", code=2))
+    assert "no Ray cluster at '127.0.0.1:1'" in line
+    assert "ray start --head" in line
