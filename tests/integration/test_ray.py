@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support import Workspace, refusal
 
-pytestmark = pytest.mark.more
+pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 
 # Writes where it trained, and takes its time, so that its node can be killed under it.
 SLOW = """\
