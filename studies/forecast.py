@@ -4,7 +4,9 @@ A trial's value is its lowest perplexity over the epochs. Up to epoch t it has s
 perplexity; what is still to come is the fall that finished trials showed from epoch t on. High and
 low rates fall differently: with a constant rate high ones lead early and lose later, with a
 decaying one it is the other way round. So the fall is a straight line in ln rate, fitted at each
-epoch anew, and no schedule has to be known.
+epoch anew, and no schedule has to be known. A trial whose last epoch alone brought more than the
+others still had before them (a high rate after a bad start) is not like them: that much more it may
+fall, and that much wider is the forecast.
 """
 
 import math
@@ -96,7 +98,15 @@ def forecast(trial: FrozenTrial, falls: Falls) -> Forecast | None:
     if not len(x):
         return None
     expected, scale, dof = _regression(x - math.log(rate), fall)
-    return Forecast(math.log(best_until(trial, epoch)) - max(expected, 0.0), scale, dof, len(x))
+    expected = max(expected, 0.0)
+    scale = math.hypot(scale, max(0.0, _last_fall(trial, epoch) - expected))
+    return Forecast(math.log(best_until(trial, epoch)) - expected, scale, dof, len(x))
+
+
+def _last_fall(trial: FrozenTrial, epoch: int) -> float:
+    """How far the last epoch brought the lowest ln perplexity down, 0 where it is the first."""
+    before = best_until(trial, epoch - 1)
+    return math.log(before / best_until(trial, epoch)) if math.isfinite(before) else 0.0
 
 
 def _is_complete(trial: FrozenTrial) -> bool:

@@ -32,6 +32,7 @@ FAR_ERROR = 0.3  # sd of the parabola's error as a share of y - lowest y
 WALL, WALL_SCALE = 2.1, 0.3  # the wall's distance from mu: logistic (1.4 to 3.1 in 90 %)
 CHANCE = 0.02  # that a run is lost, or held, against all this
 LOST_JUMP = 0.7  # nats: where the perplexity doubles, a run may have been lost
+ALIKE = 0.4  # nats within which all results may be lost: further apart they show a basin
 LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
 SPAN = 10.0  # nats that y may take before anything is known
 
@@ -81,7 +82,7 @@ def readings(seen: Observations) -> Iterator[Reading]:
     y = seen.y[rising]
     jumps = [int(jump) + 1 for jump in np.flatnonzero(np.diff(y) > LOST_JUMP)]
     firsts = [jump for jump in jumps if y[jump:].min() > y[:jump].min() + LOST_JUMP]
-    if len(y) and np.ptp(y) < LOST_JUMP:
+    if len(y) and np.ptp(y) < ALIKE:
         firsts.append(0)
     for first in [len(y), *firsts]:
         basin, lost = rising[:first], rising[first:]

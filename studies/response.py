@@ -33,7 +33,7 @@ NO_RULE, NO_RULE_WEIGHT = "no rule", 0.1
 BETA = 2.0  # the prior weighs as much as this many results
 WORTH = 0.002  # nats that are worth a training; finer gains are noise
 NOTHING_TRIED = 1.5  # before any, the next rate is compared with one this far from mu, ln rate
-LEANS = 0.05  # probability beyond an end of the range: the 90 % interval's tail
+LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there
 NEGLIGIBLE = 1e-4  # probability
 
 
@@ -97,7 +97,7 @@ class Posterior:
 
     @property
     def edge(self) -> str:
-        """Where the 90 % interval reaches out of the range: "lower", "upper" or ""."""
+        """Where the best rate may well lie out of the range: "lower", "upper" or ""."""
         below = self._by_mu[self._mu < self._low].sum()
         above = self._by_mu[self._mu > self._high].sum()
         if max(below, above) < LEANS:

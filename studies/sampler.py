@@ -24,6 +24,7 @@ from studies.trials import rate_of
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
 CANDIDATE_STEP = 0.05  # ln rate
+TIE = 0.02  # share of the largest gain; what lies closer is the grid's error
 LEARNING_RATE = "learning-rate"
 SAMPLERS = (LEARNING_RATE, *PEERS)
 
@@ -175,8 +176,10 @@ class LearningRateSampler(BaseSampler):
 def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high: float) -> float:
     steps = max(1, math.ceil(math.log(high / low) / CANDIDATE_STEP))
     x = np.linspace(math.log(low), math.log(high), steps + 1)
-    # Where nothing is left to gain anywhere, the middle of the interval is as good as any.
-    gain = posterior.improvement(x) - 1e-9 * np.abs(x - math.log(posterior.best_rate))
+    # Of rates that gain the same, the middle of the interval is the safest.
+    gain = posterior.improvement(x)
+    gain = np.minimum(gain, (1 - TIE) * gain.max())
+    gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
     taken = [math.log(rate) for other in others if (rate := rate_of(other)) is not None]
     nearest = np.abs(x[:, None] - np.array([*taken, math.inf])).min(axis=1)
     if (nearest >= APART).any():

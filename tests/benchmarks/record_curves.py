@@ -14,18 +14,23 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trainers.batches import Batches
+from trainers.cohort import step_together
 from trainers.config import DataConfig, LRSchedule, ModelConfig, PrecisionName, TrainConfig
 from trainers.data import load_corpus
 from trainers.data.files import write_atomically
+from trainers.evaluate import evaluate_all
 from trainers.lockstep import Lockstep
+from trainers.member import Member
 from trainers.models import build_model, parameter_count
 from trainers.report import Ending, EpochReport
 from trainers.train import course
@@ -34,6 +39,7 @@ CURVES = Path(__file__).parent / "curves"
 RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]
 EPOCHS, SEQUENCES, VALIDATION = 10, 4352, 1000  # batch 2048: 3 steps an epoch, 30 in all
 COHORT = 8
+MEASURED_COHORTS, MEASURED_STEPS = (1, 4, 8), 6
 CPU = torch.device("cpu")
 
 
@@ -140,6 +146,33 @@ def record(name: str, batch: int, seed: int, text: str, corpus_folder: Path) -> 
     }
 
 
+def costs(text: str, corpus_folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds of a core for an epoch of the small model's cohorts, validation included."""
+    found: dict[str, dict[str, float]] = {}
+    for batch in SLICES["small"].batches:
+        config = config_of("small", batch, 0, 1e-3, text)
+        corpus = load_corpus(config.data, corpus_folder)
+        training, validation = Batches(corpus.train, CPU), Batches(corpus.validation, CPU)
+        batches = list(
+            islice(training.shuffled(batch, 0, 1), min(MEASURED_STEPS, SEQUENCES // batch))
+        )
+        found[str(batch)] = {}
+        for size in MEASURED_COHORTS:
+            members = [Member(config, len(corpus.vocabulary), 1, CPU) for _ in range(size)]
+            step_s = min(_seconds(step_together, members, [one] * size) for one in batches)
+            evaluation_s = _seconds(evaluate_all, [member.model for member in members], validation)
+            # By rows: an epoch's last batch may be a small one.
+            epoch_s = step_s * SEQUENCES / batch + evaluation_s
+            found[str(batch)][str(size)] = round(epoch_s, 3)
+    return found
+
+
+def _seconds(call: Callable[..., object], *arguments: object) -> float:
+    started = time.process_time()
+    call(*arguments)
+    return time.process_time() - started
+
+
 def _text(part: dict[str, Any]) -> str:
     """JSON with a line for each run."""
     runs = ",\n".join(json.dumps(run) for run in part["runs"])
@@ -163,6 +196,10 @@ def main() -> None:
             part = record(name, batch, seed, options.text, Path(folder))
             write_atomically(path, _text(part).encode())
             print(f"{path.name}: {part['wall_s']} s, {part['processor_s']} s of a core", flush=True)
+        path = options.to / "costs.json"
+        if not path.exists():
+            measured = {"epoch_s": costs(options.text, Path(folder))}
+            write_atomically(path, (json.dumps(measured) + "\n").encode())
 
 
 if __name__ == "__main__":
