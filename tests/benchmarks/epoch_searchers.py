@@ -135,7 +135,7 @@ class OnStudy:
 
 
 class NePS:
-    """PriorBand over asynchronous Hyperband, which needs no idle worker."""
+    """PriorBand over Hyperband; plain Hyperband where nothing is believed."""
 
     def __init__(self, task: Task, **options: Any) -> None:
         import neps
@@ -154,7 +154,7 @@ class NePS:
 
         build = neps.algorithms.priorband if belief else neps.algorithms.hyperband
         if belief:
-            options = {"sample_prior_first": "highest_fidelity", "base": "async_hb", **options}
+            options = {"sample_prior_first": "highest_fidelity", "base": "hyperband", **options}
         self._told = neps.AskAndTell(build(Space(), **options))
         self._losses: dict[str, list[float]] = {}
 

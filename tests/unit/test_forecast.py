@@ -136,3 +136,23 @@ def test_a_value_that_is_no_perplexity_is_refused() -> None:
     wrong.value = 0.0
     with pytest.raises(StudyError, match="trial 4: value must be a perplexity, above 0, got 0"):
         observe([wrong])
+
+
+def test_a_steep_last_epoch_makes_the_forecast_wide() -> None:
+    """A high rate that began badly still falls when its peers hardly do: it is not hopeless yet."""
+    peers = finished(0.0, -1.0, 0.0, 1.0)
+    known = peers[0].distributions
+
+    def late(before: float) -> FrozenTrial:
+        return create_trial(
+            state=TrialState.RUNNING,
+            params={PARAMETER: 1e-3},
+            distributions=known,
+            intermediate_values={7: before, 8: 90.0},
+        )
+
+    slow, steep = forecast(late(91.0), peers), forecast(late(180.0), peers)
+    assert slow is not None
+    assert steep is not None
+    assert steep.mean == slow.mean
+    assert steep.scale > slow.scale + 0.3

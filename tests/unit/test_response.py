@@ -152,6 +152,14 @@ def test_two_lost_runs_alone_leave_the_lower_rates_open() -> None:
     assert known.interval()[0] < math.exp(OPTIMUM)
 
 
+def test_results_that_show_a_basin_are_not_read_as_lost_runs() -> None:
+    """0.6 nats above the lowest on either side: the best rate lies between them."""
+    x = OPTIMUM + np.array([-3.0, 0.0, 2.5])
+    known = posterior(Observations(x, np.array([4.2, 3.6, 4.25]), np.zeros(3), x[:0], x[:0]))
+    low, high = (math.log(end) - OPTIMUM for end in known.interval(0.9))
+    assert -2.5 < low < high < 2.5
+
+
 def test_a_prediction_counts_by_its_variance() -> None:
     sure, vague = posterior(seen(-0.7, 0.5, 1.0)), posterior(seen(-0.7, 0.5, 1.0, variance=1.0))
     spread = [math.log(high / low) for low, high in (sure.interval(), vague.interval())]
@@ -182,6 +190,7 @@ def test_an_optimum_that_leans_on_the_range_shows() -> None:
     at_bottom = math.log(LOW) + 0.1
     assert posterior(seen(0.0, 1.0, 1.5, optimum=at_bottom)).edge == "lower"
     assert posterior(seen(-1.0, -0.1, 0.8)).edge == ""
+    assert posterior(seen(0.0)).edge == ""
 
 
 def test_nothing_overflows_at_silly_values() -> None:
