@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import Workspace, refusal
 
+pytestmark = pytest.mark.more
+
 # The shared trainer; after its first epoch a trial waits for as long as the file `hold` is there.
 HELD = """\
     import time

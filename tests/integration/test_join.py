@@ -77,6 +77,7 @@ def test_the_second_is_refused_or_joins_and_no_trial_is_repeated(shared: Workspa
     assert leases == [{}, {}]
 
 
+@pytest.mark.more
 def test_a_killed_ones_trial_is_taken_over_and_goes_on(shared: Workspace) -> None:
     with shared.start(*RUN) as first:
         first.until("trial_progressed", number=0, epoch=2)
@@ -92,6 +93,7 @@ def test_a_killed_ones_trial_is_taken_over_and_goes_on(shared: Workspace) -> Non
     assert gone(first.process.pid)
 
 
+@pytest.mark.more
 def test_one_that_has_nothing_left_to_start_waits_for_the_other(shared: Workspace) -> None:
     with shared.start(*RUN[:-1], 2) as first:
         first.until("trial_progressed", number=0, epoch=2)

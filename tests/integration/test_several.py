@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from support import Workspace
 
+pytestmark = pytest.mark.more
+
 RUN = ("run", "--trials", 3, "--json", "--set", "study.pruner=none")
 
 

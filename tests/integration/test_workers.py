@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support import Workspace
 
+pytestmark = pytest.mark.more
+
 SETTINGS = ("--set", "study.sampler=random", "--set", "study.pruner=none", "--trials", 4)
 
 
