@@ -19,7 +19,7 @@ from studies.student import Mean, mean_of
 from studies.trials import rate_of
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
-from sweep.fixed import CORPUS, Run, run_rates, with_study, with_trainer
+from sweep.fixed import Run, run_rates, with_study, with_trainer
 from sweep.ledger import note_confirmation
 from sweep.protocol import SHARED_TRAINER
 from sweep.reading import best_trial
@@ -95,7 +95,7 @@ def confirm(
     rates = [float(rate_of(trial) or 0.0) for trial in finalists]
     view.note(f"finalists of {study.study_name}: {', '.join(f'{rate:.3g}' for rate in rates)}")
     numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
-    corpus = Path(study.user_attrs["directory"]) / CORPUS
+    corpus = Path(study.user_attrs["directory"])
     found: list[Run] = []
     for seed in numbers:
         one = with_trainer(config, seed=seed)

@@ -8,7 +8,6 @@ trained whole under the same identity, by a search or for another question, is n
 """
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +25,11 @@ from sweep.ledger import find_study
 from sweep.plan import identity, make_plan, study_directory, study_name
 from sweep.session import Prepared, execute, prepare
 from sweep.view import View
+from trainers.data import take_corpus
 
 SUFFIX = "-fixed"
 MARGIN = 2.0  # the stored range's, beyond the rates: nothing leans on its edge
 FAILURES = 2
-CORPUS = "corpus.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def run_rates(
         rates: what to train.
         view: entered already.
         again: the command that goes on, shown where it was stopped.
-        corpus: the text of another study of the same data settings, to be used for this one.
+        corpus: the directory of another study of the same data settings, whose text is used.
 
     Returns:
         One run a rate, in the order of the rates; None where it was paused.
@@ -161,16 +160,8 @@ def _prepared(
     name = study_name(make_plan(unnamed)) + SUFFIX
     named = with_study(unnamed, name=name)
     if corpus is not None:
-        _lay(corpus, named)
+        take_corpus(corpus, study_directory(make_plan(named), name))
     return replace(prepare(named, view), kind="fixed")
-
-
-def _lay(corpus: Path, config: SweepConfig) -> None:
-    """Gives the new study the other one's text: tokenised again it might differ."""
-    target = study_directory(make_plan(config), config.study.name) / CORPUS
-    if corpus.is_file() and not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(corpus, target)
 
 
 def _of_rates(ready: Prepared, missing: Sequence[float]) -> Prepared:

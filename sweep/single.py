@@ -14,11 +14,10 @@ from sweep.summary import TrialRow
 from sweep.view import View
 from sweep.worker import consume
 from trainers import checkpoint
+from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
-from trainers.data import load_corpus
+from trainers.data import load_corpus, take_corpus
 from trainers.report import EpochReport, Outcome, Verdict
-
-CORPUS, LAST, PREVIOUS, BEST = "corpus.safetensors", "last.pt", "previous.pt", "best.pt"
 
 
 def check_code(exported: Exported, *, allowed: set[str]) -> None:
@@ -55,8 +54,7 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
             f"{directory} holds a training already: --resume goes on with it, "
             "--directory takes another folder"
         )
-    if not (directory / CORPUS).exists() and (trial.parent / CORPUS).is_file():
-        shutil.copyfile(trial.parent / CORPUS, directory / CORPUS)
+    take_corpus(trial.parent, directory)
     corpus = load_corpus(exported.train.data, directory)
     show_notes(corpus, view)
     if corpus.fingerprint != exported.origin.data_fingerprint:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shutil
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,18 @@ def load_corpus(config: DataConfig, directory: Path) -> Corpus:
     built = build_corpus(config)
     stored.write(built, directory / FILE)
     return _stored(config, directory / FILE)
+
+
+def take_corpus(source: Path, directory: Path) -> None:
+    """Copy a study's stored corpus to a directory that has none: tokenised again it might differ.
+
+    Args:
+        source: the study's directory; nothing happens where it holds no corpus.
+        directory: made where it does not exist.
+    """
+    if (source / FILE).is_file() and not (directory / FILE).exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / FILE, directory / FILE)
 
 
 def build_corpus(config: DataConfig) -> Corpus:
