@@ -12,14 +12,13 @@ fall, and that much wider is the forecast.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from studies.trials import best_until, rate_of
-
-Array = npt.NDArray[np.float64]
+from studies.table import Array, Mask, Table
+from studies.trials import best_until, last_epoch, ln_rate, sound
 
 # The regression's prior: it starts as "no trend, about so much scatter" and gives way to data.
 SLOPE_SD = 0.05  # nats of fall for each unit of ln rate
@@ -27,6 +26,7 @@ SCATTER = 0.15  # sd of a fall as a share of the mean fall ...
 LEAST_SCATTER = 0.003  # ... and in nats at least: seed noise
 PRIOR_TRIALS = 2.0  # how many trials the prior scatter is worth
 NEAR = 1.5  # ln rate at which another trial's fall says half as much
+CELLS = 1_000_000  # of a table that is worked on at once: 8 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,38 @@ class Forecast:
     @property
     def variance(self) -> float:
         """Of the final ln perplexity."""
-        return self.scale**2 * self.dof / (self.dof - 2.0)
+        return self.scale**2 * _variance_factor(self.dof)
+
+
+@dataclass(frozen=True, slots=True)
+class AtRates:
+    """The falls of complete trials, those at the same rate together: nothing is lost by it.
+
+    Attributes:
+        x: ln rates, each once.
+        count: trials at each.
+        mean: of their falls, nats.
+        size: the sum of their falls' absolute values.
+        squares: the sum of their falls' squared distances from the mean.
+    """
+
+    x: Array
+    count: Array
+    mean: Array
+    size: Array
+    squares: Array
+
+    @classmethod
+    def of(cls, x: Array, fall: Array) -> Self:
+        """Puts trials (n,) together."""
+        rates, place = np.unique(x, return_inverse=True)
+
+        def sums(values: Array) -> Array:
+            return np.bincount(place, values, len(rates)).astype(np.float64)
+
+        count = sums(np.ones_like(x))
+        mean = sums(fall) / count
+        return cls(rates, count, mean, sums(np.abs(fall)), sums((fall - mean[place]) ** 2))
 
 
 class Falls:
@@ -58,23 +89,14 @@ class Falls:
         trials: of one study; the complete ones that reported epochs are used.
     """
 
-    def __init__(self, trials: Iterable[FrozenTrial]) -> None:
-        self._complete = [trial for trial in trials if _is_complete(trial)]
-        self._known: dict[int, tuple[Array, Array]] = {}
+    def __init__(self, trials: Iterable[FrozenTrial] | Table) -> None:
+        self._table = trials if isinstance(trials, Table) else Table(trials)
 
-    def after(self, epoch: int) -> tuple[Array, Array]:
-        """Their ln rates and falls in nats, of those that had a finite perplexity by then."""
-        if epoch not in self._known:
-            falls = [
-                (math.log(rate), math.log(best_until(trial, epoch) / trial.value))
-                for trial in self._complete
-                if (rate := rate_of(trial)) is not None
-                and trial.value is not None
-                and math.isfinite(best_until(trial, epoch))
-            ]
-            table = np.array(falls).reshape(-1, 2)
-            self._known[epoch] = table[:, 0], table[:, 1]
-        return self._known[epoch]
+    def after(self, epoch: int) -> AtRates:
+        """Of those that had a finite perplexity by then."""
+        x, fall = self._table.column(ln_rate), self._table.column(_fall_after, epoch)
+        known = ~np.isnan(x) & ~np.isnan(fall)
+        return AtRates.of(x[known], fall[known])
 
 
 def forecast(trial: FrozenTrial, falls: Falls) -> Forecast | None:
@@ -91,44 +113,94 @@ def forecast(trial: FrozenTrial, falls: Falls) -> Forecast | None:
     Returns:
         The forecast; None without a finite report or without a complete trial to learn from.
     """
-    epoch, rate = trial.last_step, rate_of(trial)
-    if epoch is None or rate is None or not math.isfinite(best_until(trial, epoch)):
+    epoch, x, reached = trial.last_step, ln_rate(trial), _ln_reached(trial)
+    if epoch is None or math.isnan(x) or math.isnan(reached):
         return None
-    x, fall = falls.after(epoch)
-    if not len(x):
+    known = falls.after(epoch)
+    if not len(known.x):
         return None
-    expected, scale, dof = _regression(x - math.log(rate), fall)
-    expected = max(expected, 0.0)
-    scale = math.hypot(scale, max(0.0, _last_fall(trial, epoch) - expected))
-    return Forecast(math.log(best_until(trial, epoch)) - expected, scale, dof, len(x))
+    last = np.array([_last_fall(trial)])
+    mean, scale = _predict(known, np.array([x]), np.array([reached]), last)
+    trials = round(known.count.sum())
+    return Forecast(float(mean[0]), float(scale[0]), PRIOR_TRIALS + trials, trials)
 
 
-def _last_fall(trial: FrozenTrial, epoch: int) -> float:
+def forecasts(table: Table, wanted: Mask) -> tuple[Array, Array]:
+    """The forecasts of many trials by those of them that are complete.
+
+    Args:
+        table: of the study's trials, (n,).
+        wanted: which of them, (n,).
+
+    Returns:
+        Mean and variance of the final ln perplexity of each that is wanted; NaN without a forecast.
+    """
+    falls = Falls(table)
+    columns = (last_epoch, ln_rate, _ln_reached, _last_fall)
+    epoch, x, reached, last = (table.column(read)[wanted] for read in columns)
+    mean, variance = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    heard = ~np.isnan(reached)
+    for at in np.unique(epoch[heard]):
+        known = falls.after(int(at))
+        if len(known.x):
+            these = np.flatnonzero(heard & (epoch == at))
+            for part in np.array_split(these, 1 + len(these) * len(known.x) // CELLS):
+                mean[part], scale = _predict(known, x[part], reached[part], last[part])
+                variance[part] = scale**2 * _variance_factor(PRIOR_TRIALS + known.count.sum())
+    return mean, variance
+
+
+def _predict(known: AtRates, x: Array, reached: Array, last: Array) -> tuple[Array, Array]:
+    """Location and scale of trials that had `reached` what they had, and fell by `last` at last."""
+    rates, place = np.unique(x, return_inverse=True)
+    expected, scale = _regression(known, rates)
+    expected = np.maximum(expected, 0.0)[place]
+    return reached - expected, np.hypot(scale[place], np.maximum(0.0, last - expected))
+
+
+def _ln_until(trial: FrozenTrial, epoch: int) -> float:
+    """The lowest ln perplexity up to an epoch, NaN where there is none."""
+    reached = best_until(trial, epoch)
+    return math.log(reached) if 0.0 < reached < math.inf else math.nan
+
+
+def _fall_after(trial: FrozenTrial, epoch: int) -> float:
+    """How far ln perplexity fell from an epoch to the end; NaN where it has not ended."""
+    if not sound(trial) or trial.value is None or not trial.intermediate_values:
+        return math.nan
+    return _ln_until(trial, epoch) - math.log(trial.value)
+
+
+def _ln_reached(trial: FrozenTrial) -> float:
+    """The lowest ln perplexity so far, NaN where there is none."""
+    return _ln_until(trial, int(last_epoch(trial)))
+
+
+def _last_fall(trial: FrozenTrial) -> float:
     """How far the last epoch brought the lowest ln perplexity down, 0 where it is the first."""
-    before = best_until(trial, epoch - 1)
-    return math.log(before / best_until(trial, epoch)) if math.isfinite(before) else 0.0
+    before = _ln_until(trial, int(last_epoch(trial)) - 1)
+    return 0.0 if math.isnan(before) else before - _ln_reached(trial)
 
 
-def _is_complete(trial: FrozenTrial) -> bool:
-    return (
-        trial.state == TrialState.COMPLETE
-        and bool(trial.intermediate_values)
-        and trial.value is not None
-        and 0.0 < trial.value < math.inf
-    )
+def _variance_factor(dof: float) -> float:
+    """The variance of a Student-t distribution whose scale is 1."""
+    return dof / (dof - 2.0)
 
 
-def _regression(distance: Array, fall: Array) -> tuple[float, float, float]:
-    """The fall at distance 0: location, scale and degrees of freedom of its Student-t."""
-    weight = 1.0 / (1.0 + (distance / NEAR) ** 2)
-    scatter = max(LEAST_SCATTER, SCATTER * float(weight @ np.abs(fall) / weight.sum()))
-    design = np.stack([np.ones_like(distance), distance], axis=1)
+def _regression(known: AtRates, x: Array) -> tuple[Array, Array]:
+    """The fall at ln rates x: location and scale of its Student-t."""
+    distance = known.x - x[:, None]
+    near = 1.0 / (1.0 + (distance / NEAR) ** 2)
+    weight = near * known.count
+    total = weight.sum(1)
+    scatter = np.maximum(LEAST_SCATTER, SCATTER * (near @ known.size) / total)
     # Precisions in units of 1/scatter^2: none for the level, the slope's from SLOPE_SD.
-    precision = (design.T * weight) @ design + np.diag([0.0, (scatter / SLOPE_SD) ** 2])
-    coefficients = np.linalg.solve(precision, (design.T * weight) @ fall)
-    residual = fall - design @ coefficients
-    dof = PRIOR_TRIALS + len(fall)
-    misfit = float(weight @ residual**2) + (coefficients[1] * scatter / SLOPE_SD) ** 2
-    spread = (PRIOR_TRIALS * scatter**2 + misfit) / dof
-    level = float(np.linalg.inv(precision)[0, 0])
-    return float(coefficients[0]), math.sqrt(spread * (1.0 + level)), dof
+    ridge = (scatter / SLOPE_SD) ** 2
+    xx, x1 = (weight * distance**2).sum(1) + ridge, (weight * distance).sum(1)
+    y1, xy = weight @ known.mean, (weight * distance) @ known.mean
+    determinant = total * xx - x1**2
+    level, slope = (xx * y1 - x1 * xy) / determinant, (total * xy - x1 * y1) / determinant
+    residual = known.mean - level[:, None] - slope[:, None] * distance
+    misfit = (weight * residual**2).sum(1) + near @ known.squares + slope**2 * ridge
+    spread = (PRIOR_TRIALS * scatter**2 + misfit) / (PRIOR_TRIALS + known.count.sum())
+    return level, np.sqrt(spread * (1.0 + xx / determinant))

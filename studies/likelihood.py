@@ -80,8 +80,9 @@ def readings(seen: Observations) -> Iterator[Reading]:
     """
     rising = np.argsort(seen.x, kind="stable")
     y = seen.y[rising]
-    jumps = [int(jump) + 1 for jump in np.flatnonzero(np.diff(y) > LOST_JUMP)]
-    firsts = [jump for jump in jumps if y[jump:].min() > y[:jump].min() + LOST_JUMP]
+    below, beyond = np.minimum.accumulate(y), np.minimum.accumulate(y[::-1])[::-1]
+    jumped = (np.diff(y) > LOST_JUMP) & (beyond[1:] > below[:-1] + LOST_JUMP)
+    firsts = [int(jump) + 1 for jump in np.flatnonzero(jumped)]
     if len(y) and np.ptp(y) < ALIKE:
         firsts.append(0)
     for first in [len(y), *firsts]:
@@ -129,7 +130,9 @@ def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | fl
     if not len(basin_runs):
         return 0.0
     seen_y, variance = seen.y[basin_runs], seen.variance[basin_runs]
-    phi = basin(mu, seen.x[basin_runs])
+    # Runs at the same rate are summed: thousands of trials lie at a few hundred rates.
+    x, place = np.unique(seen.x[basin_runs], return_inverse=True)
+    phi = basin(mu, x)
     # What is only predicted to be the lowest must not call the others far.
     lowest = (seen_y + np.sqrt(variance)).min()
     error = FAR_ERROR * np.maximum(seen_y - lowest, 0.0)
@@ -137,8 +140,9 @@ def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | fl
     for noise, share in zip(NOISES, NOISE_WEIGHTS, strict=True):
         w = 1.0 / (noise**2 + variance + error**2)
         y = seen_y - w @ seen_y / w.sum()
-        centred = phi - (phi @ w / w.sum())[..., None]
-        A, B, C = centred**2 @ w, centred @ (w * y), w @ y**2
+        at_rate, y_at_rate = np.bincount(place, w), np.bincount(place, w * y)
+        centred = phi - (phi @ at_rate / w.sum())[..., None]
+        A, B, C = centred**2 @ at_rate, centred @ y_at_rate, w @ y**2
         misfit = C - 2 * B[..., None] * CURVATURES + A[..., None] * CURVATURES**2
         scale = np.log(w / (2 * math.pi)).sum() - math.log(w.sum() / (2 * math.pi))
         total = np.logaddexp(total, math.log(share / SPAN) + 0.5 * (scale - misfit))

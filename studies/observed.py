@@ -1,18 +1,19 @@
 """From a study's trials to what the response model takes in."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.errors import StudyError
-from studies.forecast import Falls, forecast
+from studies.forecast import forecasts
 from studies.likelihood import Observations
-from studies.trials import diverged, rate_of
+from studies.table import Table
+from studies.trials import diverged, failed, ln_rate
 
 
-def observe(trials: Sequence[FrozenTrial]) -> Observations:
+def observe(trials: Iterable[FrozenTrial]) -> Observations:
     """Reads trials: nothing but what the study stores.
 
     A complete trial counts with its value, a pruned or running one with its predicted final value
@@ -28,40 +29,34 @@ def observe(trials: Sequence[FrozenTrial]) -> Observations:
     Raises:
         StudyError: a trial's value is not positive, so that it is no perplexity.
     """
-    results: list[tuple[float, float, float]] = []
-    lost, running = [], []
-    falls = Falls(trials)
-    for trial, x in _with_rate(trials):
-        if diverged(trial):
-            lost.append(x)
-        elif (result := _result(trial, falls)) is not None:
-            results.append((x, *result))
-        else:
-            running.append(x)
-    table = np.array(results).reshape(-1, 3)
+    table = Table(trials)
+    x, y = table.column(ln_rate), table.column(_ln_value)
+    tried = ~np.isnan(x) & ~table.mask(failed)
+    for place in np.flatnonzero(tried & np.isneginf(y)):
+        _refuse(table.trials[place])
+    lost = tried & table.mask(diverged)
+    unended = tried & ~lost & np.isnan(y)
+    variance = np.zeros_like(y)
+    y[unended], variance[unended] = forecasts(table, unended)
+    known = tried & ~lost & ~np.isnan(y)
     return Observations(
-        x=table[:, 0],
-        y=table[:, 1],
-        variance=table[:, 2],
-        lost=np.array(lost),
-        running=np.array(running),
+        x=x[known],
+        y=y[known],
+        variance=variance[known],
+        lost=x[lost],
+        running=x[unended & ~known],
     )
 
 
-def _with_rate(trials: Sequence[FrozenTrial]) -> Iterator[tuple[FrozenTrial, float]]:
-    for trial in trials:
-        rate = rate_of(trial)
-        if rate is not None and trial.state != TrialState.FAIL:
-            yield trial, math.log(rate)
+def _ln_value(trial: FrozenTrial) -> float:
+    """ln of its value at the end; NaN where it has not got there, -inf of no perplexity."""
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    if value is None or diverged(trial):
+        return math.nan
+    return math.log(value) if value > 0 else -math.inf
 
 
-def _result(trial: FrozenTrial, falls: Falls) -> tuple[float, float] | None:
-    """ln perplexity and its variance."""
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
-        if trial.value <= 0:
-            raise StudyError(
-                f"trial {trial.number}: value must be a perplexity, above 0, got {trial.value:g}"
-            )
-        return math.log(trial.value), 0.0
-    predicted = forecast(trial, falls)
-    return None if predicted is None else (predicted.mean, predicted.variance)
+def _refuse(trial: FrozenTrial) -> None:
+    raise StudyError(
+        f"trial {trial.number}: value must be a perplexity, above 0, got {trial.value:g}"
+    )

@@ -12,16 +12,17 @@ looked at. Epochs are never compared as they are, so neither high nor low rates 
 
 import hashlib
 import math
-from collections.abc import Sequence
 
+import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError, unknown_name
 from studies.forecast import Falls, Forecast, forecast
 from studies.patient import NeverPruner, PatientPruner, StudyPruner, shown
 from studies.student import student_t_cdf
-from studies.trials import best_until, diverged, rate_of
+from studies.table import Table
+from studies.trials import best_until, diverged, last_epoch, ln_rate, sound
 
 NEAR_BEST = 0.005  # of perplexity
 ALPHA = 0.01
@@ -120,43 +121,38 @@ class LearningRatePruner(StudyPruner):
 
     def _behind(self, study: Study, trial: FrozenTrial) -> str:
         epoch = trial.last_step
-        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-        complete = [each for each in others if _is_sound(each)]
-        if epoch is None or len(complete) < self._startup:
+        trials = study.get_trials(deepcopy=False)
+        peers = Table(each for each in trials if each.number != trial.number)
+        complete = peers.mask(sound)
+        if epoch is None or complete.sum() < self._startup:
             return ""
-        last = max(each.last_step or 0 for each in complete)
+        last = int(peers.column(last_epoch)[complete].max())
         floor = self._floor or math.ceil(LEAST_SHARE * last)
-        if epoch < max(floor, LEAST_EPOCHS) or _is_protected(trial, epoch, others, complete):
+        if epoch < max(floor, LEAST_EPOCHS) or _is_protected(trial, epoch, peers):
             return ""
-        predicted = forecast(trial, Falls(complete))
+        predicted = forecast(trial, Falls(peers))
         if predicted is None:
             return ""
-        best = min(each.value or math.inf for each in complete)
+        best = float(peers.column(_value)[complete].min())
         chance = _chance(predicted, best)
         checks = max(1, last - max(floor, LEAST_EPOCHS))
         return _sentence(trial, epoch, predicted, best) if chance < self._alpha / checks else ""
 
 
-def _is_sound(trial: FrozenTrial) -> bool:
-    value = trial.value
-    return trial.state == TrialState.COMPLETE and value is not None and 0 < value < math.inf
-
-
-def _is_protected(
-    trial: FrozenTrial, epoch: int, others: Sequence[FrozenTrial], complete: Sequence[FrozenTrial]
-) -> bool:
+def _is_protected(trial: FrozenTrial, epoch: int, peers: Table) -> bool:
     """Whether it is in the best third at its epoch, or above every rate that ran to its end."""
-    rate = rate_of(trial)
-    finished = [other for each in complete if (other := rate_of(each)) is not None]
-    if rate is None or not finished or rate > max(finished):
+    complete, mine = peers.mask(sound), ln_rate(trial)
+    finished = peers.column(ln_rate)[complete]
+    if not mine <= np.fmax.reduce(finished, initial=-math.inf):
         return True
-    rung = [
-        best_until(each, epoch)
-        for each in others
-        if not diverged(each) and (_is_sound(each) or (each.last_step or 0) >= epoch)
-    ]
-    ahead = sum(there < best_until(trial, epoch) for there in rung)
+    there = complete | (peers.column(last_epoch) >= epoch)
+    rung = peers.column(best_until, epoch)[there & ~peers.mask(diverged)]
+    ahead = int((rung < best_until(trial, epoch)).sum())
     return ahead < (len(rung) + 1) / 3
+
+
+def _value(trial: FrozenTrial) -> float:
+    return math.nan if trial.value is None else trial.value
 
 
 def _chance(predicted: Forecast, best: float) -> float:

@@ -165,7 +165,7 @@ class Posterior:
 
     def _best_phi(self, reading: Reading, mu: Array) -> Array | float:
         """phi of the best rate tried, over (mu, r)."""
-        tried = np.concatenate([self._seen.x[reading.basin], self._seen.running])
+        tried = np.unique(np.concatenate([self._seen.x[reading.basin], self._seen.running]))
         return np.asarray(basin(mu, tried).min(2)) if len(tried) else NOTHING_TRIED**2
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, validate_range
 from studies.errors import StudyError, unknown_name
@@ -20,7 +20,8 @@ from studies.observed import observe
 from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
 from studies.response import Posterior
-from studies.trials import rate_of
+from studies.table import Table
+from studies.trials import failed, ln_rate
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
 CANDIDATE_STEP = 0.05  # ln rate
@@ -141,11 +142,8 @@ class LearningRateSampler(BaseSampler):
         if study.direction != StudyDirection.MINIMIZE:
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
         low, high = self._range(param_distribution)
-        others = [
-            other
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and other.state != TrialState.FAIL
-        ]
+        trials = study.get_trials(deepcopy=False)
+        others = [other for other in trials if other.number != trial.number]
         return _next_rate(Posterior(observe(others), self._priors, low, high), others, low, high)
 
     def posterior(self, study: Study) -> Posterior:
@@ -180,8 +178,9 @@ def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high
     gain = posterior.improvement(x)
     gain = np.minimum(gain, (1 - TIE) * gain.max())
     gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
-    taken = [math.log(rate) for other in others if (rate := rate_of(other)) is not None]
-    nearest = np.abs(x[:, None] - np.array([*taken, math.inf])).min(axis=1)
+    table = Table(others)
+    taken = np.unique(table.column(ln_rate)[~table.mask(failed)])  # NaN where there is no rate
+    nearest = np.fmin.reduce(np.abs(x[:, None] - np.append(taken, math.inf)), axis=1)
     if (nearest >= APART).any():
         rate = math.exp(x[np.where(nearest >= APART, gain, -1.0).argmax()])
     else:  # the range is full: as far from its neighbours as can be

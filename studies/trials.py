@@ -29,3 +29,25 @@ def best_until(trial: FrozenTrial, epoch: int) -> float:
     """The lowest perplexity reported up to an epoch; infinite where there is none."""
     values = trial.intermediate_values
     return min((value for step, value in values.items() if step <= epoch), default=math.inf)
+
+
+def ln_rate(trial: FrozenTrial) -> float:
+    """ln of a trial's rate, NaN where it has none yet."""
+    rate = rate_of(trial)
+    return math.log(rate) if rate is not None and rate > 0 else math.nan
+
+
+def failed(trial: FrozenTrial) -> bool:
+    """Whether it says nothing about its rate."""
+    return trial.state == TrialState.FAIL
+
+
+def sound(trial: FrozenTrial) -> bool:
+    """Whether it ran to its end, with a value that a perplexity can have."""
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    return value is not None and 0.0 < value < math.inf
+
+
+def last_epoch(trial: FrozenTrial) -> float:
+    """The last epoch reported; 0 where there is none."""
+    return trial.last_step or 0

@@ -1,0 +1,97 @@
+"""A study's trials as columns of numbers; a finished trial is read once, since it never changes.
+
+A study of thousands of trials is asked, and each report of it judged, thousands of times. What is
+kept here is no state of the search: without it every answer is the same, only later.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from optuna.trial import FrozenTrial
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Read = Callable[..., float]
+
+UNFINISHED = 0  # the row that stands for all of them
+SPARE = 1000  # trials of other studies that are kept
+
+
+class _Finished:
+    """What finished trials hold: a row a trial, a column for each way to read one."""
+
+    def __init__(self) -> None:
+        self._trials: list[FrozenTrial] = []  # kept alive, so that no other one gets their ids
+        self._rows: dict[int, int] = {}
+        self._columns: dict[tuple[Any, ...], Array] = {}
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def rows(self, trials: Sequence[FrozenTrial]) -> npt.NDArray[np.intp]:
+        """Each trial's row."""
+        known = map(self._rows.get, map(id, trials), repeat(UNFINISHED))
+        rows = np.fromiter(known, np.intp, len(trials))
+        for place in _places(rows == UNFINISHED):
+            if trials[place].state.is_finished():
+                self._trials.append(trials[place])
+                rows[place] = self._rows[id(trials[place])] = len(self._trials)
+        return rows
+
+    def column(self, read: Read, *arguments: Any) -> Array:
+        """What `read` says of each row's trial."""
+        known = self._columns.get((read, *arguments), np.full(1, np.nan))
+        new = [read(trial, *arguments) for trial in self._trials[len(known) - 1 :]]
+        if new:
+            known = self._columns[read, *arguments] = np.append(known, new)
+        return known
+
+
+_finished = _Finished()
+
+
+def _memory(trials: int) -> _Finished:
+    """What is kept of finished trials; begun anew when most of it is of other studies."""
+    global _finished
+    if len(_finished) > 2 * trials + SPARE:
+        _finished = _Finished()
+    return _finished
+
+
+class Table:
+    """Trials as columns.
+
+    Args:
+        trials: a row for each, in this order.
+    """
+
+    def __init__(self, trials: Iterable[FrozenTrial]) -> None:
+        self.trials = list(trials)
+        self._memory = _memory(len(self.trials))
+        self._rows = self._memory.rows(self.trials)
+        self._unfinished = _places(self._rows == UNFINISHED)
+
+    def column(self, read: Read, *arguments: Any) -> Array:
+        """What `read` says of each trial.
+
+        Args:
+            read: called with a trial and the arguments, on which alone its answer depends. It must
+                not raise: it may be called with another study's trials too.
+            arguments: hashable.
+        """
+        values = self._memory.column(read, *arguments)[self._rows]
+        for place in self._unfinished:
+            values[place] = read(self.trials[place], *arguments)
+        return values
+
+    def mask(self, read: Callable[..., bool], *arguments: Any) -> Mask:
+        """The same of what is so or not."""
+        return self.column(read, *arguments).astype(bool)
+
+
+def _places(mask: Mask) -> list[int]:
+    found: list[int] = np.flatnonzero(mask).tolist()
+    return found
