@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sweep.report import History, Report
 from sweep.summary import TrialRow
-from sweep.view.formats import format_perplexity, format_rate
+from sweep.view.formats import format_perplexity, format_rate, format_with_error
 
 Numbers = tuple[float, ...]
 
@@ -16,6 +16,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "
 SKY, GREY, BLACK = "#56B4E9", "#7F7F7F", "#222222"
 RULE_COLOURS = (ORANGE, GREEN, PURPLE, SKY, RED)
 SLOW, FAST = (68, 1, 84), (253, 180, 47)  # colours of the lowest and the highest rate
+MEANS = " A diamond is the mean over new seeds, with its standard error."
 ROOM = 2.0  # how far above the best perplexity a picture reaches at least
 
 
@@ -51,7 +52,7 @@ class Marks:
     x: Numbers
     y: Numbers
     colour: str
-    symbol: str = "circle"  # or "star", "triangle", "cross", "open"
+    symbol: str = "circle"  # or "star", "triangle", "cross", "diamond", "open"
     labels: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     low: Numbers = ()
@@ -114,7 +115,9 @@ def charts(report: Report) -> list[Chart]:
 def _response(report: Report) -> Chart | None:
     """Rate against perplexity: the trials, the fitted curve and its band, the rules' rates."""
     rows = [row for row in report.study.trials if row.perplexity is not None]
-    y_range = _perplexities([row.perplexity for row in rows if row.perplexity is not None])
+    means = _mean_marks(report)
+    values = [row.perplexity for row in rows if row.perplexity is not None]
+    y_range = _perplexities([*values, *(y for each in means for y in (*each.low, *each.high))])
     if y_range is None:
         return None
     layers: list[Layer] = _interval(report)
@@ -124,14 +127,14 @@ def _response(report: Report) -> Chart | None:
             Area("its 90 % band", curve.rates, curve.low, curve.high, SKY),
             Line("fitted curve", curve.rates, curve.middle, BLUE),
         ]
-    layers += [*_rule_lines(report), *_trial_marks(report, y_range[1])]
+    layers += [*_rule_lines(report), *_trial_marks(report, y_range[1]), *means]
     return Chart(
         "response",
         "Perplexity by learning rate",
         "Each point is a trial with its number; the line is the curve fitted to them and its 90 % "
         "band, the shaded range holds the best rate with 90 % probability. A pruned trial "
         "stands at what it had reached when it ended; diverged ones, and those off the scale, at "
-        "the upper edge.",
+        f"the upper edge.{MEANS if means else ''}",
         "learning rate",
         "lowest validation perplexity",
         tuple(layers),
@@ -184,6 +187,30 @@ def _trial_marks(report: Report, top: float) -> list[Layer]:
         )
         for name, look in looks.items()
         if name in groups
+    ]
+
+
+def _mean_marks(report: Report) -> list[Marks]:
+    """What new seeds made of the best rates: the mean and its standard error."""
+    found = report.confirmation
+    whole = [(each, each.mean) for each in found.finalists if each.mean] if found else []
+    if found is None or not whole:
+        return []
+    means, count = [mean for _, mean in whole], len(found.seeds)
+    return [
+        Marks(
+            f"mean over {count} new seed{'s' if count > 1 else ''}",
+            tuple(each.learning_rate for each, _ in whole),
+            tuple(mean.mean for mean in means),
+            BLACK,
+            "diamond",
+            texts=tuple(
+                f"trial {each.trial}'s rate: {format_with_error(mean.mean, mean.standard_error)}"
+                for each, mean in whole
+            ),
+            low=tuple(mean.mean - (mean.standard_error or 0.0) for mean in means),
+            high=tuple(mean.mean + (mean.standard_error or 0.0) for mean in means),
+        )
     ]
 
 

@@ -8,73 +8,29 @@ attribute `confirmation`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.student import Mean, mean_of
 from studies.trials import rate_of
 from sweep.config import SweepConfig
+from sweep.confirmed import Confirmation, Finalist, make_finalist, record
 from sweep.errors import SweepError
 from sweep.fixed import Run, run_rates, with_study, with_trainer
 from sweep.ledger import note_confirmation
 from sweep.protocol import SHARED_TRAINER
-from sweep.reading import best_trial
+from sweep.publish import publish
+from sweep.reading import best_trial, open_all
 from sweep.view import View
 from trainers.config import TrainConfig
-
-LEVEL = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Finalist:
-    """One of the search's best rates.
-
-    Attributes:
-        trial: its number in the search.
-        searched: the perplexity that it had there.
-        runs: over the new seeds, one a seed.
-        mean: of their perplexities; None unless every seed was trained whole.
-    """
-
-    trial: int
-    learning_rate: float
-    searched: float
-    runs: tuple[Run, ...]
-    mean: Mean | None
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """What the new seeds say.
-
-    Attributes:
-        finalists: the best mean first, those without one last.
-    """
-
-    study: str
-    seeds: tuple[int, ...]
-    finalists: tuple[Finalist, ...]
-
-    @property
-    def best(self) -> Finalist | None:
-        """The best by mean; None where no finalist was trained whole at every seed."""
-        first = self.finalists[0]
-        return None if first.mean is None else first
-
-    def against_best(self, finalist: Finalist) -> Mean:
-        """ln of a finalist's perplexity over the best one's, paired by seed."""
-        assert self.best is not None
-        pairs = zip(finalist.runs, self.best.runs, strict=True)
-        return mean_of([math.log(_value(one) / _value(two)) for one, two in pairs], LEVEL)
 
 
 def confirm(
     config: SweepConfig, study: Study, top: int, seeds: int, view: View, *, again: str
-) -> Confirmation | None:
+) -> tuple[Confirmation, list[Run]] | None:
     """Trains the finalists over new seeds, and notes in the search what came of it.
 
     Args:
@@ -86,7 +42,7 @@ def confirm(
         again: the command that goes on, shown where it was stopped.
 
     Returns:
-        What the seeds say, None where they were stopped.
+        What the seeds say and their runs, None where they were stopped.
 
     Raises:
         SweepError: the search has no complete trial.
@@ -106,28 +62,14 @@ def confirm(
     made = [_finalist(trial, found) for trial in finalists]
     made.sort(key=lambda finalist: finalist.mean.mean if finalist.mean else math.inf)
     confirmation = Confirmation(study.study_name, tuple(numbers), tuple(made))
-    if confirmation.best is not None:
-        note_confirmation(study, record(confirmation))
-    return confirmation
+    note_confirmation(study, record(confirmation), then=lambda: _published(config, study, view))
+    return confirmation, found
 
 
-def record(confirmation: Confirmation) -> dict[str, Any]:
-    """What the search keeps: plain JSON values."""
-    best = confirmation.best
-    return {
-        "seeds": list(confirmation.seeds),
-        "trial": best.trial if best else None,
-        "finalists": [
-            {
-                "trial": finalist.trial,
-                "learning_rate": finalist.learning_rate,
-                "searched_perplexity": finalist.searched,
-                "mean_perplexity": finalist.mean.mean if finalist.mean else None,
-                "standard_error": finalist.mean.standard_error if finalist.mean else None,
-            }
-            for finalist in confirmation.finalists
-        ],
-    }
+def _published(config: SweepConfig, study: Study, view: View) -> None:
+    storage = config.study.storage
+    if config.study.publish:
+        publish(study, storage, open_all(storage), view.warn)
 
 
 def best_trials(study: Study, top: int) -> list[FrozenTrial]:
@@ -173,20 +115,22 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     return with_study(known, trainer=identity["trainer"])
 
 
-def confirmation_object(confirmation: Confirmation) -> dict[str, Any]:
+def confirmation_object(confirmation: Confirmation, runs: Sequence[Run]) -> dict[str, Any]:
     """The confirmation as plain JSON values, its runs among them."""
-    runs = [asdict(run) for finalist in confirmation.finalists for run in finalist.runs]
-    return {"study": confirmation.study, **record(confirmation), "runs": runs}
+    return {
+        "study": confirmation.study,
+        **record(confirmation),
+        "runs": [asdict(run) for run in runs],
+    }
 
 
 def _finalist(trial: FrozenTrial, found: Sequence[Run]) -> Finalist:
     rate = float(rate_of(trial) or 0.0)
-    runs = tuple(run for run in found if math.isclose(run.learning_rate, rate))
-    whole = all(run.state == "complete" for run in runs)
-    mean = mean_of([_value(run) for run in runs], LEVEL) if whole and runs else None
-    return Finalist(trial.number, rate, float(trial.value or math.inf), runs, mean)
-
-
-def _value(run: Run) -> float:
-    assert run.perplexity is not None
-    return run.perplexity
+    runs = [run for run in found if math.isclose(run.learning_rate, rate)]
+    return make_finalist(
+        trial.number,
+        rate,
+        float(trial.value or math.inf),
+        [run.state for run in runs],
+        [math.inf if run.perplexity is None else run.perplexity for run in runs],
+    )

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studies.definition import PARAMETER
 from sweep.complaints import describe
+from sweep.confirmed import Confirmation, stored_confirmation
 from sweep.errors import SweepError
-from sweep.reading import best_trial, find_trial
+from sweep.view.formats import format_with_error
 from trainers.config import TrainConfig
 
 FORMAT = 1
@@ -85,7 +86,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
     identity = about["identity"]
     values = trial.intermediate_values
     epoch = min(values, key=lambda step: values[step]) if values else identity["epochs"]
-    found = about.get("confirmation") or {}
+    found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
         trainer=identity["trainer"],
@@ -97,7 +98,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
             perplexity=trial.value if trial.value is not None else values[epoch],
             epoch=epoch,
             by_hand=bool(trial.user_attrs.get("by_hand", False)),
-            confirmed=found.get("trial") == trial.number,
+            confirmed=bool(found and found.best and found.best.trial == trial.number),
             confirmation=_confirmed(found, trial.number),
             cohort=about.get("cohort", 1),
             data_source=identity["data_source"],
@@ -109,28 +110,15 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
     )
 
 
-def chosen_trial(study: Study) -> FrozenTrial:
-    """The trial to export: the best over other seeds, as long as the best one was among them.
-
-    Raises:
-        SweepError: no trial is complete.
-    """
-    best = best_trial(study)
-    found = study.user_attrs.get("confirmation") or {"finalists": []}
-    if best.number not in [finalist["trial"] for finalist in found["finalists"]]:
-        return best
-    return find_trial(study, found["trial"])
-
-
-def _confirmed(found: dict[str, Any], number: int) -> Confirmed | None:
-    for finalist in found.get("finalists", []):
-        if finalist["trial"] == number and finalist["mean_perplexity"] is not None:
-            return Confirmed(
-                seeds=found["seeds"],
-                mean_perplexity=finalist["mean_perplexity"],
-                standard_error=finalist["standard_error"],
-            )
-    return None
+def _confirmed(found: Confirmation | None, number: int) -> Confirmed | None:
+    finalist = None if found is None else found.of(number)
+    if found is None or finalist is None or finalist.mean is None:
+        return None
+    return Confirmed(
+        seeds=list(found.seeds),
+        mean_perplexity=finalist.mean.mean,
+        standard_error=finalist.mean.standard_error,
+    )
 
 
 def confirmed_words(origin: Origin) -> str:
@@ -138,9 +126,9 @@ def confirmed_words(origin: Origin) -> str:
     found = origin.confirmation
     if found is None:
         return "not confirmed: `sweep confirm` trains the best rates over new seeds"
-    error = "" if found.standard_error is None else f" +- {found.standard_error:.2g}"
+    value = format_with_error(found.mean_perplexity, found.standard_error)
     seeds = "seed" if len(found.seeds) == 1 else "seeds"
-    mean = f"{found.mean_perplexity:.2f}{error} over {len(found.seeds)} new {seeds}"
+    mean = f"{value} over {len(found.seeds)} new {seeds}"
     return f"confirmed: {mean}" if origin.confirmed else f"not the best over new seeds: {mean}"
 
 

@@ -13,6 +13,7 @@ SYMBOLS = {
     "star": "star",
     "triangle": "triangle-down",
     "cross": "x",
+    "diamond": "diamond",
     "open": "circle-open",
 }
 SIZES = {"star": 16}

@@ -24,6 +24,7 @@ from studies.trials import rate_of
 from sweep.belief import belief
 from sweep.clock import Clock
 from sweep.config import StudySettings
+from sweep.confirmed import CONFIRMATION
 from sweep.errors import SweepError
 from sweep.lease import KEY, Lease
 from sweep.mutex import Mutex
@@ -108,12 +109,15 @@ def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
         )
 
 
-def note_confirmation(study: Study, found: Mapping[str, Any]) -> None:
+def note_confirmation(
+    study: Study, found: Mapping[str, Any], then: Callable[[], None] = lambda: None
+) -> None:
     """Writes into a search what other seeds have said of its finalists.
 
     Args:
         study: the search.
-        found: plain JSON values; `sweep.confirm.record` gives them.
+        found: plain JSON values; `sweep.confirmed.record` gives them.
+        then: called while the study is still held, for what else is to be written.
 
     Raises:
         SweepError: another orchestrator holds the study.
@@ -121,7 +125,8 @@ def note_confirmation(study: Study, found: Mapping[str, Any]) -> None:
     lease = Lease(study)
     lease.take()
     try:
-        study.set_user_attr("confirmation", dict(found))
+        study.set_user_attr(CONFIRMATION, dict(found))
+        then()
     finally:
         lease.release()
 

@@ -14,7 +14,7 @@ from sweep.errors import SweepError
 from sweep.view.formats import format_bound
 
 SIZE_INCHES, DPI = (8.6, 4.8), 150
-SYMBOLS = {"circle": "o", "star": "*", "triangle": "v", "cross": "x", "open": "o"}
+SYMBOLS = {"circle": "o", "star": "*", "triangle": "v", "cross": "x", "diamond": "D", "open": "o"}
 SHORT = 5.0  # a range's high over its low
 MANY = 14  # lines; more have no legend
 

@@ -19,6 +19,7 @@ from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.response import Posterior
 from studies.transfer import FORECAST
 from sweep.across import exponents
+from sweep.confirmed import Confirmation, stored_confirmation
 from sweep.neighbours import Neighbour, family_of, neighbours
 from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
 
@@ -136,6 +137,7 @@ class Report:
         neighbours: this study and those that differ from it in batch or model size alone.
         exponents: how the best rate scales over them; None where they are of one setting.
         held: what they have in common, in words.
+        confirmation: what new seeds said of the best rates; None where `sweep confirm` has not run.
         reference: where the rules start from: learning_rate, batch_size, ...; {} where unknown.
     """
 
@@ -154,6 +156,7 @@ class Report:
     neighbours: tuple[Neighbour, ...]
     exponents: Exponents | None
     held: str
+    confirmation: Confirmation | None
     reference: Mapping[str, Any]
 
 
@@ -195,6 +198,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         neighbours=neighbours(study, family),
         exponents=exponents(family),
         held=family.held,
+        confirmation=stored_confirmation(study),
         reference=about.get("reference") or {},
     )
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from studies.student import Mean
 from sweep.compare import LEVEL, Comparison, Contrast
 from sweep.fixed import Run
-from sweep.view.formats import format_perplexity, format_rate
+from sweep.view.formats import format_perplexity, format_rate, signed
 from sweep.view.jsonl import finite
 from sweep.view.tables import make_table
 
@@ -286,11 +286,3 @@ def _some(epochs: Sequence[int]) -> list[int]:
 
 def _percent(gap: float) -> float:
     return 100 * math.expm1(gap)
-
-
-def signed(gap: float) -> str:
-    """A gap of ln perplexities as "+0.3 %", a very large one as a factor."""
-    percent = _percent(gap)
-    if percent >= 1000:
-        return f"x{math.exp(gap):,.0f}"
-    return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"

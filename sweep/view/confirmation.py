@@ -4,9 +4,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.confirm import LEVEL, Confirmation, Finalist
-from sweep.view.comparison import signed
-from sweep.view.formats import format_perplexity, format_rate
+from sweep.confirmed import LEVEL, Confirmation, Finalist
+from sweep.view.formats import (
+    format_mean,
+    format_perplexity,
+    format_rate,
+    format_with_error,
+    signed,
+)
 from sweep.view.tables import make_table
 
 
@@ -22,26 +27,35 @@ def print_confirmation(confirmation: Confirmation, console: Console) -> None:
 
 def finalists_table(confirmation: Confirmation) -> Table:
     """One row a finalist: what the search said, every new seed, their mean."""
-    seeds = [f"seed {seed}" for seed in confirmation.seeds]
-    table = make_table("rate", "trial", "search", *seeds, "mean", "s.e.")
+    table = make_table(*headings(confirmation))
     for column in table.columns:
         column.justify = "right"
-    for finalist in confirmation.finalists:
-        mean = finalist.mean
-        cells = [
-            format_perplexity(run.perplexity) if run.state == "complete" else run.state
-            for run in finalist.runs
-        ]
-        error = "-" if mean is None or mean.standard_error is None else f"{mean.standard_error:.2g}"
-        table.add_row(
-            format_rate(finalist.learning_rate),
-            str(finalist.trial),
-            format_perplexity(finalist.searched),
-            *cells,
-            format_perplexity(mean.mean) if mean else "-",
-            error,
-        )
+    for row in rows(confirmation):
+        table.add_row(*row)
     return table
+
+
+def headings(confirmation: Confirmation) -> tuple[str, ...]:
+    """Of the cells of `rows`."""
+    seeds = [f"seed {seed}" for seed in confirmation.seeds]
+    return ("rate", "trial", "search", *seeds, "mean", "s.e.")
+
+
+def rows(confirmation: Confirmation) -> tuple[tuple[str, ...], ...]:
+    """Every finalist's perplexities: the search's, each new seed's, their mean."""
+    return tuple(map(_cells, confirmation.finalists))
+
+
+def _cells(finalist: Finalist) -> tuple[str, ...]:
+    mean, runs = finalist.mean, zip(finalist.states, finalist.perplexities, strict=True)
+    shown = format_mean(mean.mean, mean.standard_error) if mean else ("", "")
+    return (
+        format_rate(finalist.learning_rate),
+        str(finalist.trial),
+        format_perplexity(finalist.searched),
+        *(format_perplexity(value) if state == "complete" else state for state, value in runs),
+        *(text or "-" for text in shown),
+    )
 
 
 def answer(confirmation: Confirmation) -> list[str]:
@@ -64,28 +78,26 @@ def answer(confirmation: Confirmation) -> list[str]:
 
 def _best_words(confirmation: Confirmation, best: Finalist) -> str:
     count = len(confirmation.seeds)
+    assert best.mean is not None
+    perplexity = format_with_error(best.mean.mean, best.mean.standard_error)
     return (
         f"Best over {count} new seed{'s' if count > 1 else ''}: learning rate "
-        f"{format_rate(best.learning_rate)} (trial {best.trial}), perplexity {mean_words(best)}; "
+        f"{format_rate(best.learning_rate)} (trial {best.trial}), perplexity {perplexity}; "
         f"the search's seed gave {format_perplexity(best.searched)}."
     )
 
 
-def mean_words(finalist: Finalist) -> str:
-    """A mean with its standard error: "72.13 +- 0.41"."""
-    assert finalist.mean is not None
-    error = finalist.mean.standard_error
-    return format_perplexity(finalist.mean.mean) + (f" +- {error:.2g}" if error is not None else "")
-
-
 def _beside(confirmation: Confirmation, finalist: Finalist) -> str:
     rate = format_rate(finalist.learning_rate)
-    lost = [run for run in finalist.runs if run.state != "complete"]
+    lost = [state for state in finalist.states if state != "complete"]
     if lost:
-        return f"{rate} {lost[0].state} at {len(lost)} of {len(finalist.runs)} seeds."
+        return f"{rate} {lost[0]} at {len(lost)} of {len(finalist.states)} seeds."
+    assert confirmation.best is not None
     gap = confirmation.against_best(finalist)
+    said = f"{rate} against {format_rate(confirmation.best.learning_rate)}: "
+    said += f"perplexity {signed(gap.mean)}"
     if gap.low is None or gap.high is None:
-        return f"{rate} is {signed(gap.mean)}: one seed alone tells nothing apart."
+        return f"{said}; one seed alone tells nothing apart."
     interval = f"{100 * LEVEL:.0f} % interval {signed(gap.low)} to {signed(gap.high)}"
     told = "" if gap.low > 0 else ": not told apart, more --seeds might"
-    return f"{rate} is {signed(gap.mean)} ({interval}, the same seeds){told}."
+    return f"{said} ({interval}, the same seeds){told}."

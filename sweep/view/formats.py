@@ -50,6 +50,37 @@ def format_perplexity(perplexity: float | None) -> str:
     return f"{perplexity:,.{digits}f}"
 
 
+def format_mean(mean: float, error: float | None) -> tuple[str, str]:
+    """A mean perplexity and its standard error, neither finer than two digits of the error.
+
+    Args:
+        mean: of the perplexities.
+        error: its standard error; None where it is not known.
+
+    Returns:
+        Both as text: ("72.50", "0.58"), ("130", "12"), ("72.50", "") of an unknown error.
+    """
+    if error is None:
+        return format_perplexity(mean), ""
+    if not error > 0:
+        return format_perplexity(mean), f"{error:g}"
+    digits = min(4, max(0, 1 - math.floor(math.log10(error))))
+    return f"{mean:,.{digits}f}", f"{error:,.{digits}f}"
+
+
+def format_with_error(mean: float, error: float | None) -> str:
+    """A mean perplexity with its standard error: "72.50 +- 0.58"."""
+    return " +- ".join(filter(None, format_mean(mean, error)))
+
+
+def signed(gap: float) -> str:
+    """A gap of ln perplexities as "+0.3 %", a very large one as a factor."""
+    percent = 100 * math.expm1(gap)
+    if percent >= 1000:
+        return f"x{math.exp(gap):,.0f}"
+    return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
+
+
 def one_line(text: str) -> str:
     """`text` on one line and without control characters: it may be another program's error."""
     words = " ".join(_ANSI.sub("", text).split())

@@ -7,6 +7,8 @@ best                the best trial, as `sweep status --json` has it, or null
 rules               [{name, learning_rate, weight, inside}]; with `no_rule`, weights make 1
 verdict             {rules, weight, decided} or null
 companions          {k, betas, eps, asked_betas, asked_eps} or null
+confirmation        {seeds, trial, finalists}, null where `sweep confirm` has not run; `trial`
+                    is the best over the new seeds, null where none was trained whole at each
 divergence          {lowest_diverged, highest_complete, likely_from}
 cost                the fields of `sweep.report.Cost`
 neighbours          [the fields of `sweep.neighbours.Neighbour`]
@@ -18,6 +20,7 @@ text                the answer in sentences
 from dataclasses import asdict
 from typing import Any
 
+from sweep.confirmed import record
 from sweep.report import Report
 from sweep.view.jsonl import finite, trial_object
 from sweep.view.report_words import headline
@@ -55,6 +58,7 @@ def report_object(report: Report) -> dict[str, Any]:
         "no_rule": 1.0 - weights,
         "verdict": report.verdict and asdict(report.verdict),
         "companions": report.companions and asdict(report.companions),
+        "confirmation": report.confirmation and record(report.confirmation),
         "divergence": {**asdict(report.divergence), "likely_from": found and found.lost_from},
         "cost": asdict(report.cost),
         "neighbours": [asdict(each) for each in report.neighbours],

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweep.report import Companions, Cost, Report, RuleFinding, Verdict
+from sweep.view import confirmation
 from sweep.view.across import scaling
 from sweep.view.formats import format_bound, format_fitted, format_perplexity, format_rate
 from sweep.view.words import ENDED, answer, counts, edge_warning, why
@@ -34,6 +35,7 @@ def sections(report: Report) -> list[Section]:
     """The whole report; sections with nothing to say are left out."""
     every = [
         Section("Answer", tuple(headline(report))),
+        _confirmed(report),
         _rules(report),
         _companions(report),
         _divergence(report),
@@ -64,6 +66,8 @@ def headline(report: Report) -> list[str]:
             f"The best single trial is {best.number}: {format_rate(best.learning_rate)} gave "
             f"perplexity {format_perplexity(best.perplexity)}."
         )
+    if report.confirmation is not None:
+        lines.append(confirmation.answer(report.confirmation)[0])
     if report.noise is not None and report.noise > NOISY:
         lines.append(
             f"Runs at nearly the same rate differ by {100 * math.expm1(report.noise):.0f} % of "
@@ -98,6 +102,8 @@ def _caveats(report: Report) -> list[str]:
         lines.append(
             f"Not all trials have ended ({counts(study.trials)}): this is what is known now."
         )
+    elif report.confirmation is None and complete >= FEW and not study.fixed:
+        lines.append("Not confirmed: `sweep confirm` trains the best rates over new seeds.")
     warning = edge_warning(study)
     if warning:
         lines.append(warning)
@@ -107,6 +113,20 @@ def _caveats(report: Report) -> list[str]:
             "widen it with --range."
         )
     return lines
+
+
+def _confirmed(report: Report) -> Section:
+    """What new seeds said of the best rates."""
+    found, best = report.confirmation, report.study.best
+    if found is None:
+        return Section("Over new seeds")
+    _, *sentences = confirmation.answer(found)  # the first stands in the answer
+    if best is not None and found.of(best.number) is None:
+        sentences.append(
+            f"Trial {best.number}, the best by now, was not among them: run `sweep confirm` again."
+        )
+    table = Table(confirmation.headings(found), confirmation.rows(found))
+    return Section("Over new seeds", tuple(sentences), table)
 
 
 def _rules(report: Report) -> Section:

@@ -6,7 +6,8 @@ import pytest
 
 from sweep.compare import Comparison, contrast
 from sweep.fixed import Run
-from sweep.view.comparison import answer, comparison_object, signed, verdict
+from sweep.view.comparison import answer, comparison_object, verdict
+from sweep.view.formats import signed
 
 RATES = (1e-3, 1e-2, 1e-1)
 

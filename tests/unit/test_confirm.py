@@ -8,39 +8,28 @@ from pathlib import Path
 import pytest
 from support import open_ledger, report
 
-from studies.student import mean_of
 from sweep.config import load
-from sweep.confirm import Confirmation, Finalist, best_trials, config_of, record
+from sweep.confirm import best_trials, config_of
+from sweep.confirmed import (
+    Confirmation,
+    Finalist,
+    chosen_trial,
+    make_finalist,
+    record,
+    stored_confirmation,
+)
 from sweep.errors import SweepError
-from sweep.export import chosen_trial, confirmed_words, export
-from sweep.fixed import Run
+from sweep.export import confirmed_words, export
 from sweep.ledger import Ledger, note_confirmation
 from sweep.view.confirmation import answer
+from sweep.view.formats import format_mean
 from trainers.config import ModelConfig, TrainConfig
 from trainers.report import Outcome
 
 
 def finalist(trial: int, rate: float, searched: float, *perplexities: float) -> Finalist:
-    runs = tuple(
-        Run(
-            study="study",
-            trial=0,
-            learning_rate=rate,
-            seed=seed,
-            precision="fp32",
-            state="complete" if math.isfinite(perplexity) else "diverged",
-            perplexity=perplexity,
-            curve={},
-            reason="",
-            steps=None,
-            skipped_steps=None,
-            tokens_per_second=None,
-            peak_memory_bytes=None,
-        )
-        for seed, perplexity in enumerate(perplexities, 1)
-    )
-    sound = all(math.isfinite(perplexity) for perplexity in perplexities)
-    return Finalist(trial, rate, searched, runs, mean_of(perplexities) if sound else None)
+    states = ["complete" if math.isfinite(each) else "diverged" for each in perplexities]
+    return make_finalist(trial, rate, searched, states, perplexities)
 
 
 def confirmation(*finalists: Finalist) -> Confirmation:
@@ -54,7 +43,7 @@ def test_the_best_by_mean_is_named_with_its_standard_error() -> None:
     )
     error = statistics.stdev(values) / math.sqrt(3)
     assert said[0] == (
-        f"Best over 3 new seeds: learning rate 3.00e-2 (trial 4), perplexity 72.50 +- {error:.2g}; "
+        f"Best over 3 new seeds: learning rate 3.00e-2 (trial 4), perplexity 72.5 +- {error:.1f}; "
         "the search's seed gave 73.00."
     )
     assert "The search's own best was 5.00e-2 (trial 2)." in said
@@ -64,7 +53,10 @@ def test_rates_are_told_apart_by_pairs_of_one_seed() -> None:
     # Seeds differ by far more than rates: only the pairs tell the rates apart.
     first, second = finalist(0, 3e-2, 70, 60, 70, 80), finalist(1, 5e-2, 70, 61.1, 71.5, 81.6)
     said = answer(confirmation(first, second))
-    assert said[1].startswith("5.00e-2 is +2.0 % (90 % interval +1.7 % to +2.3 %, the same seeds).")
+    assert said[1] == (
+        "5.00e-2 against 3.00e-2: perplexity +2.0 % (90 % interval +1.7 % to +2.3 %, the same "
+        "seeds)."
+    )
     noisy = answer(confirmation(first, finalist(1, 5e-2, 70, 61, 69, 83)))
     assert "not told apart, more --seeds might" in noisy[1]
 
@@ -76,6 +68,13 @@ def test_a_finalist_that_diverges_is_not_confirmed() -> None:
     )
     assert answer(confirmation(lost))[0].startswith("Not confirmed: no finalist")
     assert record(confirmation(lost))["trial"] is None
+
+
+def test_a_mean_is_no_finer_than_its_error() -> None:
+    assert format_mean(72.4567, 0.5774) == ("72.46", "0.58")
+    assert format_mean(132.4567, 12.4) == ("132", "12")
+    assert format_mean(72.4567, None) == ("72.46", "")
+    assert format_mean(72.4567, 0.0) == ("72.46", "0")
 
 
 @pytest.fixture
@@ -104,9 +103,16 @@ def test_export_takes_the_best_over_new_seeds_and_says_so(ledger: Ledger) -> Non
     origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
     assert (origin.trial, origin.confirmed) == (2, True)
     assert confirmed_words(origin) == "confirmed: 42.00 +- 0.58 over 3 new seeds"
+    assert stored_confirmation(ledger.study) == found
     other = export(ledger.study, ledger.study.get_trials()[1], "sweep.db").origin
     assert not other.confirmed
     assert confirmed_words(other).startswith("not the best over new seeds: 45.00")
+
+
+def test_where_no_finalist_held_the_searchs_best_is_exported_unconfirmed(ledger: Ledger) -> None:
+    note_confirmation(ledger.study, record(confirmation(finalist(1, 1e-3, 40, 41, math.inf, 43))))
+    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
+    assert (origin.trial, origin.confirmed, origin.confirmation) == (1, False, None)
 
 
 def test_a_better_trial_than_those_confirmed_is_exported_unconfirmed(ledger: Ledger) -> None:

@@ -3,9 +3,12 @@
 import io
 import json
 import math
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from html import unescape
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,11 @@ from support import report as epoch_report
 
 from studies.prior import Prior
 from sweep.add import add
-from sweep.ledger import Ledger
+from sweep.charts import Marks, charts
+from sweep.confirmed import Confirmation, make_finalist, record
+from sweep.ledger import Ledger, note_confirmation
 from sweep.report import Report, build
+from sweep.view.report_html import html
 from sweep.view.report_json import report_object
 from sweep.view.report_text import markdown, print_report
 from sweep.view.report_words import headline
@@ -305,6 +311,44 @@ def test_studies_at_other_batch_sizes_stand_beside_it(tmp_path: Path) -> None:
     assert report.exponents.batch is not None
     assert report.exponents.batch.low < 0.5 < report.exponents.batch.high
     assert "Power law lr = c B^p" in terminal_text(report)
+
+
+def test_what_new_seeds_said_stands_in_every_form(tmp_path: Path) -> None:
+    with searched(tmp_path, pruner="none", first=()) as ledger:
+        play_at(ledger, [1e-2, 1.5e-2, 3e-2])
+        unconfirmed = " ".join(headline(report_of(ledger)))
+        held = make_finalist(2, 3e-2, 61.4, ["complete"] * 3, [60.0, 61.0, 63.5])
+        lost = make_finalist(1, 1.5e-2, 60.0, ["complete", "diverged", "complete"], [60, inf, 61])
+        study = ledger.study
+    note_confirmation(study, record(Confirmation("study", (1, 2, 3), (held, lost))))
+    report = build(study, "sweep.db")
+    assert "Not confirmed: `sweep confirm`" in unconfirmed
+    assert "Not confirmed" not in " ".join(headline(report))
+    for text in (terminal_text(report), markdown(report), html(report)):
+        words = " ".join(unescape(re.sub("<[^>]*>", " ", text)).split())
+        assert "Best over 3 new seeds: learning rate 3.00e-2 (trial 2)" in words
+        assert "perplexity 61.5 +- 1.0; the search's seed gave" in words
+        assert "1.50e-2 diverged at 1 of 3 seeds." in words
+    found = report_object(report)["confirmation"]
+    assert (found["trial"], found["seeds"]) == (2, [1, 2, 3])
+    assert found["finalists"][0]["mean_perplexity"] == pytest.approx(61.5)
+    (marks,) = [
+        each
+        for each in charts(report)[0].layers
+        if isinstance(each, Marks) and each.symbol == "diamond"
+    ]
+    assert (marks.x, marks.y) == ((3e-2,), (pytest.approx(61.5),))
+    assert marks.high[0] - marks.y[0] == pytest.approx(1.0408, rel=1e-3)
+
+
+def test_a_better_trial_than_the_confirmed_is_said(tmp_path: Path) -> None:
+    with searched(tmp_path, pruner="none", first=()) as ledger:
+        play_at(ledger, [1e-2, 1.5e-2, 3e-2])
+        study = ledger.study
+    other = make_finalist(2, 3e-2, 61.4, ["complete"], [60.0])
+    note_confirmation(study, record(Confirmation("study", (1,), (other,))))
+    text = " ".join(terminal_text(build(study, "sweep.db")).split())
+    assert "Trial 1, the best by now, was not among them: run `sweep confirm` again." in text
 
 
 def test_a_trial_that_waits_shows_its_rule(tmp_path: Path) -> None:

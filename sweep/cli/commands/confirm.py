@@ -55,13 +55,13 @@ def command(
     known = config_of(opened, config, allowed=allowed)
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         again = same_command()
-        confirmation = confirm(known, opened, top, seeds, view, again=again)
-    if confirmation is None:
+        said = confirm(known, opened, top, seeds, view, again=again)
+    if said is None:
         raise SystemExit(PAUSED)
+    confirmation, runs = said
     if json_lines:
-        click.echo(
-            json.dumps({"event": "confirmation", **finite(confirmation_object(confirmation))})
-        )
+        found = finite(confirmation_object(confirmation, runs))
+        click.echo(json.dumps({"event": "confirmation", **found}))
     else:
         print_confirmation(confirmation, Console(file=sys.stdout))
     if confirmation.best is None:
