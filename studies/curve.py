@@ -14,6 +14,7 @@ from studies.likelihood import (
     Observations,
     Reading,
     basin,
+    rise,
 )
 from studies.response import Posterior, holds
 
@@ -38,7 +39,7 @@ class Curve:
 def fitted_curve(posterior: Posterior, x: Array, mass: float = 0.9) -> Curve | None:
     """The curve's median and the central band of probability `mass`, at ln rates x.
 
-    Under each hypothesis (mu, r, a) the curve's level m is the weighted mean of y - a phi, as in
+    Under each hypothesis (mu, r, a) the curve's level m is the weighted mean of y - rise(a phi), as in
     `studies.likelihood`, at the mean seed noise.
 
     Returns:
@@ -75,9 +76,9 @@ def _levels(posterior: Posterior, reading: Reading, x: Array) -> Array:
     mu, _ = posterior.density
     seen = posterior.seen
     y, w = seen.y[reading.basin], _weights(seen, reading)
-    there = basin(mu, seen.x[reading.basin]) @ w / w.sum()
-    rise = basin(mu, x) - there[..., None]
-    return np.asarray(w @ y / w.sum() + CURVATURES[:, None] * rise[:, :, None, :])
+    there = rise(CURVATURES[:, None] * basin(mu, seen.x[reading.basin])[:, :, None, :])
+    above = rise(CURVATURES[:, None] * basin(mu, x)[:, :, None, :])
+    return np.asarray((w @ y - (there @ w)[..., None]) / w.sum() + above)
 
 
 def _weights(seen: Observations, reading: Reading) -> Array:

@@ -2,9 +2,10 @@
 
 With x = ln rate and y = ln perplexity (nats a token), near the optimum mu
 
-    y(x) = m + a phi(x),    phi(x) = (x - mu)^2 left of mu, r (x - mu)^2 right of it,
+    y(x) = m + rise(a phi(x)),    phi(x) = (x - mu)^2 left of mu, r (x - mu)^2 right of it,
 
-and from a wall somewhere above mu on, training is lost. A trained y has seed noise, and an error
+rise(t) = s ln(1 + t/s): a parabola that levels off far out, where little is learned. From a wall
+somewhere above mu on, training is lost; far below it nothing is learned at all. A trained y has seed noise, and an error
 that grows with y - lowest y, so that only near points shape the basin. mu, r and a live on a grid,
 the noise is summed over, and m is integrated out under a flat prior: nothing is approximated but
 by the grid (Gelman et al. 2013, Bayesian Data Analysis, sections 3.7 and 14.2).
@@ -24,13 +25,18 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 CURVATURES = np.geomspace(0.004, 1.0, 9)  # a, nats / ln^2
-CURVATURE, CURVATURE_SD = 0.022, 0.5  # median of a; sd of ln a
+# Median of a, sd of ln a and weight: long trainings (Step Law), and short ones (measured on small
+# models of 200 to 600 steps), whose best rate is a narrow one.
+CURVATURE_CLASSES = ((0.022, 0.5, 0.7), (0.3, 0.8, 0.3))
+LEVELS_OFF = 0.2  # s, nats
 STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25])  # r
 NOISES, NOISE_WEIGHTS = (0.001, 0.003, 0.01), (0.3, 0.5, 0.2)  # sd of y between seeds, nats
 FAR_ERROR = 0.3  # sd of the parabola's error as a share of y - lowest y
 
 WALL, WALL_SCALE = 2.1, 0.3  # the wall's distance from mu: logistic (1.4 to 3.1 in 90 %)
 CHANCE = 0.02  # that a run is lost, or held, against all this
+EDGE, EDGE_SCALE = 1.8, 0.4  # how far below mu nothing is learned: logistic
+STALLED = 0.1  # chance that all runs so far have learned nothing
 LOST_JUMP = 0.7  # nats: where the perplexity doubles, a run may have been lost
 ALIKE = 0.4  # nats within which all results may be lost: further apart they show a basin
 LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
@@ -58,17 +64,19 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read the results: those at the highest rates were lost, or none was.
+    """One way to read the results: those at the highest rates were lost, all were stalled, or none.
 
     Attributes:
-        basin: indices of the results that were not lost.
-        lost: of those that were.
+        basin: indices of the results that show the basin.
+        lost: of those at rates too high.
+        stalled: of those at rates too low to learn anything.
         held: the highest rate below the wall; -inf where none is known.
         fell: the lowest rate beyond it; inf where none is known.
     """
 
     basin: Indices
     lost: Indices
+    stalled: Indices
     held: float
     fell: float
 
@@ -86,10 +94,15 @@ def readings(seen: Observations) -> Iterator[Reading]:
     if len(y) and np.ptp(y) < ALIKE:
         firsts.append(0)
     for first in [len(y), *firsts]:
-        basin, lost = rising[:first], rising[first:]
-        held = seen.x[basin].max(initial=-math.inf)
-        fell = np.append(seen.x[lost], seen.lost).min(initial=math.inf)
-        yield Reading(basin, lost, float(held), float(fell))
+        yield _reading(seen, rising[:first], rising[first:], rising[:0])
+    if len(y) and np.ptp(y) < ALIKE:
+        yield _reading(seen, rising[:0], rising[:0], rising)
+
+
+def _reading(seen: Observations, basin: Indices, lost: Indices, stalled: Indices) -> Reading:
+    held = np.append(seen.x[basin], seen.x[stalled]).max(initial=-math.inf)
+    fell = np.append(seen.x[lost], seen.lost).min(initial=math.inf)
+    return Reading(basin, lost, stalled, float(held), float(fell))
 
 
 def log_likelihood(reading: Reading, seen: Observations, mu: Array) -> Array:
@@ -100,13 +113,17 @@ def log_likelihood(reading: Reading, seen: Observations, mu: Array) -> Array:
         mu: the grid.
     """
     wall = wall_below(mu, reading.fell) - wall_below(mu, reading.held)
-    z = np.log(CURVATURES / CURVATURE) / CURVATURE_SD
+    stalled = 1.0
+    if len(reading.stalled):
+        top = seen.x[reading.stalled].max()
+        stalled = STALLED / (1.0 + np.exp((top - mu + EDGE) / EDGE_SCALE))
     return np.asarray(
-        np.log(np.maximum(wall, 0.0) + CHANCE)[:, None, None]
+        np.log(stalled * (np.maximum(wall, 0.0) + CHANCE))[:, None, None]
         + np.log(STEEPER_WEIGHTS)[:, None]
-        - 0.5 * z**2
+        + _curvature_prior()
         + _basin_fit(reading.basin, seen, mu)
         + _plateau_fit(seen.y[reading.lost])
+        + _plateau_fit(seen.y[reading.stalled])
     )
 
 
@@ -116,34 +133,48 @@ def basin(mu: Array, x: Array) -> Array:
     return np.asarray(distance**2 * np.where(distance > 0, STEEPER[:, None], 1.0))
 
 
+def rise(t: Array) -> Array:
+    """How far a rate lies above the optimum in nats, t = a phi."""
+    return np.asarray(LEVELS_OFF * np.log1p(t / LEVELS_OFF))
+
+
 def wall_below(mu: Array, x: Array | float) -> Array:
     """The probability that the wall lies below ln rate x, by mu and x broadcast."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * (x - mu - WALL) / WALL_SCALE)))
 
 
-def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | float:
-    """ln of the integral over m of prod_i Normal(y_i; m + a phi_i, v_i), m flat over SPAN.
+def _curvature_prior() -> Array:
+    """ln of each curvature's probability."""
+    density = np.zeros(len(CURVATURES))
+    for middle, sd, weight in CURVATURE_CLASSES:
+        z = np.log(CURVATURES / middle) / sd
+        density += weight * np.exp(-0.5 * z**2) / sd
+    return np.asarray(np.log(density / density.sum()))
 
-    With weights w = 1/v and weighted means taken off y and phi, it is a constant less
-    (C - 2 a B + a^2 A) / 2, where A = sum w phi^2, B = sum w phi y and C = sum w y^2.
+
+def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | float:
+    """ln of the integral over m of prod_i Normal(y_i; m + rise_i, v_i), m flat over SPAN.
+
+    With weights w = 1/v and weighted means taken off y and rise, it is a constant less
+    (C - 2 B + A) / 2, where A = sum w rise^2, B = sum w rise y and C = sum w y^2.
     """
     if not len(basin_runs):
         return 0.0
     seen_y, variance = seen.y[basin_runs], seen.variance[basin_runs]
     # Runs at the same rate are summed: thousands of trials lie at a few hundred rates.
     x, place = np.unique(seen.x[basin_runs], return_inverse=True)
-    phi = basin(mu, x)
+    rises = rise(CURVATURES[:, None] * basin(mu, x)[:, :, None, :])
     # What is only predicted to be the lowest must not call the others far.
     lowest = (seen_y + np.sqrt(variance)).min()
     error = FAR_ERROR * np.maximum(seen_y - lowest, 0.0)
+    y = seen_y - lowest
     total: Array | float = -math.inf
     for noise, share in zip(NOISES, NOISE_WEIGHTS, strict=True):
         w = 1.0 / (noise**2 + variance + error**2)
-        y = seen_y - w @ seen_y / w.sum()
-        at_rate, y_at_rate = np.bincount(place, w), np.bincount(place, w * y)
-        centred = phi - (phi @ at_rate / w.sum())[..., None]
-        A, B, C = centred**2 @ at_rate, centred @ y_at_rate, w @ y**2
-        misfit = C - 2 * B[..., None] * CURVATURES + A[..., None] * CURVATURES**2
+        off = y - w @ y / w.sum()
+        at_rate, y_at_rate = np.bincount(place, w), np.bincount(place, w * off)
+        A = rises**2 @ at_rate - (rises @ at_rate) ** 2 / w.sum()
+        misfit = w @ off**2 - 2 * rises @ y_at_rate + A
         scale = np.log(w / (2 * math.pi)).sum() - math.log(w.sum() / (2 * math.pi))
         total = np.logaddexp(total, math.log(share / SPAN) + 0.5 * (scale - misfit))
     return total

@@ -23,6 +23,7 @@ from studies.likelihood import (
     basin,
     log_likelihood,
     readings,
+    rise,
     wall_below,
 )
 from studies.prior import Prior
@@ -136,8 +137,8 @@ class Posterior:
         for reading, weights in self._cases:
             weight = weights[likely].sum(2)
             curvature = weights[likely] @ CURVATURES / np.maximum(weight, 1e-300)
-            before = curvature * self._best_phi(reading, mu) + WORTH
-            ratio = before[..., None] / (curvature[..., None] * there + WORTH)
+            before = rise(curvature * self._best_phi(reading, mu)) + WORTH
+            ratio = before[..., None] / (rise(curvature[..., None] * there) + WORTH)
             expected = np.einsum("mr,mrx->mx", weight, np.log(np.maximum(ratio, 1.0)))
             gains += (expected * holds(reading, mu, x)).sum(0)
         return gains
@@ -150,7 +151,7 @@ class Posterior:
             confidence: the share is at most this with that probability; None: its expectation.
         """
         phi = basin(self._mu, np.array([x]))
-        regret = np.expm1(np.minimum(CURVATURES * phi, SPAN)).ravel()
+        regret = np.expm1(np.minimum(rise(CURVATURES * phi), SPAN)).ravel()
         weight = sum((weights for _, weights in self._cases), np.zeros(())).ravel()
         if confidence is None:
             return float(weight @ regret / weight.sum())
