@@ -39,8 +39,8 @@ class Curve:
 def fitted_curve(posterior: Posterior, x: Array, mass: float = 0.9) -> Curve | None:
     """The curve's median and the central band of probability `mass`, at ln rates x.
 
-    Under each hypothesis (mu, r, a) the curve's level m is the weighted mean of y - rise(a phi), as in
-    `studies.likelihood`, at the mean seed noise.
+    Under each hypothesis (mu, r, a) the curve's level m is the weighted mean of y - rise(a phi), as
+    in `studies.likelihood`, at the mean seed noise.
 
     Returns:
         The curve; None where no run has a perplexity, so that nothing fixes its level.

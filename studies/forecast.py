@@ -23,8 +23,8 @@ from studies.trials import best_until, last_epoch, ln_rate, sound
 # The regression's prior: it starts as "no trend, about so much scatter" and gives way to data.
 SLOPE_SD = 0.05  # nats of fall for each unit of ln rate
 SCATTER = 0.15  # sd of a fall as a share of the mean fall ...
-LEAST_SCATTER = 0.003  # ... and in nats at least: seed noise
-PRIOR_TRIALS = 2.0  # how many trials the prior scatter is worth
+LEAST_SCATTER = 0.03  # ... and in nats at least: seed noise
+PRIOR_TRIALS = 5.0  # how many trials the prior scatter is worth
 NEAR = 1.5  # ln rate at which another trial's fall says half as much
 CELLS = 1_000_000  # of a table that is worked on at once: 8 MB
 

@@ -31,7 +31,7 @@ from studies.prior import Prior
 GRID_STEP = 0.1  # of mu, ln rate; the optimum is never known to better than twice that
 OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate
 NO_RULE, NO_RULE_WEIGHT = "no rule", 0.1
-BETA = 2.0  # the prior weighs as much as this many results
+BETA = 1.0  # the prior weighs as much as this many results
 WORTH = 0.002  # nats that are worth a training; finer gains are noise
 NOTHING_TRIED = 1.5  # before any, the next rate is compared with one this far from mu, ln rate
 LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there

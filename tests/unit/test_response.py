@@ -89,11 +89,14 @@ def likelihood(observations: Observations, mu: float) -> float:
     for a, (r, r_weight) in itertools.product(
         model.CURVATURES, zip(model.STEEPER, model.STEEPER_WEIGHTS, strict=True)
     ):
-        z = math.log(a / model.CURVATURE) / model.CURVATURE_SD
-        weight = r_weight * math.exp(-0.5 * z**2)
+        weight = r_weight * math.fsum(
+            share / sd * math.exp(-0.5 * (math.log(a / middle) / sd) ** 2)
+            for middle, sd, share in model.CURVATURE_CLASSES
+        )
         phi = (x - mu) ** 2 * np.where(x > mu, r, 1.0)
+        above = model.LEVELS_OFF * np.log(1 + a * phi / model.LEVELS_OFF)
         for noise, share in zip(model.NOISES, model.NOISE_WEIGHTS, strict=True):
-            held += weight * share * normal(a * phi, np.hypot(noise, far))
+            held += weight * share * normal(above, np.hypot(noise, far))
         lost += weight * np.mean([normal(0.0, sd) for sd in model.LOST_SDS])
     return held * (1 - reached(x.max()) + model.CHANCE) + lost * (reached(x.min()) + model.CHANCE)
 
