@@ -122,7 +122,7 @@ def basin(mu: Array, x: Array) -> Array:
 
 def rise(t: Array) -> Array:
     """How far a rate lies above the optimum in nats, t = a phi."""
-    return np.asarray(LEVELS_OFF * np.log1p(t / LEVELS_OFF))
+    return np.asarray(LEVELS_OFF * np.log(1.0 + t / LEVELS_OFF))  # log1p takes four times as long
 
 
 def wall_below(mu: Array, x: Array | float) -> Array:
