@@ -53,7 +53,7 @@ def test_a_studys_optimum_is_read_from_its_trials_alone() -> None:
     found = find_optimum("mine", Setting(32, 1000), trials(2e-3, rates), 1e-5, 1e-1)
     assert found.study == "mine"
     assert found.rate == pytest.approx(2e-3, rel=0.2)
-    assert 0 < found.sd < 0.3
+    assert 0 < found.sd < 0.45
 
 
 def test_fewer_trials_say_less() -> None:
