@@ -1,6 +1,7 @@
 """Batches as index slices of token tensors that already lie on the device.
 
-Shapes: S sequences, B rows of a batch, W window, T longest row of the batch.
+Shapes: S sequences, R rows looked up at once, B rows of a batch, W window, T longest row of the
+batch.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from trainers.data import Sequences
 from trainers.seeds import ORDER, generator
+
+ROWS_AT_ONCE = 4096
+"""Rows of small batches that are looked up together: a look-up takes as long for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +77,23 @@ class Batches:
 
     def by_length(self, batch_size: int) -> Iterator[Batch]:
         """Every sequence once, longest first: the least padding, for evaluation."""
-        return self._cut(self._by_falling_length(torch.arange(len(self))), batch_size)
+        order_S = self._by_falling_length(torch.arange(len(self)), len(self))
+        return self._cut(order_S, batch_size)
 
     def _cut(self, order_S: Tensor, batch_size: int) -> Iterator[Batch]:
-        rows = [self._by_falling_length(rows_B) for rows_B in order_S.split(batch_size)]
+        order_S = self._by_falling_length(order_S, batch_size)
         # One transfer an epoch: one a batch would make the host wait for the device every step.
-        there = torch.cat(rows).to(self._tokens_SW.device).split(batch_size)
-        for rows_B, there_B in zip(rows, there, strict=True):
-            lengths_B = self._lengths_S[rows_B]
-            tokens_BT = self._tokens_SW[there_B, : int(lengths_B[0])]
-            yield Batch(tokens_BT, lengths_B, self._score_from_S[rows_B])
+        there_S = order_S.to(self._tokens_SW.device)
+        at_once = max(1, ROWS_AT_ONCE // batch_size) * batch_size
+        for rows_R, there_R in zip(order_S.split(at_once), there_S.split(at_once), strict=True):
+            found = (self._tokens_SW[there_R], self._lengths_S[rows_R], self._score_from_S[rows_R])
+            for tokens_BW, lengths_B, score_from_B in zip(
+                *(part.split(batch_size) for part in found), strict=True
+            ):
+                yield Batch(tokens_BW[:, : int(lengths_B[0])], lengths_B, score_from_B)
 
-    def _by_falling_length(self, rows_B: Tensor) -> Tensor:
-        return rows_B[self._lengths_S[rows_B].argsort(descending=True, stable=True)]
+    def _by_falling_length(self, order_S: Tensor, batch_size: int) -> Tensor:
+        """Sort each batch's rows; equally long ones stay in order."""
+        lengths_S = self._lengths_S[order_S]
+        batch_S = torch.arange(len(order_S)) // batch_size
+        return order_S[(batch_S * (int(lengths_S.max()) + 1) - lengths_S).argsort(stable=True)]

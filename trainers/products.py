@@ -12,6 +12,25 @@ def product_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
+def stored_type(type_: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the type in which a loop written by hand keeps values of `type_`.
+
+    FP16 on the CPU is multiplied in FP32 (see `trainers.half`): kept there, rounded, a value needs
+    no conversion before each product. Whatever only selects or compares is exact in either.
+    """
+    return torch.float32 if type_ is torch.float16 and device.type == "cpu" else type_
+
+
+def rounded(x: Tensor, type_: torch.dtype) -> Tensor:
+    """Return `x` rounded to values of `type_`, in the type that these are stored in."""
+    return x.to(type_).to(stored_type(type_, x.device))
+
+
+def round_(x: Tensor, type_: torch.dtype) -> Tensor:
+    """Round stored values to those of `type_` in place; beyond its largest they are inf."""
+    return x if x.dtype is type_ else x.copy_(x.to(type_))
+
+
 def autocast_off(device: torch.device) -> AbstractContextManager[object]:
     """Within it, types are what the code says."""
     # On the CPU autocast refuses the name of FP32 even where it is disabled.

@@ -171,9 +171,9 @@ class Epoch:
         self._training = training
         self._steps = steps
         self._skipped = 0
-        self._targets = 0
-        # On the device, so that the loop does not wait for it: (sum of nats, targets counted).
-        self._sums = torch.zeros(2, dtype=torch.float64, device=member.device)
+        self._targets: list[int] = []
+        # Nats of each step, on the device, so that the loop does not wait for it.
+        self._nats = torch.zeros(steps, dtype=torch.float64, device=member.device)
         self._started = self._spoke = time.monotonic()
         self._seconds = 0.0
         self._rate = member.learning_rate
@@ -190,10 +190,8 @@ class Epoch:
         for step, batch in enumerate(batches, 1):
             self._rate = member.learning_rate
             loss, stepped = yield Step(member, batch, first=step == 1)
-            # A step that FP16 skipped may have an infinite loss: it is not part of the mean.
-            counted = torch.stack((loss.double(), loss.new_full((), batch.targets).double()))
-            self._sums += torch.where(loss.isfinite(), counted, 0.0)
-            self._targets += batch.targets
+            self._nats[step - 1] = loss
+            self._targets.append(batch.targets)
             if not stepped:
                 self._skipped += 1
                 if member.precision.overflowed:
@@ -203,24 +201,32 @@ class Epoch:
                 verdict = yield Progress(self.number, step, self._steps, self._speed())
                 if verdict is Verdict.PAUSE:
                     return Ending(Outcome.PAUSED)
-        self._sums = self._sums.cpu()  # waits for the device: the epoch's time is complete
+        self._nats = self._nats.cpu()  # waits for the device: the epoch's time is complete
         self._seconds = time.monotonic() - self._started
         return None
 
     def report(self, validation_loss: float, accuracy: float) -> EpochReport:
         """The finished epoch in numbers; the one place where metrics cross to the host."""
-        total, counted = self._sums.tolist()
         return EpochReport(
             epoch=self.number,
-            train_loss=total / counted if counted else math.nan,
+            train_loss=self._mean_loss(),
             validation_loss=validation_loss,
             accuracy=accuracy,
             learning_rate=self._rate,
-            tokens_per_second=self._targets / self._seconds,
+            tokens_per_second=sum(self._targets) / self._seconds,
             peak_memory_bytes=peak_memory_bytes(self._member.device),
             skipped_steps=self._skipped,
             micro_batch=self._member.row_limit,
         )
 
+    def _mean_loss(self) -> float:
+        """Nats a target; a step that FP16 skipped may have an infinite loss, and does not count."""
+        total, counted = 0.0, 0
+        for nats, targets in zip(self._nats.tolist(), self._targets, strict=True):
+            if math.isfinite(nats):
+                total += nats
+                counted += targets
+        return total / counted if counted else math.nan
+
     def _speed(self) -> float:
-        return self._targets / (self._spoke - self._started)
+        return sum(self._targets) / (self._spoke - self._started)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -26,6 +27,7 @@ from trainers.data import Sequences
 from trainers.evaluate import evaluate
 from trainers.member import Member
 from trainers.models import parameter_count
+from trainers.train import Epoch, Step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 VOCABULARY = 1000
@@ -237,12 +239,11 @@ def outside(budget_s: float) -> None:
                 member.step(batch)
 
         def epoch(member: Member = member, data: Batches = data, rows: int = rows) -> None:
-            sums = torch.zeros(2, dtype=torch.float64, device=DEVICE)
-            for batch in data.shuffled(rows, 0, 1):
-                loss, _ = member.step(batch)
-                counted = torch.stack((loss.double(), loss.new_full((), batch.targets).double()))
-                sums += torch.where(loss.isfinite(), counted, 0.0)
-            sums.tolist()
+            run, answer = Epoch(member, data, len(data) // rows).run(), None
+            with suppress(StopIteration):
+                while True:
+                    said = run.send(answer)
+                    answer = member.step(said.batch) if isinstance(said, Step) else None
 
         times = in_turns({"model": inside, "epoch": epoch}, budget_s)
         print(f"  {model:5} batch {rows:5}: {1 - times['model'] / times['epoch']:.1%}", flush=True)

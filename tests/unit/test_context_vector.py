@@ -4,6 +4,8 @@ from torch.nn import functional as F
 
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
+from trainers.half import HalfProducts
+from trainers.loss import sequence_loss
 from trainers.models import build_model, count_parameters, parameter_count
 from trainers.models._recurrence_state import CONTEXT_LIMIT
 from trainers.models.context_vector import advanced, build
@@ -83,10 +85,12 @@ def test_gradients_equal_the_formulas(model):
 
 def test_no_work_on_padding(model, monkeypatch):
     rows = []
-    product = torch.baddbmm
-    monkeypatch.setattr(
-        torch, "baddbmm", lambda b, x, *a: rows.append(x.shape[1]) or product(b, x, *a)
-    )
+
+    def noted(product):
+        return lambda b, x, *a: rows.append(x.shape[1]) or product(b, x, *a)
+
+    monkeypatch.setattr(torch, "baddbmm", noted(torch.baddbmm))
+    monkeypatch.setattr(torch.Tensor, "baddbmm_", noted(torch.Tensor.baddbmm_))
     lengths_B = torch.tensor([4, 2, 1])
     assert model.features(torch.ones(3, 4, dtype=torch.int64), lengths_B).shape == (7, 7)
     assert rows[0] == 7  # the token's part of the first Linear, in one product
@@ -113,6 +117,27 @@ def test_context_is_an_fp32_island(model, autocast, monkeypatch):
         hidden = model.features(torch.ones(2, 5, dtype=torch.int64), torch.tensor([5, 5]))
     assert types == [torch.float32] * 4
     assert hidden.dtype == autocast
+
+
+def test_half_values_kept_in_fp32_are_those_of_half_products(model, monkeypatch):
+    """Bit for bit what the same loop computes with FP16 tensors and `HalfProducts`."""
+    tokens_BT, lengths_B = torch.randint(0, 20, (3, 9)), torch.tensor([9, 6, 2])
+    model.train()
+    results = []
+    for _ in range(2):
+        model.zero_grad()
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.float16), HalfProducts():
+            loss = sequence_loss(model, tokens_BT, lengths_B)
+        with HalfProducts():
+            loss.nats.backward()
+        results.append([loss.nats.detach(), *(p.grad.clone() for p in model.parameters())])
+        assert all(bool(found.isfinite().all()) for found in results[-1])
+        monkeypatch.setattr("trainers.products.stored_type", lambda type_, device: type_)
+        monkeypatch.setattr(  # HalfProducts has no kernel for the product in place
+            torch.Tensor, "baddbmm_", lambda b, x, w: b.copy_(torch.baddbmm(b, x, w))
+        )
+    assert all(map(torch.equal, *results))
 
 
 @pytest.mark.parametrize(

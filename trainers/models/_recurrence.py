@@ -9,6 +9,7 @@ M packed position but the first of each row, R rows at one position, H hidden, C
 G = 3 C gates (forget, input, delta), L layers, T position.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,13 +27,13 @@ from trainers.models._recurrence_state import (
     first_rows,
     normed,
 )
-from trainers.products import autocast_off, product_type
+from trainers.products import autocast_off, product_type, round_, rounded
 
 
 def recur(
     x_KNH: Tensor,
     running: Sequence[int],
-    keep_KRTLH: Tensor | None,
+    keep_KNLH: Tensor | None,
     p: float,
     weights: Weights,
 ) -> Tensor:
@@ -41,8 +42,8 @@ def recur(
     Args:
         x_KNH: the token's part of the first layer, its bias included.
         running: rows at each position, never growing; N is their sum.
-        keep_KRTLH: what dropout keeps for each row of the batch, position and layer, 1 or 0; its
-            K may be 1 where the members share it; None drops nothing.
+        keep_KNLH: what dropout keeps of each layer, 1 or 0; its K may be 1 where the members share
+            it; None drops nothing.
         p: probability of a drop.
         weights: of K members.
 
@@ -50,7 +51,7 @@ def recur(
         hidden_KNH, in autocast's type where that is enabled.
     """
     hidden_KNH: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
-        x_KNH, Positions.of(running), keep_KRTLH, p, *weights.flat()
+        x_KNH, Positions.of(running), keep_KNLH, p, *weights.flat()
     )
     return hidden_KNH
 
@@ -61,19 +62,19 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any,
         x_KNH: Tensor,
         at: Positions,
-        keep_KRTLH: Tensor | None,
+        keep_KNLH: Tensor | None,
         p: float,
         *flat: Tensor,
     ) -> Tensor:
-        ctx.at, ctx.factor = at, 1.0 if keep_KRTLH is None else 1 / (1 - p)
+        ctx.at, ctx.factor = at, 1.0 if keep_KNLH is None else 1 / (1 - p)
         ctx.types = [x_KNH.dtype, *(tensor.dtype for tensor in flat)]
-        type_ = product_type(x_KNH)
+        ctx.type = product_type(x_KNH)
         with autocast_off(x_KNH.device):
-            weights = Weights.of(flat).cast(type_, ctx.factor)
-            kept = _forward(x_KNH.to(type_), at, keep_KRTLH, weights)
+            weights = Weights.of(flat).cast(ctx.type, ctx.factor)
+            kept = _Forward(rounded(x_KNH, ctx.type), at, keep_KNLH, weights, ctx.type).run()
             ctx.save_for_backward(*kept.flat(), *weights.flat())
             hidden_KNH: Tensor = kept.hidden[-1] * ctx.factor
-            return hidden_KNH
+            return hidden_KNH.to(ctx.type)
 
     @staticmethod
     @once_differentiable
@@ -82,60 +83,82 @@ class _Recurrence(torch.autograd.Function):
         kept = Kept(ctx.saved_tensors[:layers], *ctx.saved_tensors[layers : layers + 3])
         weights = Weights.of(ctx.saved_tensors[layers + 3 :])
         with autocast_off(grad_KNH.device):
-            grad_x_KNH, grads = Backward(ctx.at, kept, weights, grad_KNH * ctx.factor).run()
+            grad_KNH = rounded(grad_KNH * ctx.factor, ctx.type)
+            grad_x_KNH, grads = Backward(ctx.at, kept, weights, grad_KNH, ctx.type).run()
             grads.multiply(ctx.factor)
         found = [grad_x_KNH, *grads.flat()]
         cast = [grad.to(type_) for grad, type_ in zip(found, ctx.types, strict=True)]
         return cast[0], None, None, None, *cast[1:]
 
 
-def _forward(x_KNH: Tensor, at: Positions, keep_KRTLH: Tensor | None, weights: Weights) -> Kept:
-    kept = Kept.empty(x_KNH, at, weights)
-    views, step = Views(kept, at), _Forward(weights)
-    keep = [None] * len(at) if keep_KRTLH is None else keep_KRTLH.unbind(2)
-    for t, (before_KRH, keep_KRLH) in enumerate(zip(x_KNH.split(at.running, 1), keep, strict=True)):
-        if t:
-            context_KRC = views.context[t].to(x_KNH.dtype)
-            before_KRH = torch.baddbmm(before_KRH, context_KRC, step.from_context_KCH)
-        step.mlp(before_KRH, views.hidden[t], keep_KRLH)
-        if t + 1 < len(at):
-            step.renew(views, t, at.running[t + 1])
-    return kept
-
-
 class _Forward:
-    """One position's computation, with the weights turned once for all positions."""
+    """The forward pass, with the weights turned once for all positions.
 
-    def __init__(self, weights: Weights) -> None:
+    A product is added to what lies where its result belongs: the bias, or the token's part of the
+    first layer. Where dropout drops, -inf lies there, and ReLU does the rest.
+    """
+
+    def __init__(
+        self,
+        x_KNH: Tensor,
+        at: Positions,
+        keep_KNLH: Tensor | None,
+        weights: Weights,
+        type_: torch.dtype,
+    ) -> None:
+        self.at, self.type = at, type_
+        self.kept = Kept.empty(x_KNH, at, weights)
+        self.views = Views(self.kept, at)
+        biases = [bias_KH[:, None] for _, bias_KH in weights.mlp]
+        for layer, add in enumerate([x_KNH, *biases]):
+            _fill(
+                self.kept.hidden[layer], add, None if keep_KNLH is None else keep_KNLH[:, :, layer]
+            )
         self.from_context_KCH = weights.from_context_KHC.mT
-        self.layers = [(weight_KHH.mT, bias_KH[:, None]) for weight_KHH, bias_KH in weights.mlp]
+        self.layers = [weight_KHH.mT for weight_KHH, _ in weights.mlp]
         self.gates_KHG, self.gates_bias_K1G = weights.gates_KGH.mT, weights.gates_bias_KG[:, None]
+        self.kept.gates_KMG.copy_(self.gates_bias_K1G)
         self.norm_K1C, self.norm_bias_K1C = weights.norm_KC[:, None], weights.norm_bias_KC[:, None]
 
-    def mlp(self, before_KRH: Tensor, hidden: Sequence[Tensor], keep_KRLH: Tensor | None) -> None:
-        """ReLU and dropout of each layer, Linear between."""
-        keep = (
-            [None] * len(hidden)
-            if keep_KRLH is None
-            else first_rows(keep_KRLH, before_KRH.shape[1]).unbind(2)
-        )
-        for layer, (hidden_KRH, keep_KRH) in enumerate(zip(hidden, keep, strict=True)):
-            if layer:
-                weight_KHH, bias_K1H = self.layers[layer - 1]
-                before_KRH = torch.baddbmm(bias_K1H, hidden[layer - 1], weight_KHH)
-            torch.clamp_min(before_KRH, 0, out=hidden_KRH)
-            if keep_KRH is not None:
-                hidden_KRH.mul_(keep_KRH)
+    def run(self) -> Kept:
+        """Return what backward reads, each position's hidden values among it."""
+        for t in range(len(self.at)):
+            self._mlp(t)
+            if t + 1 < len(self.at):
+                self._renew(t, self.at.running[t + 1])
+        return self.kept
 
-    def renew(self, views: Views, t: int, rows: int) -> None:
+    def _mlp(self, t: int) -> None:
+        """ReLU and dropout of each layer, Linear between."""
+        first_KRH, *others = self.views.hidden[t]
+        if t:  # the first context is zero
+            context_KRC = rounded(self.views.context[t], self.type)
+            round_(first_KRH.baddbmm_(context_KRC, self.from_context_KCH), self.type)
+        below_KRH = first_KRH.clamp_min_(0)
+        for hidden_KRH, weight_KHH in zip(others, self.layers, strict=True):
+            hidden_KRH.baddbmm_(below_KRH, weight_KHH).clamp_min_(0)
+            below_KRH = round_(hidden_KRH, self.type)
+
+    def _renew(self, t: int, rows: int) -> None:
         """From position t's hidden values and context to the next one's context."""
-        hidden_KRH, there = first_rows(views.hidden[t][-1], rows), t + 1
-        gates_KRG = torch.baddbmm(self.gates_bias_K1G, hidden_KRH, self.gates_KHG)
-        views.gates[there].copy_(gates_KRG)
+        views, there = self.views, t + 1
+        hidden_KRH, gates_KRG = first_rows(views.hidden[t][-1], rows), views.gates[there]
+        if gates_KRG.dtype is hidden_KRH.dtype:
+            round_(gates_KRG.baddbmm_(hidden_KRH, self.gates_KHG), self.type)
+        else:
+            gates_KRG.copy_(torch.baddbmm(self.gates_bias_K1G, hidden_KRH, self.gates_KHG))
         views.open[there].sigmoid_()
         mixed_KRC = torch.mul(views.input[there], views.delta[there], out=views.mixed[there])
-        if t:  # the first context is zero
+        if t:
             mixed_KRC.addcmul_(views.forget[there], first_rows(views.context[t], rows))
         normed_KRC, _, _ = normed(mixed_KRC)
         moved_KRC = torch.addcmul(self.norm_bias_K1C, normed_KRC, self.norm_K1C)
         torch.clamp(moved_KRC, -CONTEXT_LIMIT, CONTEXT_LIMIT, out=views.context[there])
+
+
+def _fill(out_KNH: Tensor, add: Tensor, keep_KNH: Tensor | None) -> None:
+    """Lays what a product is added to where its result belongs, and -inf where it is dropped."""
+    if keep_KNH is None:
+        out_KNH.copy_(add)
+    else:
+        torch.where(keep_KNH.view(torch.bool), add, add.new_tensor(-math.inf), out=out_KNH)

@@ -14,7 +14,7 @@ from trainers.models._recurrence_state import (
     first_rows,
     normed,
 )
-from trainers.products import product_in_fp32
+from trainers.products import product_in_fp32, round_, rounded
 
 aten = torch.ops.aten
 
@@ -26,11 +26,14 @@ class Backward:
         at: the positions.
         kept: of the forward pass.
         weights: as the forward pass multiplied by them.
-        grad_KNH: of the last layer's output before dropout's factor.
+        grad_KNH: of the last layer's output before dropout's factor; it is overwritten.
+        type_: of the products.
     """
 
-    def __init__(self, at: Positions, kept: Kept, weights: Weights, grad_KNH: Tensor) -> None:
-        self.at, self.kept, self.weights = at, kept, weights
+    def __init__(
+        self, at: Positions, kept: Kept, weights: Weights, grad_KNH: Tensor, type_: torch.dtype
+    ) -> None:
+        self.at, self.kept, self.weights, self.type = at, kept, weights, type_
         self.views, self.grad = Views(kept, at), grad_KNH.split(at.running, 1)
         self.grad_x_KNH = torch.empty_like(grad_KNH)
         self.grads = Weights.of(
@@ -77,16 +80,17 @@ class Backward:
             rows = self.at.running[t + 1]
             gates_KRG = first_rows(gates_KRG, rows)
             onward_KRC = self._gates(t, gates_KRG)
-            going_KRH = torch.baddbmm(first_rows(grad_KRH, rows), gates_KRG, weights.gates_KGH)
-            ends = rows < grad_KRH.shape[1]
-            grad_KRH = torch.cat((going_KRH, grad_KRH[:, rows:]), 1) if ends else going_KRH
+            going_KRH = first_rows(grad_KRH, rows).baddbmm_(gates_KRG, weights.gates_KGH)
+            round_(going_KRH, self.type)
         for layer in reversed(range(len(before))):
             # Zero is what ReLU cut off and what dropout dropped: both stop the gradient.
             aten.threshold_backward.grad_input(grad_KRH, hidden[layer], 0, grad_input=before[layer])
             if layer:
                 grad_KRH = torch.bmm(before[layer], weights.mlp[layer - 1][0])
+                round_(grad_KRH, self.type)
         if t:
             grad_context_KRC = torch.bmm(before[0], weights.from_context_KHC)
+            round_(grad_context_KRC, self.type)
             self.grad_context_KRC = grad_context_KRC.to(self.normed_KMC.dtype)
             if onward_KRC is not None:
                 first_rows(self.grad_context_KRC, onward_KRC.shape[1]).add_(onward_KRC)
@@ -112,7 +116,8 @@ class Backward:
             None,
             (True, False, False),
         )
-        grad_KRG = torch.empty_like(views.gates[there])
+        same = gates_KRG.dtype is views.gates[there].dtype
+        grad_KRG = gates_KRG if same else torch.empty_like(views.gates[there])
         forget_KRC, input_KRC, delta_KRC = grad_KRG.chunk(3, 2)
         if t:
             context_KRC = first_rows(views.context[t], mixed_KRC.shape[1])
@@ -123,7 +128,10 @@ class Backward:
         torch.mul(mixed_KRC, views.input[there], out=delta_KRC)
         open_KRG = grad_KRG[:, :, : 2 * mixed_KRC.shape[2]]
         aten.sigmoid_backward.grad_input(open_KRG, views.open[there], grad_input=open_KRG)
-        gates_KRG.copy_(grad_KRG)
+        if same:
+            round_(gates_KRG, self.type)
+        else:
+            gates_KRG.copy_(grad_KRG)
         onward_KRC: Tensor = mixed_KRC.mul_(views.forget[there])
         return onward_KRC
 
@@ -142,5 +150,5 @@ class Backward:
         start = max(rows.start, later)
         entered_KNH = before[0][:, start - rows.start :]
         context_KNC = self.kept.context_KMC[:, start - later : rows.stop - later]
-        product_KHC = product_in_fp32(entered_KNH.mT, context_KNC.to(entered_KNH.dtype))
+        product_KHC = product_in_fp32(entered_KNH.mT, rounded(context_KNC, self.type))
         grads.from_context_KHC.add_(product_KHC)

@@ -10,6 +10,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from trainers.products import rounded
+
 CONTEXT_LIMIT = 10.0
 EPSILON = 1e-5
 GRADIENT_POSITIONS = 2048
@@ -47,15 +49,17 @@ class Weights:
         """The weights in the products' type, those behind a dropout times its factor."""
 
         def scaled(weight: Tensor) -> Tensor:
-            return (weight if factor == 1 else weight * factor).to(type_)
+            return rounded(weight if factor == 1 else weight * factor, type_)
 
         return Weights(
-            self.from_context_KHC.to(type_),
+            rounded(self.from_context_KHC, type_),
             scaled(self.gates_KGH),
-            self.gates_bias_KG.to(type_),
+            rounded(self.gates_bias_KG, type_),
             self.norm_KC,
             self.norm_bias_KC,
-            tuple((scaled(weight_KHH), bias_KH.to(type_)) for weight_KHH, bias_KH in self.mlp),
+            tuple(
+                (scaled(weight_KHH), rounded(bias_KH, type_)) for weight_KHH, bias_KH in self.mlp
+            ),
         )
 
     def multiply(self, factor: float) -> None:

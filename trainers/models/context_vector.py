@@ -48,12 +48,12 @@ class ContextVector(StackedModel):
         """Compute hidden_KNH as `StackedModel` states."""
         embedded_KNE = embed(pack(tokens_KBT, lengths_B), weights["embedding.weight"])
         x_KNH = linear(embedded_KNE, weights, "from_token")
-        keep_KRTLH = None
+        keep_KNLH = None
         if dropout is not None and self.p:
             layers, hidden = len(self.mlp) + 1, x_KNH.shape[2]
             size = (len(lengths_B), int(lengths_B[0]), layers, hidden)
-            keep_KRTLH = dropout.keep(self.p, size, x_KNH.device)
-        return recur(x_KNH, running(lengths_B), keep_KRTLH, self.p, self._recurrence(weights))
+            keep_KNLH = pack(dropout.keep(self.p, size, x_KNH.device), lengths_B)
+        return recur(x_KNH, running(lengths_B), keep_KNLH, self.p, self._recurrence(weights))
 
     def _recurrence(self, weights: Stack) -> Weights:
         return Weights(
