@@ -18,6 +18,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.table import Table
 from studies.trials import best_until
 
 
@@ -25,14 +26,19 @@ class StudyPruner(BasePruner):
     """A pruner that can say why; without a reason there is no pruning."""
 
     @abstractmethod
-    def reason(self, study: Study, trial: FrozenTrial) -> str:
-        """Says why the trial should end after its last report, "" where it should go on."""
+    def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
+        """Says why the trial should end after its last report, "" where it should go on.
+
+        Args:
+            trials: all of the study's, as they are now.
+            trial: the one that is judged.
+        """
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Judges a trial after its last report, by what is stored and nothing else."""
-        return bool(self.reason(study, trial))
+        return bool(self.reason(study.get_trials(deepcopy=False), trial))
 
-    def audit(self, study: Study, trial: FrozenTrial) -> str:
+    def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Why a trial that goes on only to check this pruner would have ended; "" for others."""
         return ""
 
@@ -40,7 +46,7 @@ class StudyPruner(BasePruner):
 class NeverPruner(StudyPruner):
     """Lets every trial run to its end."""
 
-    def reason(self, study: Study, trial: FrozenTrial) -> str:
+    def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """There is none."""
         return ""
 
@@ -60,14 +66,14 @@ class PatientPruner(StudyPruner):
         self._startup = max(1, startup)
         self._patience = patience
 
-    def reason(self, study: Study, trial: FrozenTrial) -> str:
+    def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
         epoch = trial.last_step
         if epoch is None:
             return ""
         if not math.isfinite(trial.intermediate_values[epoch]):
             return f"perplexity is not finite after epoch {epoch}"
-        peers = _sound_peers(study, trial)
+        peers = _sound_peers(trials, trial)
         epochs = sorted(trial.intermediate_values)[-self._patience :]
         if epoch < self._floor or len(epochs) < self._patience:
             return ""
@@ -96,16 +102,15 @@ class PatientPruner(StudyPruner):
         )
 
 
-def _sound_peers(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    finished = (TrialState.COMPLETE, TrialState.PRUNED)
-    peers = study.get_trials(deepcopy=False, states=finished)
-    return [
-        peer
-        for peer in peers
-        if peer.number != trial.number
-        and peer.intermediate_values
-        and all(math.isfinite(value) for value in peer.intermediate_values.values())
-    ]
+def _sound_peers(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
+    table = Table(each for each in trials if each.number != trial.number)
+    return [table.trials[place] for place in np.flatnonzero(table.mask(_is_sound))]
+
+
+def _is_sound(trial: FrozenTrial) -> bool:
+    values = trial.intermediate_values.values()
+    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return ended and bool(values) and all(math.isfinite(value) for value in values)
 
 
 def _field(peers: Sequence[FrozenTrial], epoch: int) -> list[float]:

@@ -12,6 +12,7 @@ looked at. Epochs are never compared as they are, so neither high nor low rates 
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from optuna.study import Study
@@ -94,22 +95,23 @@ class LearningRatePruner(StudyPruner):
         self._floor, self._alpha, self._seed = floor, alpha, seed
         self._startup = max(startup, LEAST_FINISHED)
 
-    def reason(self, study: Study, trial: FrozenTrial) -> str:
+    def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
         if diverged(trial):
             return f"perplexity is not finite after epoch {trial.last_step}"
-        return "" if self._is_audited(trial) else self._behind(study, trial)
+        return "" if self._is_audited(trial) else self._behind(trials, trial)
 
-    def audit(self, study: Study, trial: FrozenTrial) -> str:
+    def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Why an audited trial would have been pruned after its last report; "" for any other."""
         if diverged(trial) or not self._is_audited(trial):
             return ""
-        behind = self._behind(study, trial)
+        behind = self._behind(trials, trial)
         return behind and f"audit, runs on to check the pruner: {behind}"
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Judges a trial after its last report, and stores the reason as an attribute of it."""
-        found = {"reason": self.reason(study, trial), "audit": self.audit(study, trial)}
+        trials = study.get_trials(deepcopy=False)
+        found = {"reason": self.reason(trials, trial), "audit": self.audit(trials, trial)}
         for key, words in found.items():
             if words and key not in trial.user_attrs:
                 study._storage.set_trial_user_attr(trial._trial_id, key, words)
@@ -119,9 +121,8 @@ class LearningRatePruner(StudyPruner):
         digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
         return int.from_bytes(digest[:4], "big") < AUDITED * 2**32
 
-    def _behind(self, study: Study, trial: FrozenTrial) -> str:
+    def _behind(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         epoch = trial.last_step
-        trials = study.get_trials(deepcopy=False)
         peers = Table(each for each in trials if each.number != trial.number)
         complete = peers.mask(sound)
         if epoch is None or complete.sum() < self._startup:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -20,7 +21,6 @@ from studies.pruner import make_pruner
 from studies.response import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
-from studies.trials import rate_of
 from sweep.belief import belief
 from sweep.clock import Clock
 from sweep.config import StudySettings
@@ -30,6 +30,7 @@ from sweep.lease import KEY, Lease
 from sweep.mutex import Mutex
 from sweep.protocol import TrialSpec
 from sweep.summary import Belief, TrialRow, trial_row
+from sweep.tried import Tried
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 
@@ -40,7 +41,9 @@ it is not the same to the bit. The stored one stays."""
 OWNER = "owner"
 """The trial's attribute with the lease of the orchestrator that runs it."""
 
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+READ_EVERY_S = 1.0
+"""How late the trials of other orchestrators and programs may be seen when an epoch is judged."""
+
 _VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
 _BLOWN_UP = (Outcome.DIVERGED, Outcome.OVERFLOW)
 
@@ -195,6 +198,9 @@ class Ledger:
                 self._write_terms()
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
+        self._live: dict[int, Trial] = {}  # this orchestrator's own, in step with what it writes
+        self._read: list[FrozenTrial] = []
+        self._read_at = -math.inf
 
     def __enter__(self) -> "Ledger":
         return self
@@ -246,7 +252,8 @@ class Ledger:
 
     def row(self, number: int) -> TrialRow:
         """A trial as the view shows it."""
-        return trial_row(self._trial(number))
+        live = self._live.get(number)
+        return trial_row(self._trial(number) if live is None else _frozen(live))
 
     def belief(self) -> Belief | None:
         """What is known of the best rate; None before a trial is complete."""
@@ -264,7 +271,7 @@ class Ledger:
                 self._lease.clear_dead()
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
             self._take_sampler()
-            return [self._spec(self._live(trial)) for trial in left]
+            return [self._spec(self._taken_up(trial.number)) for trial in left]
 
     def elsewhere(self) -> int:
         """How many trials other orchestrators run now."""
@@ -284,16 +291,16 @@ class Ledger:
 
     def _ask(self) -> TrialSpec | None:
         trials = self._trials()
-        started = [trial for trial in trials if trial.state != TrialState.WAITING]
-        if sum(not trial.user_attrs.get("by_hand") for trial in started) >= self._search.trials:
+        tried = Tried(trials)
+        if tried.count >= self._search.trials or self._enough(trials):
             return None
-        if self._enough(trials):
-            return None
-        self._enqueue_first(trials)
-        self._widen_at_edge(started)
+        self._enqueue_first(tried)
+        self._widen_at_edge(trials, tried)
         self._take_sampler()
         trial = self.study.ask()
-        if any(other.number == trial.number for other in started):
+        self._read_at = -math.inf
+        number = _frozen(trial).number
+        if number < len(trials) and trials[number].state != TrialState.WAITING:
             raise _deleted(self.study)
         return self._spec(trial)
 
@@ -312,12 +319,12 @@ class Ledger:
 
     def set_back(self, again: TrialSpec, message: str) -> None:
         """Stores that a trial is tried again, as `again` says, and why."""
-        trial = self._trial(again.number)
+        trial = self._taken_up(again.number)
         setbacks = [*trial.user_attrs.get("setbacks", []), message]
         if again.attempt > len(setbacks):  # otherwise it only went down with another trial
-            self._live(trial).set_user_attr("setbacks", setbacks)
+            trial.set_user_attr("setbacks", setbacks)
         if again.config.micro_batch != self._train.micro_batch:
-            self._live(trial).set_user_attr("micro_batch", again.config.micro_batch)
+            trial.set_user_attr("micro_batch", again.config.micro_batch)
 
     def tell(self, number: int, outcome: Outcome, message: str) -> bool:
         """Stores how a trial ended; a paused one stays running.
@@ -327,23 +334,27 @@ class Ledger:
         """
         trial = self._trial(number)
         if trial.state.is_finished():
+            self._live.pop(number, None)
             return False
         if outcome is Outcome.PAUSED:
             return True
+        live = self._taken_up(number)
         outcome, message = _checked(outcome, message, trial)
         attributes = {"outcome": outcome.value, **self._measured(number)}
         if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
             attributes["reason"] = message
         for key, value in attributes.items():
-            self._live(trial).set_user_attr(key, value)
+            live.set_user_attr(key, value)
         if outcome in _BLOWN_UP:
             self._report_infinity(trial)
         if outcome in _VALUED:
-            self.study.tell(number, min(trial.intermediate_values.values()))
+            self.study.tell(live, min(trial.intermediate_values.values()))
         elif outcome is Outcome.PRUNED or outcome in _BLOWN_UP:
-            self.study.tell(number, state=TrialState.PRUNED)
+            self.study.tell(live, state=TrialState.PRUNED)
         else:
-            self.study.tell(number, state=TrialState.FAIL)
+            self.study.tell(live, state=TrialState.FAIL)
+        del self._live[number]
+        self._read_at = -math.inf
         return True
 
     def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
@@ -377,14 +388,12 @@ class Ledger:
         if not self._search.widen:
             self.study.set_user_attr("range", [self._search.low, self._search.high])
 
-    def _enqueue_first(self, trials: list[FrozenTrial]) -> None:
+    def _enqueue_first(self, tried: Tried) -> None:
         """Enqueues the rules' rates that no good trial has; failed ones once more."""
-        tried = [rate_of(trial) for trial in trials if trial.state != TrialState.FAIL]
-        failed = [rate_of(trial) for trial in trials if trial.state == TrialState.FAIL]
         for centre in self._search.first:
-            rate = centre.learning_rate
-            if _count(tried, rate) == 0 and _count(failed, rate) < 2:
-                self.study.enqueue_trial({PARAMETER: rate})
+            kept, failed = tried.at(centre.learning_rate)
+            if kept == 0 and failed < 2:
+                self.study.enqueue_trial({PARAMETER: centre.learning_rate})
 
     def _take_sampler(self) -> None:
         """A sampler of the range as it is now; it seeds each draw by its trial's number."""
@@ -411,13 +420,12 @@ class Ledger:
             self.study.set_user_attr("remaining", found.sentence)
         return found.enough
 
-    def _widen_at_edge(self, started: list[FrozenTrial]) -> None:
-        best = _best(started)
+    def _widen_at_edge(self, trials: list[FrozenTrial], tried: Tried) -> None:
+        best, started = tried.best, [t for t in trials if t.state != TrialState.WAITING]
         if not self._search.widen or best is None or len(started) < len(self._search.first):
             return
         low, high = self.working_range
-        tried = [rate for trial in started if (rate := rate_of(trial)) is not None]
-        side = edge(best, low, high, tried)
+        side = edge(best, low, high, tried.rates)
         if self._search.sampler == LEARNING_RATE:
             side = side or self._posterior(started).edge
         wider = widen(low, high, side) if side else (low, high)
@@ -433,43 +441,62 @@ class Ledger:
             trial.set_user_attr("multiple", multiple)
             trial.set_user_attr("multiples", multiples(rate, self._search.rates))
         trial.set_user_attr(OWNER, self._lease.token)
-        known = trial.user_attrs
+        known, number = trial.user_attrs, _frozen(trial).number
+        self._live[number] = trial
         rows = known.get("micro_batch", self._train.micro_batch)
         return TrialSpec(
-            number=trial.number,
+            number=number,
             config=dataclasses.replace(self._train, learning_rate=rate, micro_batch=rows),
-            directory=self._directory / f"{trial.number:04d}",
+            directory=self._directory / f"{number:04d}",
             attempt=1 + len(known.get("setbacks", ())),
             trainer=self._search.trainer,
         )
 
-    def _live(self, trial: FrozenTrial) -> Trial:
-        # Takes a stored trial up again; Optuna offers no public way from a number to an id.
-        return Trial(self.study, trial._trial_id)
+    def _taken_up(self, number: int) -> Trial:
+        """A trial to be written, whoever began it."""
+        if number not in self._live:
+            self._live[number] = Trial(self.study, self._trial(number)._trial_id)
+        return self._live[number]
 
     def _trial(self, number: int) -> FrozenTrial:
-        trials = self.study.get_trials(deepcopy=False)
-        if number >= len(trials) or trials[number].number != number:
-            raise _deleted(self.study)
-        return trials[number]
+        """A trial as it is stored, also by other programs."""
+        storage, study = self.study._storage, self.study._study_id
+        try:
+            identifier = storage.get_trial_id_from_study_id_trial_number(study, number)
+        except KeyError:
+            raise _deleted(self.study) from None
+        return storage.get_trial(identifier)
 
     def _trials(self) -> list[FrozenTrial]:
-        """All of them: a trial's place is its number."""
+        """All of them, as they are stored: a trial's place is its number."""
         trials = self.study.get_trials(deepcopy=False)
         if any(trial.number != place for place, trial in enumerate(trials)):
             raise _deleted(self.study)
+        self._read, self._read_at = trials, time.monotonic()
         return trials
+
+    def _peers(self) -> list[FrozenTrial]:
+        """All of them: this orchestrator's own as they are, any other as of a moment ago."""
+        if time.monotonic() - self._read_at > READ_EVERY_S:
+            self._trials()
+        peers = list(self._read)
+        for number, live in self._live.items():
+            peers[number] = _frozen(live)
+        return peers
 
     def _store(self, number: int, report: EpochReport) -> None:
         self._reports.setdefault(number, {})[report.epoch] = report
-        trial = self._trial(number)
-        if trial.state.is_finished():
+        trial = self._taken_up(number)
+        if _frozen(trial).state.is_finished():
             return
-        stored = trial.intermediate_values
+        stored = _frozen(trial).intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
         perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
         if report.epoch not in stored:
-            self._live(trial).report(perplexity, report.epoch)
+            try:
+                trial.report(perplexity, report.epoch)
+            except UpdateFinishedTrialError:  # another program has ended it
+                del self._live[number]
         elif not math.isclose(stored[report.epoch], perplexity, rel_tol=ROUNDING):
             raise SweepError(
                 f"trial {number}, epoch {report.epoch}: the trainer now says perplexity "
@@ -479,24 +506,23 @@ class Ledger:
             )
 
     def _judge(self, number: int, report: EpochReport) -> Verdict:
-        trial = self._trial(number)
+        live = self._taken_up(number)
+        trial = _frozen(live)
         if trial.state.is_finished():
             return Verdict.PRUNE  # another program has ended it
         # A trial's last epoch is paid for: there is nothing left to save by pruning it.
         paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
         if report.epoch != trial.last_step or paid:
             return Verdict.CONTINUE
-        reason = self._pruner.reason(self.study, trial)
-        if not reason:
-            self._note_audit(trial)
-            return Verdict.CONTINUE
-        self._live(trial).set_user_attr("reason", f"pruned: {reason}")
-        return Verdict.PRUNE
-
-    def _note_audit(self, trial: FrozenTrial) -> None:
-        audit = self._pruner.audit(self.study, trial)
+        peers = self._peers()
+        reason = self._pruner.reason(peers, trial)
+        if reason:
+            live.set_user_attr("reason", f"pruned: {reason}")
+            return Verdict.PRUNE
+        audit = self._pruner.audit(peers, trial)
         if audit and "audit" not in trial.user_attrs:
-            self._live(trial).set_user_attr("audit", audit)
+            live.set_user_attr("audit", audit)
+        return Verdict.CONTINUE
 
     def _measured(self, number: int) -> dict[str, Any]:
         # A resumed trial says its stored epochs again, so these are all of them.
@@ -519,7 +545,12 @@ class Ledger:
     def _report_infinity(self, trial: FrozenTrial) -> None:
         last = trial.last_step
         if last is None or not math.isinf(trial.intermediate_values[last]):
-            self._live(trial).report(math.inf, (last or 0) + 1)
+            self._taken_up(trial.number).report(math.inf, (last or 0) + 1)
+
+
+def _frozen(trial: Trial) -> FrozenTrial:
+    """What a trial is now: Optuna keeps it in step with what is written by it, for itself alone."""
+    return trial._cached_frozen_trial
 
 
 def _owner(trial: FrozenTrial) -> str:
@@ -543,14 +574,3 @@ def _checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcom
     if values:
         return Outcome.DIVERGED, "diverged: no epoch's perplexity is finite"
     return Outcome.FAILED, "failed: the trainer ended without an epoch's report"
-
-
-def _count(rates: list[float | None], rate: float) -> int:
-    return sum(1 for other in rates if other is not None and math.isclose(other, rate))
-
-
-def _best(trials: list[FrozenTrial]) -> float | None:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if not complete:
-        return None
-    return rate_of(min(complete, key=lambda trial: trial.value or math.inf))

@@ -18,6 +18,7 @@ from sweep.ledger import Ledger
 from sweep.protocol import TrialSpec
 from sweep.storage import open_storage
 from sweep.summary import summarise
+from sweep.tried import Tried
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Verdict
 
@@ -402,7 +403,7 @@ class TestTakingUpAgain:
             for _ in range(finished):
                 finish(ledger, 50)
             if kill:
-                ledger._enqueue_first(ledger.study.get_trials(deepcopy=False))
+                ledger._enqueue_first(Tried(ledger.study.get_trials(deepcopy=False)))
                 ledger.study.ask()  # and then nothing more
                 assert stored(folder)[finished].params == {}
                 killed(ledger)

@@ -136,7 +136,9 @@ def test_diverged_trials_count_neither_as_good_nor_as_infinite() -> None:
 def test_a_diverged_trial_ends_at_once() -> None:
     study = three_good()
     assert pruned_at(study, lambda epoch: math.inf, median(floor=10)) == 1
-    assert median().reason(study, study.trials[-1]) == "perplexity is not finite after epoch 1"
+    assert (
+        median().reason(study.trials, study.trials[-1]) == "perplexity is not finite after epoch 1"
+    )
 
 
 def test_an_early_stopped_trial_counts_with_its_best_to_the_end() -> None:
@@ -158,7 +160,7 @@ def test_the_percentile_ends_only_the_worst_quarter() -> None:
     assert pruned_at(study, falling(45.0), lenient) is None
     assert pruned_at(study, falling(70.0), lenient) == 3
     assert "the 75th percentile of 6 trials, for 2 epochs" in lenient.reason(
-        study, study.trials[-1]
+        study.trials, study.trials[-1]
     )
 
 
@@ -166,7 +168,7 @@ def test_none_never_prunes() -> None:
     never = make_pruner("none", floor=1, startup=0)
     study = three_good()
     assert pruned_at(study, falling(500.0), never) is None
-    assert never.reason(study, study.trials[-1]) == ""
+    assert never.reason(study.trials, study.trials[-1]) == ""
 
 
 def test_the_reason_in_words() -> None:
@@ -175,11 +177,11 @@ def test_the_reason_in_words() -> None:
     )
     pruner = median(floor=4)
     assert pruned_at(study, lambda epoch: 93.1, pruner) == 4
-    assert pruner.reason(study, study.trials[-1]) == (
+    assert pruner.reason(study.trials, study.trials[-1]) == (
         "perplexity 93.10 after epoch 4 is above 71.00, the median of 5 trials, for 2 epochs"
     )
     good = stored(falling(20.0), 6, TrialState.RUNNING)
-    assert pruner.reason(study, good) == ""
+    assert pruner.reason(study.trials, good) == ""
 
 
 def test_the_verdict_is_the_same_in_a_reopened_study(tmp_path: Path) -> None:
@@ -189,10 +191,10 @@ def test_the_verdict_is_the_same_in_a_reopened_study(tmp_path: Path) -> None:
     study.add_trials(three_good().trials)
     study.add_trial(stored(lambda epoch: math.inf, 1, TrialState.PRUNED))
     assert pruned_at(study, falling(500.0), median()) == 3
-    first = median().reason(study, study.trials[-1])
+    first = median().reason(study.trials, study.trials[-1])
     storage.engine.dispose()
     reopened = optuna.load_study(study_name="one", storage=url)
-    assert median().reason(reopened, reopened.trials[-1]) == first != ""
+    assert median().reason(reopened.trials, reopened.trials[-1]) == first != ""
     assert not median().prune(reopened, reopened.trials[0])
 
 

@@ -74,7 +74,7 @@ def pruned_at(
             state=TrialState.RUNNING,
             worse=worse,
         )
-        if pruner.reason(study, running):
+        if pruner.reason(study.trials, running):
             return epoch
     return None
 
@@ -114,7 +114,7 @@ def test_the_rung_alone_would_mislead() -> None:
         trial.intermediate_values[4] < running.intermediate_values[4] for trial in study.trials
     ]
     assert sum(behind) >= 2
-    assert not LearningRatePruner().reason(study, running)
+    assert not LearningRatePruner().reason(study.trials, running)
 
 
 def steep(epoch: int, x: float) -> float:
@@ -142,7 +142,7 @@ def test_above_the_highest_finished_rate_only_divergence_ends_a_trial() -> None:
     assert pruned_at(study, 1.2, constant, LearningRatePruner(), worse=2.0) is None
     running = stored(1.2, constant, number=100, epochs=3, state=TrialState.RUNNING)
     running.intermediate_values[4] = math.inf
-    said = LearningRatePruner().reason(study, running)
+    said = LearningRatePruner().reason(study.trials, running)
     assert said == "perplexity is not finite after epoch 4"
 
 
@@ -157,7 +157,7 @@ def test_the_best_third_of_a_rung_is_never_pruned() -> None:
         running = stored(
             0.0, decaying, number=number, epochs=11, state=TrialState.RUNNING, worse=worse
         )
-        return pruner.reason(study, running)
+        return pruner.reason(study.trials, running)
 
     assert said(worse=-0.01) == ""
     assert "within 0.5 % of the best" in said(worse=0.05)
@@ -172,7 +172,7 @@ def test_one_in_ten_of_those_to_be_pruned_is_audited() -> None:
         for number in range(300):
             running = stored(0.0, constant, number=1000 + number, epochs=6,
                              state=TrialState.RUNNING, worse=2.0)  # fmt: skip
-            reason, audit = by.reason(study, running), by.audit(study, running)
+            reason, audit = by.reason(study.trials, running), by.audit(study.trials, running)
             assert bool(reason) != bool(audit)
             if audit:
                 assert audit.startswith("audit, runs on to check the pruner: perplexity ")
@@ -188,7 +188,7 @@ def test_a_sound_audited_trial_has_nothing_to_say() -> None:
     study = study_of(constant, -1.0, 0.0, 1.0)
     number = sound_number(pruner, audited=True)
     good = stored(0.1, constant, number=number, epochs=6, state=TrialState.RUNNING)
-    assert pruner.audit(study, good) == ""
+    assert pruner.audit(study.trials, good) == ""
 
 
 def test_the_reason_in_words() -> None:
@@ -196,7 +196,7 @@ def test_the_reason_in_words() -> None:
     study = study_of(constant, -1.0, 0.0, 1.0)
     running = stored(0.0, constant, number=sound_number(pruner), epochs=4,
                      state=TrialState.RUNNING, worse=1.0)  # fmt: skip
-    said = pruner.reason(study, running)
+    said = pruner.reason(study.trials, running)
     now, end = math.exp(5.0 + constant(4, 0.0)), math.exp(5.0)
     assert said.startswith(f"perplexity {now:.2f} after epoch 4 should end near 1")
     assert (
