@@ -49,6 +49,7 @@ def shared(workspace: Workspace) -> Workspace:
     return workspace
 
 
+@pytest.mark.more
 def test_the_second_is_refused_or_joins_and_no_trial_is_repeated(shared: Workspace) -> None:
     with shared.start(*RUN) as first:
         first.until("trial_progressed", number=0, epoch=2)

@@ -125,6 +125,7 @@ def test_trials_that_share_the_culprits_worker_complete(workspace: Workspace) ->
     assert sum("goes on, alone" in line for line in warnings(workspace)) == 3
 
 
+@pytest.mark.more
 def test_a_trial_that_hangs_or_takes_too_long_is_stopped_with_all_it_started_and_goes_on(
     workspace: Workspace,
 ) -> None:
@@ -282,6 +283,7 @@ def test_no_worker_outlives_a_killed_orchestrator(workspace: Workspace, deaf: bo
     assert gone(child)
 
 
+@pytest.mark.more
 def test_the_time_of_a_study_holds_across_its_runs(workspace: Workspace) -> None:
     """The first run spends some of it and is killed; the second ends when the rest is spent."""
     workspace.write("faulty.py", FAULTY + "    FAULTS = {0: lambda *_: dawdles_once(True, None)}\n")

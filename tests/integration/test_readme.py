@@ -22,7 +22,7 @@ EXACT = ("sweep priors",)
 
 SMALL = """
 [study]
-trials = 5
+trials = 4
 
 [profiles.cpu.data]
 train_sequences = 8192
