@@ -183,6 +183,8 @@ def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high
     nearest = np.fmin.reduce(np.abs(x[:, None] - np.append(taken, math.inf)), axis=1)
     if (nearest >= APART).any():
         rate = math.exp(x[np.where(nearest >= APART, gain, -1.0).argmax()])
-    else:  # the range is full: as far from its neighbours as can be
-        rate = math.exp(x[nearest.argmax()])
+    else:  # the range is full: the middle of its widest gap
+        points = np.unique(np.clip([x[0], *taken[~np.isnan(taken)], x[-1]], x[0], x[-1]))
+        widest = np.diff(points).argmax()
+        rate = math.exp(points[widest : widest + 2].mean())
     return min(max(rate, low), high)

@@ -180,8 +180,9 @@ def test_a_range_of_its_own_is_kept_to_while_trials_store_the_wide_one() -> None
 
 def test_a_full_range_still_gets_a_rate() -> None:
     study = optuna.create_study(sampler=LearningRateSampler({}, low=1e-3, high=1.2e-3))
-    rates = [ask(study) for _ in range(5)]
+    rates = [ask(study) for _ in range(20)]
     assert all(1e-3 <= rate <= 1.2e-3 for rate in rates)
+    assert min(gaps(rates)) > 1e-3
 
 
 def test_other_parameters_are_drawn_at_random_by_seed_and_trial() -> None:
