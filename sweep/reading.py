@@ -2,7 +2,6 @@
 
 import difflib
 import math
-from datetime import datetime
 
 import optuna
 from optuna.storages import RDBStorage
@@ -48,13 +47,12 @@ def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:
         storage: the opened database.
         fixed: also those that searched nothing (see `sweep.fixed`).
     """
-    summaries = optuna.get_all_study_summaries(storage)
-    mine = [summary for summary in summaries if "identity" in summary.user_attrs]
+    # Not Optuna's summaries: these read every trial of every study.
+    mine = [study for study in storage.get_all_studies() if "identity" in study.user_attrs]
     if not fixed:
-        mine = [summary for summary in mine if summary.user_attrs.get("kind") != "fixed"]
-    started = {summary.study_name: summary.datetime_start or datetime.max for summary in mine}
-    ran = {summary.study_name: summary.user_attrs.get("ran", 0.0) for summary in mine}
-    return sorted(started, key=lambda name: (ran[name], started[name]))
+        mine = [study for study in mine if study.user_attrs.get("kind") != "fixed"]
+    mine.sort(key=lambda study: (study.user_attrs.get("ran", 0.0), study._study_id))
+    return [study.study_name for study in mine]
 
 
 def find_trial(study: Study, number: int) -> FrozenTrial:
