@@ -1,18 +1,14 @@
 """`sweep bench`: the trainer's speed for each precision, batch size and cohort size."""
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import product
 
 import torch
 
+from sweep.apart import call_apart
 from sweep.config import SweepConfig
-from sweep.errors import SweepError
 from trainers.config import PrecisionName, TrainConfig
-from trainers.faults import ending_of
 from trainers.speed import Speed, measure_speed
 
 
@@ -38,14 +34,4 @@ def bench(
 
 def _measured(train: TrainConfig, cohort: int, device: str) -> Speed:
     what = f"batch {train.batch_size}, {train.precision}, cohort {cohort}"
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(measure_speed, train, cohort, torch.device(device)).result()
-        except BrokenProcessPool as error:
-            raise SweepError(
-                f"{what}: the measuring process died, for want of memory perhaps: take a smaller "
-                "--batch or --cohort"
-            ) from error
-        except Exception as error:
-            raise SweepError(f"{what}: {ending_of(error).message}") from error
+    return call_apart(measure_speed, train, cohort, torch.device(device), what=what)

@@ -5,6 +5,7 @@ import dataclasses
 import torch
 from optuna.study import Study
 
+from sweep.apart import call_apart
 from sweep.config import SweepConfig
 from sweep.plan import Plan, make_plan, study_directory, study_name
 from sweep.session import check_batch, find_existing, show_notes
@@ -28,7 +29,8 @@ def dry_run(config: SweepConfig, view: View) -> None:
     check_batch(config, corpus)
     plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
-    cost = measure(first, corpus, torch.device(config.device))
+    device = torch.device(config.device)
+    cost = call_apart(measure, first, corpus, device, what="a few real steps")
     for line in describe(plan, corpus, cost):
         view.note(line)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from sweep.apart import call_apart
 from sweep.device import worker_devices
 from sweep.ledger import Ledger
 from sweep.plan import Plan
@@ -54,7 +55,9 @@ def _cohort(plan: Plan, corpus: Corpus, ledger: Ledger, devices: tuple[str, ...]
         if settings.trainer != SHARED_TRAINER:
             return 1
         train = replace(plan.train, learning_rate=plan.first[0].learning_rate)
-        return cohort_size(train, corpus, torch.device(devices[0]), at_most)
+        device = torch.device(devices[0])
+        what = "steps of several trials side by side"
+        return call_apart(cohort_size, train, corpus, device, at_most, what=what)
 
     if isinstance(settings.cohort, int):
         return ledger.cohort(settings.cohort, measured)

@@ -1,6 +1,9 @@
 """Ctrl-C and SIGTERM as a flag: once stops cleanly, twice at once."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -30,3 +33,14 @@ class StopSignals:
         if self.received:
             raise KeyboardInterrupt
         self.received = True
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Processes started inside begin with Ctrl-C blocked: they are of the terminal's group."""
+    resource_tracker.ensure_running()  # started with the first worker, it would lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

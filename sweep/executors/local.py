@@ -7,8 +7,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -17,7 +15,18 @@ from typing import Self
 import torch
 
 from sweep.executors._pool import Pool
-from sweep.protocol import GO, Ended, Event, Executor, Progressed, Resources, TrialSpec
+from sweep.protocol import (
+    GO,
+    SHARED_TRAINER,
+    Ended,
+    Event,
+    Executor,
+    Progressed,
+    Resources,
+    TrialSpec,
+)
+from sweep.signals import interrupts_held
+from sweep.threads import bound
 from sweep.worker import serve
 from trainers.memory import killed_for_memory
 from trainers.report import Outcome, Verdict
@@ -49,7 +58,7 @@ class LocalWorker:
         if len(self._running) >= self.capacity:
             raise RuntimeError(f"{len(self._running)} trials still run, which is the capacity")
         if self._process is None or not self._process.is_alive():
-            self._start()
+            self._start(bind=spec.trainer == SHARED_TRAINER)
         self._running.add(spec.number)
         self._send(spec)
 
@@ -92,14 +101,22 @@ class LocalWorker:
             return []
         return [self._pipe, self._process.sentinel]
 
-    def _start(self) -> None:
+    def _start(self, *, bind: bool) -> None:
+        """Starts the worker.
+
+        Args:
+            bind: whether its first trial is the shared trainer's: another one may start processes
+                of its own, which would all inherit the one core.
+        """
         self._stop()
         self._pipe, theirs = self._context.Pipe()
         self._killed_before = killed_for_memory()
         self._process = self._context.Process(
             target=serve, args=(theirs, *self._arguments), name="sweep-worker", daemon=True
         )
-        with _interrupts_held():
+        device, threads = self._arguments
+        alone = device == "cpu" and not threads
+        with bound() if bind and alone else contextlib.nullcontext(), interrupts_held():
             self._process.start()
         theirs.close()
         self._waits = True
@@ -151,17 +168,6 @@ class LocalWorker:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A new worker is of the terminal's group until it runs: it starts with Ctrl-C blocked."""
-    resource_tracker.ensure_running()  # started with the first worker, it would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def create(resources: Resources) -> Executor:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from sweep.threads import bind
+
 PAUSED, UNFINISHED = 3, 1
 
 
@@ -28,6 +30,8 @@ def command(
     json_lines: bool,
 ) -> None:
     """Trains a configuration that `sweep export` wrote."""
+    if not trainer and device in (None, "cpu"):
+        bind()  # this process trains; read when torch is loaded
     from sweep import single
     from sweep.config import read_user_file
     from sweep.device import check_device, cuda_found

@@ -1,0 +1,105 @@
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from sweep.apart import call_apart
+from sweep.errors import SweepError
+from sweep.threads import BOUND, OWN, POLICY, bound, sleep_when_idle
+from trainers.errors import TrainerError
+
+LINUX = pytest.mark.skipif(
+    not Path("/proc/self/task").exists() or (os.cpu_count() or 1) < 2, reason="binds on Linux"
+)
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in (POLICY, OWN, *BOUND, "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def cores() -> list[list[int]]:
+    """What each of this process's OpenMP threads may run on."""
+    import torch
+
+    before = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+    torch.ones(1 << 22).mul_(2)  # starts them
+    after = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+    return [sorted(os.sched_getaffinity(task)) for task in sorted({os.getpid()} | after - before)]
+
+
+def refuse() -> None:
+    raise TrainerError("window must be even")
+
+
+def fail() -> None:
+    raise MemoryError("no room")
+
+
+def die() -> None:
+    os._exit(9)
+
+
+def echo(*values: object) -> tuple[object, ...]:
+    return values
+
+
+@LINUX
+@pytest.mark.usefixtures("unset")
+def test_what_trains_has_each_thread_on_its_own_core() -> None:
+    sleep_when_idle()
+    with bound():
+        # By exec, as spawn does: libgomp reads the environment when it is loaded.
+        code = (
+            f"import sys; sys.path[:0] = {sys.path!r}; import test_threads as t; print(t.cores())"
+        )
+        printed = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=Path(__file__).parent,
+        ).stdout
+    found = [set(each) for each in json.loads(printed)]
+    assert len(found) > 1
+    assert all(not one & other for one, other in combinations(found, 2))
+    assert os.environ[POLICY] == "PASSIVE"
+    assert not BOUND.keys() & os.environ.keys()
+
+
+def test_what_the_user_set_stays(unset: pytest.MonkeyPatch) -> None:
+    unset.setenv(POLICY, "ACTIVE")
+    sleep_when_idle()
+    with bound():
+        assert os.environ[POLICY] == "ACTIVE"
+        assert not BOUND.keys() & os.environ.keys()
+    assert os.environ[POLICY] == "ACTIVE"
+
+
+def test_a_call_apart_gives_its_result() -> None:
+    assert call_apart(echo, 1, "two", what="an echo") == (1, "two")
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "line"),
+    [
+        (refuse, TrainerError, "window must be even"),
+        (fail, SweepError, "a step: ran out of memory: no room: take a smaller model"),
+        (die, SweepError, "a step: the measuring process died"),
+    ],
+)
+def test_a_call_apart_says_what_went_wrong(
+    function: object, error: type[Exception], line: str
+) -> None:
+    with pytest.raises(error, match=f"^{line}"):
+        call_apart(function, what="a step")  # type: ignore[arg-type]
+    assert not multiprocessing.active_children()
