@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import optuna
 from optuna.study import Study
@@ -13,7 +14,7 @@ from studies.student import Mean, mean_of
 from studies.trials import rate_of
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
-from sweep.fixed import Run, run_rates, with_study, with_trainer
+from sweep.fixed import Run, run_settings, with_study, with_trainer
 from sweep.plan import identity_fields, make_plan
 from sweep.reading import study_names
 from sweep.storage import check_storage, open_storage
@@ -116,14 +117,15 @@ def compare(
     """
     alone = with_study(config, cohort=1, workers=1)
     numbers = [config.trainer.seed + offset for offset in range(seeds)]
-    found: list[Run] = []
-    for seed in numbers:
-        for precision in precisions:
-            one = with_trainer(alone, seed=seed, precision=precision)
-            runs = run_rates(one, rates, view, again=again)
-            if runs is None:
-                return None
-            found += runs
+    settings = [
+        (with_trainer(alone, seed=seed, precision=precision), rates)
+        for seed in numbers
+        for precision in precisions
+    ]
+    runs = run_settings(settings, view, again=again)
+    if runs is None:
+        return None
+    found = list(chain.from_iterable(runs))
     return Comparison(
         precisions=tuple(precisions),
         rates=tuple(rates),
@@ -141,7 +143,7 @@ def contrast(runs: Sequence[Run], baseline: str, precision: str) -> Contrast:
         for mine in runs
         for theirs in runs
         if (mine.precision, theirs.precision, mine.seed) == (baseline, precision, theirs.seed)
-        and math.isclose(mine.learning_rate, theirs.learning_rate)
+        and theirs.has(mine.learning_rate)
     ]
     gaps = [pair.gap for pair in pairs if pair.gap is not None]
     return Contrast(baseline, precision, tuple(pairs), mean_of(gaps, LEVEL) if gaps else None)

@@ -9,6 +9,7 @@ attribute `confirmation`.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from studies.trials import rate_of
 from sweep.config import SweepConfig
 from sweep.confirmed import Confirmation, Finalist, make_finalist, record
 from sweep.errors import SweepError
-from sweep.fixed import Run, run_rates, with_study, with_trainer
+from sweep.fixed import Run, run_settings, with_study, with_trainer
 from sweep.ledger import note_confirmation
 from sweep.protocol import SHARED_TRAINER
 from sweep.publish import publish
@@ -52,13 +53,11 @@ def confirm(
     view.note(f"finalists of {study.study_name}: {', '.join(f'{rate:.3g}' for rate in rates)}")
     numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
     corpus = Path(study.user_attrs["directory"])
-    found: list[Run] = []
-    for seed in numbers:
-        one = with_trainer(config, seed=seed)
-        runs = run_rates(one, rates, view, again=again, corpus=corpus)
-        if runs is None:
-            return None
-        found += runs
+    settings = [(with_trainer(config, seed=seed), rates) for seed in numbers]
+    runs = run_settings(settings, view, again=again, corpus=corpus)
+    if runs is None:
+        return None
+    found = list(chain.from_iterable(runs))
     made = [_finalist(trial, found) for trial in finalists]
     made.sort(key=lambda finalist: finalist.mean.mean if finalist.mean else math.inf)
     confirmation = Confirmation(study.study_name, tuple(numbers), tuple(made))
@@ -126,7 +125,7 @@ def confirmation_object(confirmation: Confirmation, runs: Sequence[Run]) -> dict
 
 def _finalist(trial: FrozenTrial, found: Sequence[Run]) -> Finalist:
     rate = float(rate_of(trial) or 0.0)
-    runs = [run for run in found if math.isclose(run.learning_rate, rate)]
+    runs = [run for run in found if run.has(rate)]
     return make_finalist(
         trial.number,
         rate,

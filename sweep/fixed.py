@@ -8,7 +8,7 @@ trained whole under the same identity, by a search or for another question, is n
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,31 +61,46 @@ class Run:
     tokens_per_second: float | None
     peak_memory_bytes: int | None
 
+    def has(self, rate: float) -> bool:
+        """Whether a rate is this run's: written and read again it may differ in its last bits."""
+        return math.isclose(self.learning_rate, rate)
 
-def run_rates(
-    config: SweepConfig,
-    rates: Sequence[float],
+
+def run_settings(
+    settings: Sequence[tuple[SweepConfig, Sequence[float]]],
     view: View,
     *,
     again: str,
     corpus: Path | None = None,
-) -> list[Run] | None:
-    """Trains every rate whole that is not stored yet.
+) -> list[list[Run]] | None:
+    """Trains every rate of every setting whole that is not stored yet, on one text.
 
     Args:
-        config: the setting, its seed included; what it says of the search is not used.
-        rates: what to train.
+        settings: each with its rates; its seed is part of it. What it says of the search is not
+            used, and the data's settings are the same in all.
         view: entered already.
         again: the command that goes on, shown where it was stopped.
-        corpus: the directory of another study of the same data settings, whose text is used.
+        corpus: the directory of a study of the same data settings, whose text is used; None has the
+            first setting read it.
 
     Returns:
-        One run a rate, in the order of the rates; None where it was paused.
+        For each setting one run a rate, in the order of the rates; None where it was paused.
 
     Raises:
         SweepError, TrainerError, StudyError: one line that says what is wrong.
     """
-    ready = _prepared(config, rates, view, corpus)
+    found: list[list[Run]] = []
+    for config, rates in settings:
+        ready = _prepared(config, rates, view, corpus)
+        corpus = ready.directory
+        runs = _run_rates(ready, rates, view, again)
+        if runs is None:
+            return None
+        found.append(runs)
+    return found
+
+
+def _run_rates(ready: Prepared, rates: Sequence[float], view: View, again: str) -> list[Run] | None:
     mine = identity(ready.plan, ready.corpus)
     stored = stored_runs(ready.storage, mine, failed=True)
     missing = [rate for rate in rates if _may_run(stored, rate)]
@@ -95,12 +110,12 @@ def run_rates(
             view.paused(summary, again)
             return None
         stored = stored_runs(ready.storage, mine, failed=True)
-    return [run for rate in rates if (run := _find(stored, rate)) is not None]
+    return [run for rate in rates if (run := find_run(stored, rate)) is not None]
 
 
 def _may_run(stored: Sequence[Run], rate: float) -> bool:
     """Whether a rate has no result; it is tried twice, as the ledger does with a search's."""
-    same = [run for run in stored if math.isclose(run.learning_rate, rate)]
+    same = [run for run in stored if run.has(rate)]
     return len(same) < FAILURES and all(run.state == "failed" for run in same)
 
 
@@ -124,6 +139,11 @@ def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) ->
             lost = [trial for trial in trials if trial.state == TrialState.FAIL]
             found += [_run(study.study_name, mine, trial, alone) for trial in lost]
     return sorted(found, key=lambda run: run.state == "failed")
+
+
+def find_run(runs: Sequence[Run], rate: float) -> Run | None:
+    """The first run of a rate."""
+    return next((run for run in runs if run.has(rate)), None)
 
 
 def check_rates(rates: Sequence[float]) -> None:
@@ -161,7 +181,8 @@ def _prepared(
     named = with_study(unnamed, name=name)
     if corpus is not None:
         take_corpus(corpus, study_directory(make_plan(named), name))
-    return replace(prepare(named, view), kind="fixed")
+    # A text that another study has was described there.
+    return replace(prepare(named, view, known=corpus is not None), kind="fixed")
 
 
 def _of_rates(ready: Prepared, missing: Sequence[float]) -> Prepared:
@@ -206,8 +227,3 @@ def _run(study: str, mine: Identity, trial: FrozenTrial, alone: bool) -> Run:
         tokens_per_second=whole.get("tokens_per_second") if alone else None,
         peak_memory_bytes=whole.get("peak_memory_bytes") if alone else None,
     )
-
-
-def _find(runs: Sequence[Run], rate: float) -> Run | None:
-    same: Iterator[Run] = (run for run in runs if math.isclose(run.learning_rate, rate))
-    return next(same, None)

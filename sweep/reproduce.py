@@ -7,7 +7,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
-from sweep.fixed import Run, run_rates, with_trainer
+from sweep.fixed import Run, find_run, run_settings, with_trainer
 from sweep.plan import make_plan
 from sweep.view import View
 from trainers.config import ModelConfig, PrecisionName, TrainConfig
@@ -81,17 +81,19 @@ def reproduce(
         SweepError: the configuration's model is another one.
     """
     cases = _known(name)
+    grouped = _by_setting(config, cases)
+    settings = [
+        (setting, [rate_here(config, case) for case in members]) for setting, members in grouped
+    ]
+    found = run_settings(settings, view, again=again)
+    if found is None:
+        return None
     done: dict[int, Reproduced] = {}
-    for setting, members in _by_setting(config, cases):
-        rates = [rate_here(config, case) for case in members]
-        runs = run_rates(setting, rates, view, again=again)
-        if runs is None:
-            return None
-        for case, rate in zip(members, rates, strict=True):
-            run = next((one for one in runs if math.isclose(one.learning_rate, rate)), None)
-            done[cases.index(case)] = Reproduced(
-                case, rate, make_plan(setting).setting.parameters, run
-            )
+    for (setting, members), runs in zip(grouped, found, strict=True):
+        parameters = make_plan(setting).setting.parameters
+        for case in members:
+            rate = rate_here(config, case)
+            done[cases.index(case)] = Reproduced(case, rate, parameters, find_run(runs, rate))
     return tuple(done[place] for place in range(len(cases)))
 
 

@@ -57,8 +57,13 @@ class Prepared:
     forecast: Forecast | None = None
 
 
-def prepare(config: SweepConfig, view: View) -> Prepared:
+def prepare(config: SweepConfig, view: View, *, known: bool = False) -> Prepared:
     """Refuses another study's name, loads the text, and opens the database.
+
+    Args:
+        config: resolved.
+        view: entered already.
+        known: whether the text has been described to the user.
 
     Raises:
         SweepError, TrainerError, StudyError: one line that says what is wrong.
@@ -74,7 +79,8 @@ def prepare(config: SweepConfig, view: View) -> Prepared:
     with _emptied_on_refusal(directory):
         corpus = load_corpus(config.trainer.data, directory)
         check_batch(config, corpus)
-    show_notes(corpus, view)
+    if not known:
+        show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)
     plan = make_plan(config, corpus)
     forecast = find_forecast(plan, corpus, storage, existing)

@@ -254,7 +254,7 @@ def _means(comparison: Comparison, precision: str) -> dict[float, float]:
 def _run(comparison: Comparison, precision: str, rate: float, seed: int) -> Run | None:
     for run in comparison.runs:
         same = run.precision == precision and run.seed == seed
-        if same and math.isclose(run.learning_rate, rate):
+        if same and run.has(rate):
             return run
     return None
 
@@ -267,7 +267,7 @@ def _outcome(run: Run | None) -> str:
 
 def _gap(contrast: Contrast, rate: float, seed: int) -> str:
     for pair in contrast.pairs:
-        if pair.baseline.seed == seed and math.isclose(pair.baseline.learning_rate, rate):
+        if pair.baseline.seed == seed and pair.baseline.has(rate):
             return "-" if pair.gap is None else signed(pair.gap)
     return "-"
 

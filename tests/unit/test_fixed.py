@@ -9,7 +9,7 @@ from support import Workspace
 
 from sweep.config import SweepConfig, load
 from sweep.errors import SweepError
-from sweep.fixed import check_rates, run_rates, with_study
+from sweep.fixed import check_rates, run_settings, with_study, with_trainer
 from sweep.view.plain import PlainView
 
 FAULTY = """
@@ -33,9 +33,10 @@ def config(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> SweepConfig
 
 def run(config: SweepConfig, *rates: float) -> tuple[list[tuple[float, str]], str]:
     stream = io.StringIO()
-    runs = run_rates(config, rates, PlainView(stream), again="sweep compare")
+    runs = run_settings([(config, rates)], PlainView(stream), again="sweep compare")
     assert runs is not None
-    return [(run.learning_rate, run.state) for run in runs], stream.getvalue()
+    (only,) = runs
+    return [(run.learning_rate, run.state) for run in only], stream.getvalue()
 
 
 def test_a_failed_rate_is_tried_once_more_and_no_other_rate_is_drawn(config: SweepConfig) -> None:
@@ -60,10 +61,20 @@ def test_other_rates_join_the_same_study(config: SweepConfig) -> None:
     assert "lr 3.00e-2" not in said
 
 
+def test_settings_share_one_text_which_is_described_once(config: SweepConfig) -> None:
+    settings = [(with_trainer(config, seed=seed), [0.03]) for seed in (1, 2)]
+    runs = run_settings(settings, PlainView(stream := io.StringIO()), again="sweep confirm")
+    assert runs is not None
+    assert [[run.seed for run in each] for each in runs] == [[1], [2]]
+    assert stream.getvalue().count("% of the words are unknown") == 1
+    first, second = Path("runs").glob("*/corpus.safetensors")
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_what_was_not_run_is_left_out(config: SweepConfig) -> None:
     stopped = with_study(config, timeout=1e-6)
     view = PlainView(stream := io.StringIO())
-    assert run_rates(stopped, [0.03], view, again="sweep compare again") is None
+    assert run_settings([(stopped, [0.03])], view, again="sweep compare again") is None
     assert "sweep compare again" in stream.getvalue()
 
 
