@@ -1,5 +1,6 @@
 """Writes a swept reference into a sweep.toml, comments kept."""
 
+import math
 from pathlib import Path
 
 import tomlkit
@@ -7,32 +8,37 @@ from tomlkit.exceptions import TOMLKitError
 
 from sweep.config import ReferenceSettings
 from sweep.errors import SweepError
-from sweep.summary import StudySummary
+from sweep.report import Report
 
 SIGNIFICANT_DIGITS = 3
 
 
-def measured_reference(summary: StudySummary, model: str, data: str) -> ReferenceSettings:
-    """The best trial of a finished sweep as a reference.
+def measured_reference(report: Report, model: str, data: str) -> ReferenceSettings:
+    """A trial of a finished sweep as a reference: the complete one nearest to the best rate.
+
+    The best trial itself owes part of its perplexity, and so of its rate, to luck.
 
     Args:
-        summary: the finished study.
+        report: of the finished study.
         model: the model's name, as sweep.toml has it.
         data: the data's name, as sweep.toml has it.
 
     Raises:
         SweepError: no trial is complete.
     """
-    best = summary.best
-    if best is None or best.perplexity is None:
+    found, summary = report.optimum, report.study
+    complete = [row for row in summary.trials if row.state == "complete" and not row.by_hand]
+    if found is None or not complete:
         raise SweepError("no trial is complete, so there is no reference to write")
+    trial = min(complete, key=lambda row: abs(math.log(row.learning_rate / found.learning_rate)))
+    assert trial.perplexity is not None
     return ReferenceSettings(
         # Nothing finer than 20 % of a rate is worth claiming: three digits are plenty.
-        learning_rate=float(f"{best.learning_rate:.{SIGNIFICANT_DIGITS}g}"),
+        learning_rate=float(f"{trial.learning_rate:.{SIGNIFICANT_DIGITS}g}"),
         batch_size=summary.batch_size,
         parameters=summary.parameters,
         precision=summary.precision,
-        perplexity=round(best.perplexity, 2),
+        perplexity=round(trial.perplexity, 2),
         model=model,
         data=data,
         epochs=summary.epochs,

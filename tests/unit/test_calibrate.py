@@ -8,7 +8,7 @@ from support import open_ledger, report
 from sweep.calibrate import measured_reference, write_reference
 from sweep.config import ReferenceSettings, default_text, load
 from sweep.errors import SweepError
-from sweep.summary import StudySummary, summarise
+from sweep.report import Report, build
 from trainers.report import Outcome
 
 REFERENCE = ReferenceSettings(
@@ -24,23 +24,34 @@ REFERENCE = ReferenceSettings(
 )
 
 
-def summary_of(folder: Path, *perplexities: float) -> StudySummary:
+def report_of(folder: Path, *perplexities: float) -> Report:
     with open_ledger(folder) as ledger:
         for perplexity in perplexities:
             spec = ledger.ask()
             ledger.report({spec.number: report(1, perplexity)})
             ledger.tell(spec.number, Outcome.COMPLETED, "")
-        return summarise(ledger.study, "sqlite:///sweep.db")
+        return build(ledger.study, "sqlite:///sweep.db")
 
 
-def test_the_best_trial_becomes_the_reference_with_no_false_digits(tmp_path: Path) -> None:
-    summary = summary_of(tmp_path, 50, 35.123456, 40)
-    best = dataclasses.replace(summary.best, learning_rate=0.00123456)
+@pytest.mark.parametrize("nearest", [0, 1, 2])
+def test_the_trial_nearest_to_the_best_rate_becomes_the_reference(
+    tmp_path: Path, nearest: int
+) -> None:
+    found = report_of(tmp_path, 50, 35.123456, 40)
+    trial = dataclasses.replace(found.study.trials[nearest], learning_rate=0.00123456)
+    rows = [trial if row.number == nearest else row for row in found.study.trials]
+    assert found.optimum is not None
     measured = measured_reference(
-        dataclasses.replace(summary, best=best), "context_vector", "docstrings"
+        dataclasses.replace(
+            found,
+            study=dataclasses.replace(found.study, trials=tuple(rows)),
+            optimum=dataclasses.replace(found.optimum, learning_rate=0.0012),
+        ),
+        "context_vector",
+        "docstrings",
     )
     assert measured.learning_rate == 0.00123
-    assert measured.perplexity == 35.12
+    assert measured.perplexity == [50, 35.12, 40][nearest]
     assert (measured.batch_size, measured.precision, measured.epochs) == (32, "fp32", 3)
     assert (measured.parameters, measured.swept) == (100, True)
     assert (measured.model, measured.data) == ("context_vector", "docstrings")
@@ -48,7 +59,7 @@ def test_the_best_trial_becomes_the_reference_with_no_false_digits(tmp_path: Pat
 
 def test_without_a_complete_trial_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="no trial is complete"):
-        measured_reference(summary_of(tmp_path), "context_vector", "docstrings")
+        measured_reference(report_of(tmp_path), "context_vector", "docstrings")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     """Measures a profile's reference: a sweep at batch 32 in FP32, written to sweep.toml."""
     from sweep.calibrate import measured_reference, write_reference
     from sweep.config import FILE_NAME
+    from sweep.reading import open_study
+    from sweep.report import build
     from sweep.session import run
     from sweep.view import make_view
 
@@ -42,7 +44,8 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
         summary = run(settings, view, again=same_command())
         if summary is None:
             raise SystemExit(PAUSED)
-        reference = measured_reference(summary, settings.model, settings.trainer.data.name)
+        report = build(open_study(settings.study.storage, summary.name), settings.study.storage)
+        reference = measured_reference(report, settings.model, settings.trainer.data.name)
         target = config or Path(FILE_NAME)
         write_reference(target, settings.profile, reference)
         view.note(
