@@ -1,6 +1,7 @@
 """What a study says, read from its storage: rows for tables, the answer at the end."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,30 +141,67 @@ _STATES = {
 }
 
 
+KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit")
+"""The attributes of a trial that its row has."""
+
+
+def make_row(
+    number: int,
+    state: str,
+    rate: float | None,
+    lowest: float | None,
+    finite: int,
+    reported: int,
+    *,
+    value: float | None,
+    attributes: Mapping[str, Any],
+) -> TrialRow:
+    """One stored trial as a row.
+
+    Args:
+        number: the trial's.
+        state: Optuna's name of it.
+        rate: its learning rate, None where it has none yet.
+        lowest: the lowest finite perplexity, None where none was reported.
+        finite, reported: how many finite ones, and how many at all.
+        value: the trial's own.
+        attributes: those of `KEPT` that it has.
+    """
+    if finite < reported and state == "PRUNED":
+        lowest = math.inf  # it diverged: what it reached before is no result
+    if lowest is None and state == "COMPLETE":
+        lowest = value
+    return TrialRow(
+        number=number,
+        state=_STATES[state],
+        learning_rate=math.nan if rate is None else rate,
+        rule=attributes.get("nearest_rule", ""),
+        multiple=attributes.get("multiple", math.nan),
+        perplexity=lowest,
+        epochs=finite,
+        reason=attributes.get("reason", ""),
+        by_hand=bool(attributes.get("by_hand", False)),
+        audit=attributes.get("audit", ""),
+    )
+
+
 def trial_row(trial: "FrozenTrial") -> TrialRow:
     """One stored trial as a row."""
     # Imported here and below: the views read this module's types without loading optuna.
     from studies.definition import PARAMETER
 
-    attributes = trial.user_attrs
-    finite = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
-    perplexity = min(finite, default=None)
-    if len(finite) < len(trial.intermediate_values) and trial.state.name == "PRUNED":
-        perplexity = math.inf  # it diverged: what it reached before is no result
-    if perplexity is None and trial.state.name == "COMPLETE":
-        perplexity = trial.value
+    values = trial.intermediate_values.values()
+    finite = [value for value in values if math.isfinite(value)]
     fixed = trial.system_attrs.get("fixed_params", {})
-    return TrialRow(
-        number=trial.number,
-        state=_STATES[trial.state.name],
-        learning_rate=trial.params.get(PARAMETER, fixed.get(PARAMETER, math.nan)),
-        rule=attributes.get("nearest_rule", ""),
-        multiple=attributes.get("multiple", math.nan),
-        perplexity=perplexity,
-        epochs=len(finite),
-        reason=attributes.get("reason", ""),
-        by_hand=bool(attributes.get("by_hand", False)),
-        audit=attributes.get("audit", ""),
+    return make_row(
+        trial.number,
+        trial.state.name,
+        trial.params.get(PARAMETER, fixed.get(PARAMETER)),
+        min(finite, default=None),
+        len(finite),
+        len(values),
+        value=trial.value,
+        attributes=trial.user_attrs,
     )
 
 
@@ -177,13 +215,14 @@ def summarise(study: "Study", storage: str) -> StudySummary:
     Raises:
         SweepError: the study was not made by this tool.
     """
+    from sweep.rows import rows_of
+
     about = study.user_attrs
     if "identity" not in about:
         raise SweepError(f"study '{study.study_name}' was not made by sweep: choose another one")
     identity = about["identity"]
     rates = {rule["name"]: rule["learning_rate"] for rule in about["rules"]}
-    rows = (trial_row(trial) for trial in study.get_trials(deepcopy=False))
-    trials = tuple(_with_rule(row, rates) for row in rows)
+    trials = tuple(_with_rule(row, rates) for row in rows_of(study))
     complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
     best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
     low, high = about["range"]
