@@ -17,11 +17,13 @@ import numpy as np
 from studies.likelihood import (
     CURVATURES,
     SPAN,
+    STEEPER,
     Array,
     Observations,
     Reading,
     basin,
     log_likelihood,
+    nearest,
     readings,
     rise,
     wall_below,
@@ -167,7 +169,10 @@ class Posterior:
     def _best_phi(self, reading: Reading, mu: Array) -> Array | float:
         """phi of the best rate tried, over (mu, r)."""
         tried = np.unique(np.concatenate([self._seen.x[reading.basin], self._seen.running]))
-        return np.asarray(basin(mu, tried).min(2)) if len(tried) else NOTHING_TRIED**2
+        if not len(tried):
+            return NOTHING_TRIED**2
+        below, above = nearest(mu, tried)
+        return np.minimum(below[:, None] ** 2, STEEPER * above[:, None] ** 2)
 
 
 def holds(reading: Reading, mu: Array, x: Array) -> Array:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, validate_range
 from studies.errors import StudyError, unknown_name
+from studies.likelihood import nearest
 from studies.observed import observe
 from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
@@ -179,12 +180,13 @@ def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high
     gain = np.minimum(gain, (1 - TIE) * gain.max())
     gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
     table = Table(others)
-    taken = np.unique(table.column(ln_rate)[~table.mask(failed)])  # NaN where there is no rate
-    nearest = np.fmin.reduce(np.abs(x[:, None] - np.append(taken, math.inf)), axis=1)
-    if (nearest >= APART).any():
-        rate = math.exp(x[np.where(nearest >= APART, gain, -1.0).argmax()])
+    taken = np.unique(table.column(ln_rate)[~table.mask(failed)])
+    taken = taken[~np.isnan(taken)]  # where there is no rate
+    apart = np.minimum(*nearest(x, taken)) >= APART
+    if apart.any():
+        rate = math.exp(x[np.where(apart, gain, -1.0).argmax()])
     else:  # the range is full: the middle of its widest gap
-        points = np.unique(np.clip([x[0], *taken[~np.isnan(taken)], x[-1]], x[0], x[-1]))
+        points = np.unique(np.clip([x[0], *taken, x[-1]], x[0], x[-1]))
         widest = np.diff(points).argmax()
         rate = math.exp(points[widest : widest + 2].mean())
     return min(max(rate, low), high)

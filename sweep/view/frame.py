@@ -27,6 +27,7 @@ def frame(
     height: int,
     width: int = 80,
     known: Belief | None = None,
+    trials: "Trials | None" = None,
 ) -> RenderableType:
     """The header, a line for each running trial, and as much of the trials' table as fits.
 
@@ -35,6 +36,7 @@ def frame(
         height: the terminal's lines; the picture takes fewer, so that nothing scrolls.
         width: its columns; a plot stands beside the table where it leaves that enough.
         known: where the best rate lies.
+        trials: of the frame before.
     """
     # Around the bars and rows: header, 2 blank lines, 2 of table heading, hint, 1 left free.
     room = max(2, height - 7)
@@ -49,14 +51,33 @@ def frame(
         *bars,
         *more,
         Text(),
-        _trials(summary, known, limit, width),
+        (trials or Trials()).draw(summary, known, limit, width),
         Text(),
         cut(HINT, "dim"),
     )
 
 
-def _trials(summary: StudySummary, known: Belief | None, limit: int, width: int) -> RenderableType:
-    """The table, and the plot beside it where there is room for both."""
+class Trials:
+    """The table, and the plot beside it where there is room for both; drawn when it has changed.
+
+    Most frames only move a bar, and a study may have thousands of trials.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[StudySummary, Belief | None, int, int] | None = None
+        self._drawn: RenderableType = ""
+
+    def draw(
+        self, summary: StudySummary, known: Belief | None, limit: int, width: int
+    ) -> RenderableType:
+        """What was drawn before, where all is as it was."""
+        of = summary, known, limit, width
+        if self._of is None or any(a is not b for a, b in zip(of, self._of, strict=True)):
+            self._drawn, self._of = _drawn(*of), of
+        return self._drawn
+
+
+def _drawn(summary: StudySummary, known: Belief | None, limit: int, width: int) -> RenderableType:
     table = trials_table(summary, limit=limit)
     columns, lines = min(PLOT_MOST, width - TABLE_LEAST - GAP), min(limit + 2, LINES_MOST)
     if columns < PLOT_LEAST or lines < LINES_LEAST:

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from sweep.summary import Belief, StudySummary, TrialRow
 from sweep.view.formats import one_line
-from sweep.view.frame import frame
+from sweep.view.frame import Trials, frame
 from sweep.view.running import RunningTrial
-from sweep.view.tables import print_header, print_summary, trials_table
+from sweep.view.tables import PRINTED, print_header, print_summary, trials_table
 from sweep.view.words import kept, why
 from trainers.report import EpochReport, Progress
 
@@ -37,6 +37,7 @@ class RichView:
         self._summary: StudySummary | None = None
         self._known: Belief | None = None
         self._running: dict[int, RunningTrial] = {}
+        self._trials = Trials()
         self._live = Live(
             console=console, get_renderable=self._frame, refresh_per_second=4, transient=True
         )
@@ -95,7 +96,7 @@ class RichView:
         """Replaces the live screen by the trials so far and the way on."""
         self._stop()
         if summary.trials:
-            self._console.print(trials_table(summary))
+            self._console.print(trials_table(summary, limit=PRINTED))
         self._console.print(Text("\nPaused: ", style="bold yellow") + Text(kept(summary)))
         self._console.print("Go on with:")
         self._command(command)
@@ -112,14 +113,16 @@ class RichView:
         cut_short = self._live.is_started and error is not None
         self._stop()
         if cut_short and self._summary is not None and self._summary.trials:
-            self._console.print(trials_table(self._summary))
+            self._console.print(trials_table(self._summary, limit=PRINTED))
 
     def _frame(self) -> RenderableType:
         if self._summary is None:
             return ""
         running = list(self._running.values())
         width, height = self._console.size
-        return frame(self._summary, running, self._clock(), height, width, self._known)
+        return frame(
+            self._summary, running, self._clock(), height, width, self._known, self._trials
+        )
 
     def _show(self, row: TrialRow) -> None:
         if self._summary is not None:

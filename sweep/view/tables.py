@@ -1,7 +1,7 @@
 """Tables and the end report, shared by every view and by the commands that read a study."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -29,6 +29,7 @@ __all__ = [
     "trials_table",
 ]
 
+PRINTED = 100  # trials at most: the best and the newest; `--json` has them all
 WIDE = 100  # columns from which on the table of trials has one for reasons
 
 STATE_STYLES = {
@@ -134,9 +135,9 @@ def print_summary(summary: StudySummary, console: Console) -> None:
     """Prints the trials, the answer in words, how each rule's own rate did, and the warnings."""
     if summary.trials:
         wide = console.width >= WIDE
-        console.print(trials_table(summary, fold=True, reasons=wide))
+        console.print(trials_table(summary, limit=PRINTED, fold=True, reasons=wide))
         if not wide:
-            _print_reasons(summary, console)
+            _print_reasons(visible_rows(summary.trials, PRINTED), console)
         console.print()
     first, *others = answer(summary)
     console.print(Text(first, style="bold green" if summary.best else "bold yellow"))
@@ -150,9 +151,9 @@ def print_summary(summary: StudySummary, console: Console) -> None:
         console.print(Text(f"\nWarning: {warning}", style="yellow"))
 
 
-def _print_reasons(summary: StudySummary, console: Console) -> None:
+def _print_reasons(rows: Sequence[TrialRow], console: Console) -> None:
     """Why trials ended early: in a column of a narrow table each would take ten lines."""
-    for row in summary.trials:
+    for row in rows:
         if why(row) and why(row) != Outcome.COMPLETED.sentence:
             console.print(Text(f"trial {row.number}, {row.state}: {why(row)}", style="dim"))
 

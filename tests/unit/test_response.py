@@ -203,3 +203,28 @@ def test_nothing_overflows_at_silly_values() -> None:
     assert math.isfinite(known.best_rate)
     assert np.isfinite(known.improvement(RATES)).all()
     assert math.isfinite(known.excess(OPTIMUM))
+
+
+def test_neighbours_among_a_great_many_are_summed_to_the_same_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(math.log(1e-3), math.log(0.3), 600)
+    y = 3.0 + 0.1 * (x - math.log(0.02)) ** 2 + rng.normal(0, 0.03, 600)
+    seen = Observations(x=x, y=y, variance=0 * x, lost=np.empty(0), running=np.empty(0))
+    summed = Posterior(seen, {}, 1e-3, 0.3)
+    monkeypatch.setattr(model, "MANY", 600)
+    each = Posterior(seen, {}, 1e-3, 0.3)
+    assert summed.best_rate == pytest.approx(each.best_rate, rel=5e-3)
+    assert summed.interval() == pytest.approx(each.interval(), rel=5e-3)
+    points = np.linspace(math.log(1e-3), math.log(0.3), 50)
+    np.testing.assert_allclose(summed.improvement(points), each.improvement(points), atol=2e-4)
+
+
+@pytest.mark.parametrize("points", [[], [0.3], [-1.0, 0.5, 0.5, 2.0]])
+def test_the_nearest_points_below_and_above(points: list[float]) -> None:
+    x = np.array([-2.0, -1.0, 0.4, 0.5, 3.0])
+    below, above = model.nearest(x, np.unique(points))
+    for place, each in enumerate(x):
+        assert below[place] == min((each - p for p in points if p <= each), default=math.inf)
+        assert above[place] == min((p - each for p in points if p > each), default=math.inf)
