@@ -10,12 +10,12 @@ from studies.likelihood import (
     FAR_ERROR,
     NOISE_WEIGHTS,
     NOISES,
-    Array,
     Observations,
     Reading,
     basin,
     rise,
-)
+
+from studies.table import Array)
 from studies.response import Posterior, holds
 
 LIKELY = 1e-5  # hypotheses less probable than this are left out

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from studies.table import Array, Mask, Table
+from studies.table import Array, Mask, Table, together
 from studies.trials import best_until, last_epoch, ln_rate, sound
 
 # The regression's prior: it starts as "no trend, about so much scatter" and gives way to data.
@@ -53,10 +53,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class AtRates:
-    """The falls of complete trials, those at the same rate together: nothing is lost by it.
+    """The falls of complete trials, those at the same rate together (see `together`).
 
     Attributes:
-        x: ln rates, each once.
+        x: ln rates.
         count: trials at each.
         mean: of their falls, nats.
         size: the sum of their falls' absolute values.
@@ -72,7 +72,7 @@ class AtRates:
     @classmethod
     def of(cls, x: Array, fall: Array) -> Self:
         """Puts trials (n,) together."""
-        rates, place = np.unique(x, return_inverse=True)
+        rates, place = together(x)
 
         def sums(values: Array) -> Array:
             return np.bincount(place, values, len(rates)).astype(np.float64)
@@ -152,7 +152,7 @@ def forecasts(table: Table, wanted: Mask) -> tuple[Array, Array]:
 
 def _predict(known: AtRates, x: Array, reached: Array, last: Array) -> tuple[Array, Array]:
     """Location and scale of trials that had `reached` what they had, and fell by `last` at last."""
-    rates, place = np.unique(x, return_inverse=True)
+    rates, place = together(x)
     expected, scale = _regression(known, rates)
     expected = np.maximum(expected, 0.0)[place]
     return reached - expected, np.hypot(scale[place], np.maximum(0.0, last - expected))

@@ -19,10 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
+from studies.table import Array, Indices, together
 
 CURVATURES = np.geomspace(0.004, 1.0, 9)  # a, nats / ln^2
 # Median of a, sd of ln a and weight: long trainings (Step Law), and short ones of small models,
@@ -39,7 +37,6 @@ CHANCE = 0.02  # that a run is lost, or held, against all this
 LOST_JUMP = 0.7  # nats: where the perplexity doubles, a run may have been lost
 ALIKE = 0.4  # nats within which all results may be lost: further apart they show a basin
 LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
-MANY, NEIGHBOURS = 250, 0.05  # distinct rates from which on those in such a step of x are summed
 SPAN = 10.0  # nats that y may take before anything is known
 
 
@@ -161,7 +158,7 @@ def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | fl
     if not len(basin_runs):
         return 0.0
     seen_y, variance = seen.y[basin_runs], seen.variance[basin_runs]
-    x, place = _summed(seen.x[basin_runs])
+    x, place = together(seen.x[basin_runs])
     rises = rise(CURVATURES[:, None] * basin(mu, x)[:, :, None, :])
     # What is only predicted to be the lowest must not call the others far.
     lowest = (seen_y + np.sqrt(variance)).min()
@@ -177,19 +174,6 @@ def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | fl
     scale = np.log(w / (2 * math.pi)).sum(1) - np.log(weight / (2 * math.pi))
     logs = np.log(NOISE_WEIGHTS) - math.log(SPAN) + 0.5 * (scale - (C - 2 * B + A))
     return np.asarray(np.logaddexp.reduce(logs, axis=-1))
-
-
-def _summed(x: Array) -> tuple[Array, Indices]:
-    """The rates at which runs are summed, and each run's place among them.
-
-    Those at the same rate are; of a great many, also neighbours, at the mean of their rates: it is
-    off by a (x - mean)^2, under 0.001 nats at the greatest curvature.
-    """
-    rates, place = np.unique(x, return_inverse=True)
-    if len(rates) <= MANY:
-        return rates, place
-    _, place = np.unique(np.round(x / NEIGHBOURS), return_inverse=True)
-    return np.bincount(place, x) / np.bincount(place), place
 
 
 def _plateau_fit(y: Array) -> float:

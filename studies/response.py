@@ -18,7 +18,6 @@ from studies.likelihood import (
     CURVATURES,
     SPAN,
     STEEPER,
-    Array,
     Observations,
     Reading,
     basin,
@@ -29,6 +28,7 @@ from studies.likelihood import (
     wall_below,
 )
 from studies.prior import Prior
+from studies.table import Array
 
 GRID_STEP = 0.1  # of mu, ln rate; the optimum is never known to better than twice that
 OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate

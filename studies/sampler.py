@@ -21,7 +21,7 @@ from studies.observed import observe
 from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
 from studies.response import Posterior
-from studies.table import Table
+from studies.table import Table, others
 from studies.trials import failed, ln_rate
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
@@ -144,8 +144,8 @@ class LearningRateSampler(BaseSampler):
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False)
-        others = [other for other in trials if other.number != trial.number]
-        return _next_rate(Posterior(observe(others), self._priors, low, high), others, low, high)
+        known = others(trials, trial.number)
+        return _next_rate(Posterior(observe(known), self._priors, low, high), known, low, high)
 
     def posterior(self, study: Study) -> Posterior:
         """What the study's trials say of the best rate.
@@ -172,14 +172,14 @@ class LearningRateSampler(BaseSampler):
         )
 
 
-def _next_rate(posterior: Posterior, others: list[FrozenTrial], low: float, high: float) -> float:
+def _next_rate(posterior: Posterior, trials: list[FrozenTrial], low: float, high: float) -> float:
     steps = max(1, math.ceil(math.log(high / low) / CANDIDATE_STEP))
     x = np.linspace(math.log(low), math.log(high), steps + 1)
     # Of rates that gain the same, the middle of the interval is the safest.
     gain = posterior.improvement(x)
     gain = np.minimum(gain, (1 - TIE) * gain.max())
     gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
-    table = Table(others)
+    table = Table(trials)
     taken = np.unique(table.column(ln_rate)[~table.mask(failed)])
     taken = taken[~np.isnan(taken)]  # where there is no rate
     apart = np.minimum(*nearest(x, taken)) >= APART

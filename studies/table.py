@@ -13,11 +13,35 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 Read = Callable[..., float]
 
 UNFINISHED = 0  # the row that stands for all of them
 SPARE = 1000  # trials of other studies that are kept
+MANY = 250  # distinct rates, from which on neighbours count as one
+NEIGHBOURS = 0.05  # ln rate
+
+
+def together(x: Array) -> tuple[Array, Indices]:
+    """The ln rates at which trials are summed, and each trial's place among them.
+
+    Those at the same rate are; of a great many, also neighbours, at the mean of their rates: their
+    curve a (x - mu)^2 is then off by its curvature alone, under 0.001 nats. So thousands of trials
+    cost no more than hundreds.
+    """
+    rates, place = np.unique(x, return_inverse=True)
+    if len(rates) <= MANY:
+        return rates, place
+    _, place = np.unique(np.round(x / NEIGHBOURS), return_inverse=True)
+    return np.bincount(place, x) / np.bincount(place), place
+
+
+def others(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
+    """All but one, which is most often found in its own place."""
+    if number < len(trials) and trials[number].number == number:
+        return [*trials[:number], *trials[number + 1 :]]
+    return [trial for trial in trials if trial.number != number]
 
 
 class _Finished:
@@ -31,7 +55,7 @@ class _Finished:
     def __len__(self) -> int:
         return len(self._trials)
 
-    def rows(self, trials: Sequence[FrozenTrial]) -> npt.NDArray[np.intp]:
+    def rows(self, trials: Sequence[FrozenTrial]) -> Indices:
         """Each trial's row."""
         known = map(self._rows.get, map(id, trials), repeat(UNFINISHED))
         rows = np.fromiter(known, np.intp, len(trials))

@@ -213,7 +213,7 @@ def test_neighbours_among_a_great_many_are_summed_to_the_same_answer(
     y = 3.0 + 0.1 * (x - math.log(0.02)) ** 2 + rng.normal(0, 0.03, 600)
     seen = Observations(x=x, y=y, variance=0 * x, lost=np.empty(0), running=np.empty(0))
     summed = Posterior(seen, {}, 1e-3, 0.3)
-    monkeypatch.setattr(model, "MANY", 600)
+    monkeypatch.setattr("studies.table.MANY", 600)
     each = Posterior(seen, {}, 1e-3, 0.3)
     assert summed.best_rate == pytest.approx(each.best_rate, rel=5e-3)
     assert summed.interval() == pytest.approx(each.interval(), rel=5e-3)
