@@ -14,9 +14,9 @@ from studies.likelihood import (
     Reading,
     basin,
     rise,
-
-from studies.table import Array)
+)
 from studies.response import Posterior, holds
+from studies.table import Array
 
 LIKELY = 1e-5  # hypotheses less probable than this are left out
 
