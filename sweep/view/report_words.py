@@ -105,7 +105,9 @@ def _caveats(report: Report) -> list[str]:
     elif report.confirmation is None and complete >= FEW and not study.fixed:
         lines.append("Not confirmed: `sweep confirm` trains the best rates over new seeds.")
     warning = edge_warning(study)
-    if warning:
+    if study.fixed:
+        lines.append("Its rates were given: `sweep run` searches for better ones.")
+    elif warning:
         lines.append(warning)
     elif report.optimum is not None and report.optimum.edge:
         lines.append(

@@ -357,3 +357,14 @@ def test_a_trial_that_waits_shows_its_rule(tmp_path: Path) -> None:
         rows = report_of(ledger).study.trials
     waiting = {row.rule: row.multiple for row in rows if row.state == "waiting"}
     assert waiting == {"linear": pytest.approx(1.0), "unscaled": pytest.approx(1.0)}
+
+
+def test_a_study_of_given_rates_is_not_told_to_widen_its_range(tmp_path: Path) -> None:
+    with searched(tmp_path) as ledger:
+        play(ledger, lambda rate: 60 * rate**-0.1, trials=4)
+        ledger.study.set_user_attr("range", [1e-4, 1e-3])
+        assert "widen it with --range" in " ".join(headline(report_of(ledger)))
+        ledger.study.set_user_attr("kind", "fixed")
+        said = " ".join(headline(report_of(ledger)))
+    assert "Its rates were given" in said
+    assert "--range" not in said
