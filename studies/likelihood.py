@@ -76,6 +76,23 @@ class Reading:
     fell: float
 
 
+class Rises:
+    """How far the rates of some results lie above each optimum.
+
+    Args:
+        x: ln rates, of n results.
+        mu: the grid.
+
+    Attributes:
+        place: (n,), the column of each result.
+        rises: over (mu, r, a, column), nats.
+    """
+
+    def __init__(self, x: Array, mu: Array) -> None:
+        columns, self.place = together(x)
+        self.rises = rise(CURVATURES[:, None] * basin(mu, columns)[:, :, None, :])
+
+
 def readings(seen: Observations) -> Iterator[Reading]:
     """Every way to read the results that their jumps allow.
 
@@ -95,19 +112,20 @@ def readings(seen: Observations) -> Iterator[Reading]:
         yield Reading(basin, lost, float(held), float(fell))
 
 
-def log_likelihood(reading: Reading, seen: Observations, mu: Array) -> Array:
+def log_likelihood(reading: Reading, seen: Observations, mu: Array, at: "Rises") -> Array:
     """ln of the likelihood times the priors of r and a, over (mu, r, a).
 
     Args:
         reading: of `seen`.
         mu: the grid.
+        at: the rises at the rates of `seen`, which all readings share.
     """
     wall = wall_below(mu, reading.fell) - wall_below(mu, reading.held)
     return np.asarray(
         np.log(np.maximum(wall, 0.0) + CHANCE)[:, None, None]
         + np.log(STEEPER_WEIGHTS)[:, None]
         + _curvature_prior()
-        + _basin_fit(reading.basin, seen, mu)
+        + _basin_fit(reading.basin, seen, at)
         + _plateau_fit(seen.y[reading.lost])
     )
 
@@ -149,7 +167,7 @@ def _curvature_prior() -> Array:
     return np.asarray(np.log(density / density.sum()))
 
 
-def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | float:
+def _basin_fit(basin_runs: Indices, seen: Observations, at: "Rises") -> Array | float:
     """ln of the integral over m of prod_i Normal(y_i; m + rise_i, v_i), m flat over SPAN.
 
     With weights w = 1/v and weighted means taken off y and rise, it is a constant less
@@ -158,8 +176,7 @@ def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | fl
     if not len(basin_runs):
         return 0.0
     seen_y, variance = seen.y[basin_runs], seen.variance[basin_runs]
-    x, place = together(seen.x[basin_runs])
-    rises = rise(CURVATURES[:, None] * basin(mu, x)[:, :, None, :])
+    rises, place = at.rises, at.place[basin_runs]
     # What is only predicted to be the lowest must not call the others far.
     lowest = (seen_y + np.sqrt(variance)).min()
     error = FAR_ERROR * np.maximum(seen_y - lowest, 0.0)
@@ -167,7 +184,8 @@ def _basin_fit(basin_runs: Indices, seen: Observations, mu: Array) -> Array | fl
     weight = w.sum(1)
     y = seen_y - (w @ seen_y / weight)[:, None]
     at_rate, y_at_rate = (
-        np.array([np.bincount(place, each) for each in summed]).T for summed in (w, w * y)
+        np.array([np.bincount(place, each, rises.shape[-1]) for each in summed]).T
+        for summed in (w, w * y)
     )
     A = rises**2 @ at_rate - (rises @ at_rate) ** 2 / weight
     B, C = rises @ y_at_rate, (w * y**2).sum(1)

@@ -20,6 +20,7 @@ from studies.likelihood import (
     STEEPER,
     Observations,
     Reading,
+    Rises,
     basin,
     log_likelihood,
     nearest,
@@ -58,7 +59,8 @@ class Posterior:
         self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
         self._parts = _prior_parts(priors, self._mu)
         every = list(readings(seen))
-        logs = np.array([log_likelihood(reading, seen, self._mu) for reading in every])
+        rises = Rises(seen.x, self._mu)
+        logs = np.array([log_likelihood(reading, seen, self._mu, rises) for reading in every])
         likelihood = np.exp(logs - logs.max())
         results = len(seen.x) + len(seen.lost)
         prior = sum(self._parts.values()) ** (BETA / (BETA + results))

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from studies import table
 from studies.definition import PARAMETER, WIDE
 from studies.forecast import Falls, forecast
-from studies.likelihood import Observations, log_likelihood, readings
+from studies.likelihood import Observations, Rises, log_likelihood, readings
 from studies.table import Table
 from studies.trials import ln_rate
 
@@ -67,5 +67,7 @@ def test_results_at_one_rate_are_as_likely_as_those_at_rates_hardly_apart() -> N
     variance, none, mu = np.tile([0.0, 0.0, 1e-4], 4), np.array([]), np.linspace(-7.0, 0.0, 15)
     same = Observations(x, y, variance, none, none)
     apart = dataclasses.replace(same, x=x + 1e-9 * np.arange(12))
-    merged, plain = (log_likelihood(next(readings(seen)), seen, mu) for seen in (same, apart))
+    merged, plain = (
+        log_likelihood(next(readings(seen)), seen, mu, Rises(seen.x, mu)) for seen in (same, apart)
+    )
     assert merged == pytest.approx(plain, rel=1e-6, abs=1e-5)
