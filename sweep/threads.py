@@ -17,6 +17,7 @@ BOUND: Mapping[str, str] = {
     "OMP_PLACES": "cores",
     "GOMP_SPINCOUNT": "30000",  # some 0.3 ms: beside two busy programs a longer one costs 1.7 times
 }
+COUNT = "OMP_NUM_THREADS"
 OWN = "SWEEP_THREADS"
 """Set beside the policy where it is not the user's."""
 
@@ -28,8 +29,12 @@ def sleep_when_idle() -> None:
 
 
 def bind() -> None:
-    """Lets this process's threads spin, each on its core; to be called before torch is loaded."""
-    if os.environ.pop(OWN, ""):
+    """Lets this process's threads spin, each on its core; to be called before torch is loaded.
+
+    Not where the user has given them a number: other sweeps then share the machine, and the first
+    thread of each would be bound to the same core.
+    """
+    if os.environ.pop(OWN, "") and COUNT not in os.environ:
         del os.environ[POLICY]
         os.environ.update(BOUND)
 

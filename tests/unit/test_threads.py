@@ -10,7 +10,7 @@ import pytest
 
 from sweep.apart import call_apart
 from sweep.errors import SweepError
-from sweep.threads import BOUND, OWN, POLICY, bound, sleep_when_idle
+from sweep.threads import BOUND, COUNT, OWN, POLICY, bound, sleep_when_idle
 from trainers.errors import TrainerError
 
 LINUX = pytest.mark.skipif(
@@ -20,7 +20,7 @@ LINUX = pytest.mark.skipif(
 
 @pytest.fixture
 def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in (POLICY, OWN, *BOUND, "OMP_NUM_THREADS"):
+    for name in (POLICY, OWN, *BOUND, COUNT):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -82,6 +82,15 @@ def test_what_the_user_set_stays(unset: pytest.MonkeyPatch) -> None:
         assert os.environ[POLICY] == "ACTIVE"
         assert not BOUND.keys() & os.environ.keys()
     assert os.environ[POLICY] == "ACTIVE"
+
+
+def test_a_number_of_threads_leaves_them_unbound(unset: pytest.MonkeyPatch) -> None:
+    unset.setenv(COUNT, "1")
+    sleep_when_idle()
+    with bound():
+        assert os.environ[POLICY] == "PASSIVE"
+        assert not BOUND.keys() & os.environ.keys()
+    assert os.environ[OWN]
 
 
 def test_a_call_apart_gives_its_result() -> None:
