@@ -112,7 +112,7 @@ def readings(seen: Observations) -> Iterator[Reading]:
         yield Reading(basin, lost, float(held), float(fell))
 
 
-def log_likelihood(reading: Reading, seen: Observations, mu: Array, at: "Rises") -> Array:
+def log_likelihood(reading: Reading, seen: Observations, mu: Array, at: Rises) -> Array:
     """ln of the likelihood times the priors of r and a, over (mu, r, a).
 
     Args:
@@ -167,7 +167,7 @@ def _curvature_prior() -> Array:
     return np.asarray(np.log(density / density.sum()))
 
 
-def _basin_fit(basin_runs: Indices, seen: Observations, at: "Rises") -> Array | float:
+def _basin_fit(basin_runs: Indices, seen: Observations, at: Rises) -> Array | float:
     """ln of the integral over m of prod_i Normal(y_i; m + rise_i, v_i), m flat over SPAN.
 
     With weights w = 1/v and weighted means taken off y and rise, it is a constant less

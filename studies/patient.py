@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.table import Table
+from studies.table import Table, others
 from studies.trials import best_until
 
 
@@ -103,7 +103,7 @@ class PatientPruner(StudyPruner):
 
 
 def _sound_peers(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
-    table = Table(each for each in trials if each.number != trial.number)
+    table = Table(others(trials, trial.number))
     return [table.trials[place] for place in np.flatnonzero(table.mask(_is_sound))]
 
 

@@ -9,7 +9,7 @@ from sweep.errors import SweepError
 from sweep.signals import interrupts_held
 from sweep.threads import bound
 from trainers.errors import TrainerError
-from trainers.faults import ending_of
+from trainers.faults import SMALLER, ending_of
 from trainers.report import Outcome
 
 T = TypeVar("T")
@@ -37,8 +37,7 @@ def call_apart(function: Callable[..., T], *arguments: Any, what: str) -> T:
         result, error, failure = receiver.recv()
     except EOFError:
         raise SweepError(
-            f"{what}: the measuring process died, for want of memory perhaps: take a smaller "
-            "batch, model or cohort"
+            f"{what}: the measuring process died, for want of memory perhaps: {SMALLER}"
         ) from None
     finally:
         process.kill()
@@ -56,7 +55,5 @@ def _call(sender: Connection, function: Callable[..., Any], arguments: tuple[Any
         sender.send((None, TrainerError, str(error)))
     except Exception as error:
         ending = ending_of(error)
-        hint = ": take a smaller model, window, batch or cohort" * (
-            ending.outcome is Outcome.OUT_OF_MEMORY
-        )
+        hint = f": {SMALLER}" if ending.outcome is Outcome.OUT_OF_MEMORY else ""
         sender.send((None, SweepError, f"{ending.message}{hint}"))

@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Column, Float, Integer, MetaData, String, Table, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from sweep.patience import Answer, insist
+from sweep.patience import Answer, insist_on
 
 HELD_AT_MOST_S = 300.0
 """A holder that was killed: longer than any of its work, a database's lock included."""
@@ -51,8 +51,7 @@ class Mutex:
 
     def _insist(self, attempt: Callable[[], Answer]) -> Answer:
         """Waits for a locked database as the storage does."""
-        patient = getattr(self._storage, "patient", True)
-        return insist(attempt, getattr(self._storage, "say", lambda _: None), patient=patient)
+        return insist_on(self._storage, attempt)
 
     def _try(self) -> bool:
         expired = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.expires < time.time())

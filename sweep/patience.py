@@ -89,6 +89,12 @@ class PatientStorage(RDBStorage):
     say: Callable[[str], None] = staticmethod(lambda _: None)
 
 
+def insist_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:
+    """Tries a transaction of our own as the storage tries its own."""
+    say, patient = getattr(storage, "say", lambda _: None), getattr(storage, "patient", True)
+    return insist(attempt, say, patient=patient)
+
+
 _LOOKED_UP = ("get_study_id_from_name", "get_trial_id_from_study_id_trial_number")
 """What need not be there: Optuna expects the KeyError."""
 

@@ -15,7 +15,7 @@ from optuna.storages._rdb import models
 from optuna.study import Study
 
 from studies.definition import PARAMETER
-from sweep.patience import PatientStorage, insist
+from sweep.patience import insist_on
 from sweep.summary import KEPT, TrialRow, make_row
 
 _Reported = models.TrialIntermediateValueModel
@@ -33,9 +33,7 @@ def rows_of(study: Study) -> list[TrialRow]:
         storage = storage._backend
     assert isinstance(storage, RDBStorage)
     engine, study_id = storage.engine, study._study_id
-    if not isinstance(storage, PatientStorage):
-        return _read(engine, study_id)
-    return insist(lambda: _read(engine, study_id), storage.say, patient=storage.patient)
+    return insist_on(storage, lambda: _read(engine, study_id))
 
 
 def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:

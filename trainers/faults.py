@@ -17,6 +17,9 @@ _OUT_OF_MEMORY = (
 )
 
 
+SMALLER = "take a smaller model, window, batch or cohort"
+"""What to do where a whole command ran out of memory."""
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

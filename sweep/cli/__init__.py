@@ -83,12 +83,12 @@ def _outside_fault(error: Exception) -> str | None:
 
     from studies.errors import StudyError
     from sweep.patience import reason
-    from trainers.faults import ending_of
+    from trainers.faults import SMALLER, ending_of
     from trainers.report import Outcome
 
     ending = ending_of(error)
     if ending.outcome is Outcome.OUT_OF_MEMORY:
-        return f"{ending.message}: take a smaller model, window, batch or cohort"
+        return f"{ending.message}: {SMALLER}"
     if isinstance(error, StudyError):
         return str(error)
     if isinstance(error, DBAPIError | StorageInternalError):

@@ -20,6 +20,26 @@ LINES_LEAST, LINES_MOST = 10, 18  # and its lines
 HINT = "Ctrl-C pauses: everything so far is kept"
 
 
+class Trials:
+    """The table, and the plot beside it where there is room for both; drawn when it has changed.
+
+    Most frames only move a bar, and a study may have thousands of trials.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[StudySummary, Belief | None, int, int] | None = None
+        self._drawn: RenderableType = ""
+
+    def draw(
+        self, summary: StudySummary, known: Belief | None, limit: int, width: int
+    ) -> RenderableType:
+        """What was drawn before, where all is as it was."""
+        of = summary, known, limit, width
+        if self._of is None or any(a is not b for a, b in zip(of, self._of, strict=True)):
+            self._drawn, self._of = _drawn(*of), of
+        return self._drawn
+
+
 def frame(
     summary: StudySummary,
     running: Sequence[RunningTrial],
@@ -27,7 +47,7 @@ def frame(
     height: int,
     width: int = 80,
     known: Belief | None = None,
-    trials: "Trials | None" = None,
+    trials: Trials | None = None,
 ) -> RenderableType:
     """The header, a line for each running trial, and as much of the trials' table as fits.
 
@@ -55,26 +75,6 @@ def frame(
         Text(),
         cut(HINT, "dim"),
     )
-
-
-class Trials:
-    """The table, and the plot beside it where there is room for both; drawn when it has changed.
-
-    Most frames only move a bar, and a study may have thousands of trials.
-    """
-
-    def __init__(self) -> None:
-        self._of: tuple[StudySummary, Belief | None, int, int] | None = None
-        self._drawn: RenderableType = ""
-
-    def draw(
-        self, summary: StudySummary, known: Belief | None, limit: int, width: int
-    ) -> RenderableType:
-        """What was drawn before, where all is as it was."""
-        of = summary, known, limit, width
-        if self._of is None or any(a is not b for a, b in zip(of, self._of, strict=True)):
-            self._drawn, self._of = _drawn(*of), of
-        return self._drawn
 
 
 def _drawn(summary: StudySummary, known: Belief | None, limit: int, width: int) -> RenderableType:

@@ -18,13 +18,18 @@ from sweep.cli import main as sweep
 from sweep.orchestrator import Orchestrator
 
 
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @dataclass
 class Spent:
     """Seconds up to now."""
 
     wall: float = field(default_factory=time.perf_counter)
     own: float = field(default_factory=time.process_time)
-    workers: float = field(default_factory=lambda: _children())
+    workers: float = field(default_factory=_children)
 
     def since(self, before: "Spent") -> str:
         """In words."""
@@ -34,11 +39,6 @@ class Spent:
             f"{wall:7.1f} s, of the processor {own:6.2f} s here ({100 * own / wall:.2f} % of the "
             f"time) and {workers:7.1f} s in workers that have ended"
         )
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
