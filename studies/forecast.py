@@ -89,8 +89,8 @@ class Falls:
         trials: of one study; the complete ones that reported epochs are used.
     """
 
-    def __init__(self, trials: Iterable[FrozenTrial] | Table) -> None:
-        self._table = trials if isinstance(trials, Table) else Table(trials)
+    def __init__(self, trials: Iterable[FrozenTrial]) -> None:
+        self._table = Table.of(trials)
 
     def after(self, epoch: int) -> AtRates:
         """Of those that had a finite perplexity by then."""

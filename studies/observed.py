@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.errors import StudyError
 from studies.forecast import forecasts
 from studies.likelihood import Observations
-from studies.table import Table
+from studies.table import Table, places
 from studies.trials import diverged, failed, ln_rate
 
 
@@ -29,11 +29,11 @@ def observe(trials: Iterable[FrozenTrial]) -> Observations:
     Raises:
         StudyError: a trial's value is not positive, so that it is no perplexity.
     """
-    table = Table(trials)
+    table = Table.of(trials)
     x, y = table.column(ln_rate), table.column(_ln_value)
     tried = ~np.isnan(x) & ~table.mask(failed)
-    for place in np.flatnonzero(tried & np.isneginf(y)):
-        _refuse(table.trials[place])
+    for place in places(tried & np.isneginf(y)):
+        _refuse(table[place])
     lost = tried & table.mask(diverged)
     unended = tried & ~lost & np.isnan(y)
     variance = np.zeros_like(y)

@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.table import Table, others
+from studies.table import Table, places
 from studies.trials import best_until
 
 
@@ -103,8 +103,8 @@ class PatientPruner(StudyPruner):
 
 
 def _sound_peers(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
-    table = Table(others(trials, trial.number))
-    return [table.trials[place] for place in np.flatnonzero(table.mask(_is_sound))]
+    table = Table.of(trials).without(trial.number)
+    return [table[place] for place in places(table.mask(_is_sound))]
 
 
 def _is_sound(trial: FrozenTrial) -> bool:

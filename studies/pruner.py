@@ -22,7 +22,7 @@ from studies.errors import StudyError, unknown_name
 from studies.forecast import Falls, Forecast, forecast
 from studies.patient import NeverPruner, PatientPruner, StudyPruner, shown
 from studies.student import student_t_cdf
-from studies.table import Table, others
+from studies.table import Table
 from studies.trials import best_until, diverged, last_epoch, ln_rate, sound
 
 NEAR_BEST = 0.005  # of perplexity
@@ -123,7 +123,7 @@ class LearningRatePruner(StudyPruner):
 
     def _behind(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         epoch = trial.last_step
-        peers = Table(others(trials, trial.number))
+        peers = Table.of(trials).without(trial.number)
         complete = peers.mask(sound)
         if epoch is None or complete.sum() < self._startup:
             return ""

@@ -3,9 +3,10 @@
 See `studies.response` for the model and its formulas, `studies.observed` for what counts as what.
 """
 
+import functools
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, validate_range
 from studies.errors import StudyError, unknown_name
-from studies.likelihood import nearest
+from studies.likelihood import Observations, nearest
 from studies.observed import observe
 from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
 from studies.response import Posterior
-from studies.table import Table, others
+from studies.table import Table
 from studies.trials import failed, ln_rate
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
@@ -143,9 +144,8 @@ class LearningRateSampler(BaseSampler):
         if study.direction != StudyDirection.MINIMIZE:
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
         low, high = self._range(param_distribution)
-        trials = study.get_trials(deepcopy=False)
-        known = others(trials, trial.number)
-        return _next_rate(Posterior(observe(known), self._priors, low, high), known, low, high)
+        known = Table(study.get_trials(deepcopy=False)).without(trial.number)
+        return _next_rate(posterior_of(known, self._priors, low, high), known, low, high)
 
     def posterior(self, study: Study) -> Posterior:
         """What the study's trials say of the best rate.
@@ -159,7 +159,7 @@ class LearningRateSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         known = [trial.distributions.get(PARAMETER) for trial in trials]
         low, high = self._range(next((each for each in reversed(known) if each), None))
-        return Posterior(observe(trials), self._priors, low, high)
+        return posterior_of(trials, self._priors, low, high)
 
     def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
         if self._low is not None and self._high is not None:
@@ -172,15 +172,38 @@ class LearningRateSampler(BaseSampler):
         )
 
 
-def _next_rate(posterior: Posterior, trials: list[FrozenTrial], low: float, high: float) -> float:
+def posterior_of(
+    trials: Sequence[FrozenTrial], priors: Mapping[str, Prior], low: float, high: float
+) -> Posterior:
+    """What trials say of the best rate: the last answer, where they say what they said before.
+
+    Args:
+        trials: of one study, the one that asks excepted.
+        priors: what each rule says.
+        low: the lowest rate of the range.
+        high: the highest.
+
+    Raises:
+        StudyError: a trial's value is not positive, so that it is no perplexity.
+    """
+    return _posterior(observe(trials), tuple(priors.items()), low, high)
+
+
+@functools.lru_cache(maxsize=1)
+def _posterior(
+    seen: Observations, priors: tuple[tuple[str, Prior], ...], low: float, high: float
+) -> Posterior:
+    return Posterior(seen, dict(priors), low, high)
+
+
+def _next_rate(posterior: Posterior, trials: Table, low: float, high: float) -> float:
     steps = max(1, math.ceil(math.log(high / low) / CANDIDATE_STEP))
     x = np.linspace(math.log(low), math.log(high), steps + 1)
     # Of rates that gain the same, the middle of the interval is the safest.
     gain = posterior.improvement(x)
     gain = np.minimum(gain, (1 - TIE) * gain.max())
     gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
-    table = Table(trials)
-    taken = np.unique(table.column(ln_rate)[~table.mask(failed)])
+    taken = np.unique(trials.column(ln_rate)[~trials.mask(failed)])
     taken = taken[~np.isnan(taken)]  # where there is no rate
     apart = np.minimum(*nearest(x, taken)) >= APART
     if apart.any():

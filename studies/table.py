@@ -4,9 +4,10 @@ A study of thousands of trials is asked, and each report of it judged, thousands
 kept here is no state of the search: without it every answer is the same, only later.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -37,13 +38,6 @@ def together(x: Array) -> tuple[Array, Indices]:
     return np.bincount(place, x) / np.bincount(place), place
 
 
-def others(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
-    """All but one, which is most often found in its own place."""
-    if number < len(trials) and trials[number].number == number:
-        return [*trials[:number], *trials[number + 1 :]]
-    return [trial for trial in trials if trial.number != number]
-
-
 class _Finished:
     """What finished trials hold: a row a trial, a column for each way to read one."""
 
@@ -59,7 +53,7 @@ class _Finished:
         """Each trial's row."""
         known = map(self._rows.get, map(id, trials), repeat(UNFINISHED))
         rows = np.fromiter(known, np.intp, len(trials))
-        for place in _places(rows == UNFINISHED):
+        for place in places(rows == UNFINISHED):
             if trials[place].state.is_finished():
                 self._trials.append(trials[place])
                 rows[place] = self._rows[id(trials[place])] = len(self._trials)
@@ -85,18 +79,54 @@ def _memory(trials: int) -> _Finished:
     return _finished
 
 
-class Table:
-    """Trials as columns.
+class Table(Sequence[FrozenTrial]):
+    """Trials as columns, and as the trials that they are.
 
     Args:
         trials: a row for each, in this order.
     """
 
     def __init__(self, trials: Iterable[FrozenTrial]) -> None:
-        self.trials = list(trials)
-        self._memory = _memory(len(self.trials))
-        self._rows = self._memory.rows(self.trials)
-        self._unfinished = _places(self._rows == UNFINISHED)
+        self._trials = list(trials)
+        self._memory = _memory(len(self._trials))
+        self._rows = self._memory.rows(self._trials)
+        self._unfinished = places(self._rows == UNFINISHED)
+
+    @classmethod
+    def of(cls, trials: Iterable[FrozenTrial]) -> "Table":
+        """The table of trials that may be one already: to find many trials' rows takes a while."""
+        return trials if isinstance(trials, Table) else cls(trials)
+
+    @overload
+    def __getitem__(self, place: int) -> FrozenTrial: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[FrozenTrial]: ...
+
+    def __getitem__(self, place: int | slice) -> FrozenTrial | list[FrozenTrial]:
+        return self._trials[place]
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def without(self, number: int) -> "Table":
+        """All but the trial of that number, which is most often found in its own place."""
+        if number < len(self) and self[number].number == number:
+            places = [number]
+        else:
+            places = [place for place, trial in enumerate(self) if trial.number == number]
+        kept = [*self._trials]
+        for place in reversed(places):
+            del kept[place]
+        return self._changed(kept, np.delete(self._rows, places))
+
+    def replaced(self, trials: Mapping[int, FrozenTrial]) -> "Table":
+        """The same with other trials at some places."""
+        changed, rows = [*self._trials], self._rows.copy()
+        for place, trial in trials.items():
+            changed[place] = trial
+            rows[place] = self._memory.rows([trial])[0]
+        return self._changed(changed, rows)
 
     def column(self, read: Read, *arguments: Any) -> Array:
         """What `read` says of each trial.
@@ -108,14 +138,21 @@ class Table:
         """
         values = self._memory.column(read, *arguments)[self._rows]
         for place in self._unfinished:
-            values[place] = read(self.trials[place], *arguments)
+            values[place] = read(self._trials[place], *arguments)
         return values
 
     def mask(self, read: Callable[..., bool], *arguments: Any) -> Mask:
         """The same of what is so or not."""
         return self.column(read, *arguments).astype(bool)
 
+    def _changed(self, trials: list[FrozenTrial], rows: Indices) -> "Table":
+        table = copy.copy(self)
+        table._trials, table._rows = trials, rows
+        table._unfinished = places(rows == UNFINISHED)
+        return table
 
-def _places(mask: Mask) -> list[int]:
+
+def places(mask: Mask) -> list[int]:
+    """Where it is so."""
     found: list[int] = np.flatnonzero(mask).tolist()
     return found

@@ -15,12 +15,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, widen
-from studies.observed import observe
 from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
-from studies.response import Posterior
-from studies.sampler import LEARNING_RATE, make_sampler
+from studies.sampler import LEARNING_RATE, make_sampler, posterior_of
 from studies.stopping import remaining
+from studies.table import Table
 from sweep.belief import belief
 from sweep.clock import Clock
 from sweep.config import StudySettings
@@ -199,7 +198,7 @@ class Ledger:
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
         self._live: dict[int, Trial] = {}  # this orchestrator's own, in step with what it writes
-        self._read: list[FrozenTrial] = []
+        self._read = Table(())
         self._read_at = -math.inf
 
     def __enter__(self) -> "Ledger":
@@ -270,7 +269,7 @@ class Ledger:
             if left:
                 self._lease.clear_dead()
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
-            self._take_sampler()
+            self._take_sampler(*self.working_range)
             return [self._spec(self._taken_up(trial.number)) for trial in left]
 
     def elsewhere(self) -> int:
@@ -292,11 +291,11 @@ class Ledger:
     def _ask(self) -> TrialSpec | None:
         trials = self._trials()
         tried = Tried(trials)
-        if tried.count >= self._search.trials or self._enough(trials):
+        if tried.count >= self._search.trials or self._enough(trials, tried):
             return None
         self._enqueue_first(tried)
-        self._widen_at_edge(trials, tried)
-        self._take_sampler()
+        low, high = self._widened(trials, tried)
+        self._take_sampler(low, high)
         trial = self.study.ask()
         self._read_at = -math.inf
         number = _frozen(trial).number
@@ -335,6 +334,7 @@ class Ledger:
         trial = self._trial(number)
         if trial.state.is_finished():
             self._live.pop(number, None)
+            self._reports.pop(number, None)
             return False
         if outcome is Outcome.PAUSED:
             return True
@@ -343,8 +343,7 @@ class Ledger:
         attributes = {"outcome": outcome.value, **self._measured(number)}
         if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
             attributes["reason"] = message
-        for key, value in attributes.items():
-            live.set_user_attr(key, value)
+        _note(live, attributes)
         if outcome in _BLOWN_UP:
             self._report_infinity(trial)
         if outcome in _VALUED:
@@ -354,6 +353,7 @@ class Ledger:
         else:
             self.study.tell(live, state=TrialState.FAIL)
         del self._live[number]
+        self._reports.pop(number, None)
         self._read_at = -math.inf
         return True
 
@@ -395,9 +395,8 @@ class Ledger:
             if kept == 0 and failed < 2:
                 self.study.enqueue_trial({PARAMETER: centre.learning_rate})
 
-    def _take_sampler(self) -> None:
+    def _take_sampler(self, low: float, high: float) -> None:
         """A sampler of the range as it is now; it seeds each draw by its trial's number."""
-        low, high = self.working_range
         self.study.sampler = make_sampler(
             self._search.sampler,
             low=low,
@@ -407,40 +406,41 @@ class Ledger:
             priors=self._search.priors,
         )
 
-    def _posterior(self, trials: list[FrozenTrial]) -> Posterior:
-        return Posterior(observe(trials), self._search.priors, *self.working_range)
-
-    def _enough(self, trials: list[FrozenTrial]) -> bool:
+    def _enough(self, trials: Table, tried: Tried) -> bool:
         """Whether too little is left to gain, once every rule's rate was tried."""
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if self._search.until is None or waiting:
+        if self._search.until is None or tried.waits:
             return False
-        found = remaining(self._posterior(trials), trials, self._search.until)
+        posterior = posterior_of(trials, self._search.priors, *self.working_range)
+        found = remaining(posterior, trials, self._search.until)
         if found.sentence != self.study.user_attrs["remaining"]:
             self.study.set_user_attr("remaining", found.sentence)
         return found.enough
 
-    def _widen_at_edge(self, trials: list[FrozenTrial], tried: Tried) -> None:
-        best, started = tried.best, [t for t in trials if t.state != TrialState.WAITING]
-        if not self._search.widen or best is None or len(started) < len(self._search.first):
-            return
+    def _widened(self, trials: Table, tried: Tried) -> tuple[float, float]:
+        """The range to search, wider than before where the best rate leans on its edge."""
         low, high = self.working_range
+        best, first = tried.best, len(self._search.first)
+        if not self._search.widen or best is None or tried.started < first:
+            return low, high
         side = edge(best, low, high, tried.rates)
-        if self._search.sampler == LEARNING_RATE:
-            side = side or self._posterior(started).edge
+        if self._search.sampler == LEARNING_RATE and not tried.waits:
+            side = side or posterior_of(trials, self._search.priors, low, high).edge
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):
             self.study.set_user_attr("range", list(wider))
+        return wider
 
     def _spec(self, trial: Trial) -> TrialSpec:
         # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
         rate = trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True)
-        if "multiples" not in trial.user_attrs:
-            name, multiple = nearest_rule(rate, self._search.rates)
-            trial.set_user_attr("nearest_rule", name)
-            trial.set_user_attr("multiple", multiple)
-            trial.set_user_attr("multiples", multiples(rate, self._search.rates))
-        trial.set_user_attr(OWNER, self._lease.token)
+        name, multiple = nearest_rule(rate, self._search.rates)
+        of_rate = {
+            "nearest_rule": name,
+            "multiple": multiple,
+            "multiples": multiples(rate, self._search.rates),
+        }
+        new = {} if "multiples" in trial.user_attrs else of_rate
+        _note(trial, {**new, OWNER: self._lease.token})
         known, number = trial.user_attrs, _frozen(trial).number
         self._live[number] = trial
         rows = known.get("micro_batch", self._train.micro_batch)
@@ -467,22 +467,19 @@ class Ledger:
             raise _deleted(self.study) from None
         return storage.get_trial(identifier)
 
-    def _trials(self) -> list[FrozenTrial]:
+    def _trials(self) -> Table:
         """All of them, as they are stored: a trial's place is its number."""
-        trials = self.study.get_trials(deepcopy=False)
-        if any(trial.number != place for place, trial in enumerate(trials)):
+        trials = Table(self.study.get_trials(deepcopy=False))
+        if len(trials) and trials[-1].number != len(trials) - 1:  # they come in their order
             raise _deleted(self.study)
         self._read, self._read_at = trials, time.monotonic()
         return trials
 
-    def _peers(self) -> list[FrozenTrial]:
+    def _peers(self) -> Table:
         """All of them: this orchestrator's own as they are, any other as of a moment ago."""
         if time.monotonic() - self._read_at > READ_EVERY_S:
             self._trials()
-        peers = list(self._read)
-        for number, live in self._live.items():
-            peers[number] = _frozen(live)
-        return peers
+        return self._read.replaced({number: _frozen(live) for number, live in self._live.items()})
 
     def _store(self, number: int, report: EpochReport) -> None:
         self._reports.setdefault(number, {})[report.epoch] = report
@@ -551,6 +548,13 @@ class Ledger:
 def _frozen(trial: Trial) -> FrozenTrial:
     """What a trial is now: Optuna keeps it in step with what is written by it, for itself alone."""
     return trial._cached_frozen_trial
+
+
+def _note(trial: Trial, attributes: Mapping[str, Any]) -> None:
+    """What `set_user_attr` does, for several in one transaction."""
+    storage: Any = trial.storage
+    storage._backend.set_trial_user_attrs(trial._trial_id, attributes)
+    _frozen(trial).user_attrs.update(attributes)
 
 
 def _owner(trial: FrozenTrial) -> str:

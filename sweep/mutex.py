@@ -54,17 +54,13 @@ class Mutex:
         return insist_on(self._storage, attempt)
 
     def _try(self) -> bool:
-        expired = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.expires < time.time())
-        self._delete(expired)
-        row = {
-            "study_id": self._study_id,
-            "holder": self._me,
-            "expires": time.time() + HELD_AT_MOST_S,
-        }
+        now = time.time()
+        row = {"study_id": self._study_id, "holder": self._me, "expires": now + HELD_AT_MOST_S}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(_HOLDERS).values(row))
         except IntegrityError:
+            self._delete((_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.expires < now))
             # Mine, where a server took it and went away before it said so.
             with self._engine.connect() as connection:
                 holder = select(_HOLDERS.c.holder).where(_HOLDERS.c.study_id == self._study_id)

@@ -2,13 +2,17 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import TrialUserAttributeModel
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
+from sweep.bulk import read_trials
 from sweep.errors import SweepError
 from sweep.server import away
 
@@ -88,6 +92,34 @@ class PatientStorage(RDBStorage):
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
 
+    def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Writes all of them or none, in the time that one takes.
+
+        Args:
+            trial_id: of a trial that has not ended.
+            attributes: plain JSON values.
+
+        Raises:
+            UpdateFinishedTrialError: it has ended.
+        """
+        with _create_scoped_session(self.scoped_session, True) as session:
+            for key, value in attributes.items():
+                self._set_trial_attr_without_commit(
+                    session, TrialUserAttributeModel, trial_id, key, value
+                )
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        if states is None and trial_id_greater_than < 0:
+            with _create_scoped_session(self.scoped_session) as session:
+                return read_trials(session, study_id)
+        return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+
 
 def insist_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:
     """Tries a transaction of our own as the storage tries its own."""
@@ -100,7 +132,7 @@ _LOOKED_UP = ("get_study_id_from_name", "get_trial_id_from_study_id_trial_number
 
 
 def _patiently(name: str) -> Callable[..., Any]:
-    method = getattr(RDBStorage, name)
+    method = getattr(PatientStorage, name)
 
     @functools.wraps(method)
     def tried(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
@@ -135,5 +167,5 @@ def _patiently(name: str) -> Callable[..., Any]:
 
 # The private ones are what Optuna's cache, which stands before this storage, calls.
 _CACHED = ("_create_new_trial", "_set_trial_param", "_get_trials", "_get_best_trial_id")
-for _name in (*BaseStorage.__abstractmethods__, *_CACHED):
+for _name in (*BaseStorage.__abstractmethods__, *_CACHED, "set_trial_user_attrs"):
     setattr(PatientStorage, _name, _patiently(_name))

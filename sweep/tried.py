@@ -18,19 +18,29 @@ class Tried:
     """
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
-        self._table = Table(trials)
-        self._started = ~self._table.mask(_waits)
+        self._table = Table.of(trials)
+        self._begun = ~self._table.mask(_waits)
         self._rates = self._table.column(_rate)
 
     @property
     def count(self) -> int:
         """How many were started by this tool."""
-        return int((self._started & ~self._table.mask(_by_hand)).sum())
+        return int((self._begun & ~self._table.mask(_by_hand)).sum())
+
+    @property
+    def started(self) -> int:
+        """How many do not wait to be started, whoever made them."""
+        return int(self._begun.sum())
+
+    @property
+    def waits(self) -> bool:
+        """Whether one waits to be started."""
+        return not self._begun.all()
 
     @property
     def rates(self) -> list[float]:
         """The rates of those that were started, each once."""
-        found = np.unique(self._rates[self._started])
+        found = np.unique(self._rates[self._begun])
         rates: list[float] = found[~np.isnan(found)].tolist()
         return rates
 

@@ -71,3 +71,23 @@ def test_results_at_one_rate_are_as_likely_as_those_at_rates_hardly_apart() -> N
         log_likelihood(next(readings(seen)), seen, mu, Rises(seen.x, mu)) for seen in (same, apart)
     )
     assert merged == pytest.approx(plain, rel=1e-6, abs=1e-5)
+
+
+def test_a_table_without_a_trial_or_with_another_in_its_place_reads_what_is_there() -> None:
+    def rates(read: Table) -> list[float]:
+        return np.exp(read.column(ln_rate)).round(6).tolist()
+
+    trials = [complete(rate) for rate in (0.1, 0.2, 0.3)]
+    for number, each in enumerate(trials):
+        each.number = number
+    read = Table(trials)
+    running = trial(0.4, {1: 30.0}, TrialState.RUNNING)
+    assert rates(read.without(1)) == [0.1, 0.3]
+    assert rates(Table(trials[1:]).without(1)) == [0.3]
+    assert rates(read.without(7)) == rates(read) == [0.1, 0.2, 0.3]
+    changed = read.replaced({2: running})
+    assert rates(changed) == [0.1, 0.2, 0.4]
+    running.params = {PARAMETER: 0.5}
+    assert rates(changed) == [0.1, 0.2, 0.5]
+    assert [*changed.without(0)] == [trials[1], running]
+    assert Table.of(changed) is changed
