@@ -17,15 +17,17 @@ from typing import Self
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from studies.table import Array, Mask, Table, together
+from studies.table import Array, Indices, Mask, Table, together
 from studies.trials import best_until, last_epoch, ln_rate, sound
 
 # The regression's prior: it starts as "no trend, about so much scatter" and gives way to data.
-SLOPE_SD = 0.05  # nats of fall for each unit of ln rate
+SLOPE_SD = 0.15  # nats of fall for each unit of ln rate
 SCATTER = 0.15  # sd of a fall as a share of the mean fall ...
 LEAST_SCATTER = 0.03  # ... and in nats at least: seed noise
 PRIOR_TRIALS = 5.0  # how many trials the prior scatter is worth
 NEAR = 1.5  # ln rate at which another trial's fall says half as much
+CATCHES_UP = 0.3  # nats that a trial may be behind and still end with the others
+ALIKE = 0.75  # sd in ln rate around a trial, within which others should have come as far by now
 CELLS = 1_000_000  # of a table that is worked on at once: 8 MB
 
 
@@ -61,6 +63,7 @@ class AtRates:
         mean: of their falls, nats.
         size: the sum of their falls' absolute values.
         squares: the sum of their falls' squared distances from the mean.
+        reached: the mean of the ln perplexities that they fell from.
     """
 
     x: Array
@@ -68,18 +71,28 @@ class AtRates:
     mean: Array
     size: Array
     squares: Array
+    reached: Array
 
     @classmethod
-    def of(cls, x: Array, fall: Array) -> Self:
-        """Puts trials (n,) together."""
-        rates, place = together(x)
+    def of(cls, rates: Array, place: Indices, fall: Array, reached: Array) -> Self:
+        """Puts trials together.
+
+        Args:
+            rates: ln rates.
+            place: each trial's among them, (n,).
+            fall: each trial's, (n,).
+            reached: what it fell from, (n,).
+        """
 
         def sums(values: Array) -> Array:
             return np.bincount(place, values, len(rates)).astype(np.float64)
 
-        count = sums(np.ones_like(x))
-        mean = sums(fall) / count
-        return cls(rates, count, mean, sums(np.abs(fall)), sums((fall - mean[place]) ** 2))
+        count = sums(np.ones_like(fall))
+        some = count > 0
+        mean = sums(fall) / np.maximum(count, 1)
+        squares = sums((fall - mean[place]) ** 2)
+        columns = (count, mean, sums(np.abs(fall)), squares, sums(reached) / np.maximum(count, 1))
+        return cls(rates[some], *(column[some] for column in columns))
 
 
 class Falls:
@@ -91,12 +104,16 @@ class Falls:
 
     def __init__(self, trials: Iterable[FrozenTrial]) -> None:
         self._table = Table.of(trials)
+        x = self._table.column(ln_rate)
+        self._complete = self._table.mask(sound) & ~np.isnan(x)
+        self._rates, self._place = together(x[self._complete])
 
     def after(self, epoch: int) -> AtRates:
         """Of those that had a finite perplexity by then."""
-        x, fall = self._table.column(ln_rate), self._table.column(_fall_after, epoch)
-        known = ~np.isnan(x) & ~np.isnan(fall)
-        return AtRates.of(x[known], fall[known])
+        columns = (self._table.column(read, epoch) for read in (_fall_after, _ln_until))
+        fall, reached = (column[self._complete] for column in columns)
+        known = ~np.isnan(fall)
+        return AtRates.of(self._rates, self._place[known], fall[known], reached[known])
 
 
 def forecast(trial: FrozenTrial, falls: Falls) -> Forecast | None:
@@ -120,7 +137,8 @@ def forecast(trial: FrozenTrial, falls: Falls) -> Forecast | None:
     if not len(known.x):
         return None
     last = np.array([_last_fall(trial)])
-    mean, scale = _predict(known, np.array([x]), np.array([reached]), last)
+    risen = np.array([_risen(trial)])
+    mean, scale = _predict(known, np.array([x]), np.array([reached]), last, risen)
     trials = round(known.count.sum())
     return Forecast(float(mean[0]), float(scale[0]), PRIOR_TRIALS + trials, trials)
 
@@ -136,8 +154,8 @@ def forecasts(table: Table, wanted: Mask) -> tuple[Array, Array]:
         Mean and variance of the final ln perplexity of each that is wanted; NaN without a forecast.
     """
     falls = Falls(table)
-    columns = (last_epoch, ln_rate, _ln_reached, _last_fall)
-    epoch, x, reached, last = (table.column(read)[wanted] for read in columns)
+    columns = (last_epoch, ln_rate, _ln_reached, _last_fall, _risen)
+    epoch, x, reached, last, risen = (table.column(read)[wanted] for read in columns)
     mean, variance = np.full(len(x), np.nan), np.full(len(x), np.nan)
     heard = ~np.isnan(reached)
     for at in np.unique(epoch[heard]):
@@ -145,17 +163,45 @@ def forecasts(table: Table, wanted: Mask) -> tuple[Array, Array]:
         if len(known.x):
             these = np.flatnonzero(heard & (epoch == at))
             for part in np.array_split(these, 1 + len(these) * len(known.x) // CELLS):
-                mean[part], scale = _predict(known, x[part], reached[part], last[part])
+                mean[part], scale = _predict(known, x[part], reached[part], last[part], risen[part])
                 variance[part] = scale**2 * _variance_factor(PRIOR_TRIALS + known.count.sum())
     return mean, variance
 
 
-def _predict(known: AtRates, x: Array, reached: Array, last: Array) -> tuple[Array, Array]:
-    """Location and scale of trials that had `reached` what they had, and fell by `last` at last."""
+def _predict(
+    known: AtRates, x: Array, reached: Array, last: Array, risen: Array
+) -> tuple[Array, Array]:
+    """Location and scale of some trials.
+
+    Args:
+        known: the complete trials by the epoch that these are at.
+        x: ln rates, (n,).
+        reached: their lowest ln perplexities, (n,).
+        last: how far the last epoch brought those down, (n,).
+        risen: how far the last ln perplexity lies above the lowest, (n,).
+    """
     rates, place = together(x)
     expected, scale = _regression(known, rates)
     expected = np.maximum(expected, 0.0)[place]
-    return reached - expected, np.hypot(scale[place], np.maximum(0.0, last - expected))
+    behind = _behind(known, rates, place, reached)
+    unlike = np.max([last - expected, risen, behind, np.zeros_like(x)], axis=0)
+    return reached - expected, np.hypot(scale[place], unlike)
+
+
+def _behind(known: AtRates, rates: Array, place: Indices, reached: Array) -> Array:
+    """How far each of some trials is behind those at its rate, as far as there are any near it.
+
+    Args:
+        known: the complete trials.
+        rates: ln rates.
+        place: the trials' places among them, (n,).
+        reached: by these trials, (n,).
+    """
+    near = np.exp(-0.5 * ((known.x - rates[:, None]) / ALIKE) ** 2)
+    weight = near * known.count
+    there = weight @ known.reached / np.maximum(weight.sum(1), np.finfo(np.float64).tiny)
+    behind = np.minimum(reached - there[place], CATCHES_UP)
+    return np.asarray(near.max(1)[place] * behind)
 
 
 def _ln_until(trial: FrozenTrial, epoch: int) -> float:
@@ -180,6 +226,13 @@ def _last_fall(trial: FrozenTrial) -> float:
     """How far the last epoch brought the lowest ln perplexity down, 0 where it is the first."""
     before = _ln_until(trial, int(last_epoch(trial)) - 1)
     return 0.0 if math.isnan(before) else before - _ln_reached(trial)
+
+
+def _risen(trial: FrozenTrial) -> float:
+    """How far the last ln perplexity lies above the lowest."""
+    last = trial.intermediate_values.get(int(last_epoch(trial)), math.nan)
+    reached = _ln_reached(trial)
+    return math.log(last) - reached if 0.0 < last < math.inf else 0.0
 
 
 def _variance_factor(dof: float) -> float:

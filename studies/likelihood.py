@@ -40,7 +40,7 @@ LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
 SPAN = 10.0  # nats that y may take before anything is known
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Observations:
     """What a study has seen; rates as ln rate.
 
@@ -57,16 +57,6 @@ class Observations:
     variance: Array
     lost: Array
     running: Array
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Observations) and self._bytes() == other._bytes()
-
-    def __hash__(self) -> int:
-        return hash(self._bytes())
-
-    def _bytes(self) -> tuple[bytes, ...]:
-        columns = (self.x, self.y, self.variance, self.lost, self.running)
-        return tuple(column.tobytes() for column in columns)
 
 
 @dataclass(frozen=True, slots=True)

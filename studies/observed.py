@@ -1,7 +1,7 @@
-"""From a study's trials to what the response model takes in."""
+"""From a study's trials to what the response model takes in, and to what it makes of them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -9,8 +9,13 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.errors import StudyError
 from studies.forecast import forecasts
 from studies.likelihood import Observations
+from studies.noise import with_noise
+from studies.prior import Prior
+from studies.response import Posterior
 from studies.table import Table, places
 from studies.trials import diverged, failed, ln_rate
+
+_last: dict[Hashable, Posterior] = {}
 
 
 def observe(trials: Iterable[FrozenTrial]) -> Observations:
@@ -46,6 +51,31 @@ def observe(trials: Iterable[FrozenTrial]) -> Observations:
         lost=x[lost],
         running=x[unended & ~known],
     )
+
+
+def posterior_of(
+    trials: Iterable[FrozenTrial], priors: Mapping[str, Prior], low: float, high: float
+) -> Posterior:
+    """What trials say of the best rate.
+
+    Each result is as uncertain as the noise between the runs, so that no claim is finer than that.
+    Where the trials say what they said before, it is the same answer, not worked out again.
+
+    Args:
+        trials: of one study, the one that asks excepted.
+        priors: what each rule says.
+        low: the lowest rate of the range.
+        high: the highest.
+
+    Raises:
+        StudyError: a trial's value is not positive, so that it is no perplexity.
+    """
+    table = Table.of(trials)
+    asked = (table.contents(), tuple(priors.items()), low, high)
+    if asked not in _last:
+        _last.clear()
+        _last[asked] = Posterior(with_noise(observe(table)), priors, low, high)
+    return _last[asked]
 
 
 def _ln_value(trial: FrozenTrial) -> float:

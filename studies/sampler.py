@@ -3,10 +3,9 @@
 See `studies.response` for the model and its formulas, `studies.observed` for what counts as what.
 """
 
-import functools
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, validate_range
 from studies.errors import StudyError, unknown_name
-from studies.likelihood import Observations, nearest
-from studies.observed import observe
+from studies.likelihood import nearest
+from studies.observed import posterior_of
 from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
 from studies.response import Posterior
@@ -170,30 +169,6 @@ class LearningRateSampler(BaseSampler):
             distribution.low if self._low is None else self._low,
             distribution.high if self._high is None else self._high,
         )
-
-
-def posterior_of(
-    trials: Sequence[FrozenTrial], priors: Mapping[str, Prior], low: float, high: float
-) -> Posterior:
-    """What trials say of the best rate: the last answer, where they say what they said before.
-
-    Args:
-        trials: of one study, the one that asks excepted.
-        priors: what each rule says.
-        low: the lowest rate of the range.
-        high: the highest.
-
-    Raises:
-        StudyError: a trial's value is not positive, so that it is no perplexity.
-    """
-    return _posterior(observe(trials), tuple(priors.items()), low, high)
-
-
-@functools.lru_cache(maxsize=1)
-def _posterior(
-    seen: Observations, priors: tuple[tuple[str, Prior], ...], low: float, high: float
-) -> Posterior:
-    return Posterior(seen, dict(priors), low, high)
 
 
 def _next_rate(posterior: Posterior, trials: Table, low: float, high: float) -> float:

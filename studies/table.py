@@ -5,8 +5,7 @@ kept here is no state of the search: without it every answer is the same, only l
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -44,6 +43,8 @@ class _Finished:
     def __init__(self) -> None:
         self._trials: list[FrozenTrial] = []  # kept alive, so that no other one gets their ids
         self._rows: dict[int, int] = {}
+        self._begun: list[FrozenTrial] = []  # what the last trials began with, up to an unfinished
+        self._begun_rows: Indices = np.empty(0, np.intp)
         self._columns: dict[tuple[Any, ...], Array] = {}
 
     def __len__(self) -> int:
@@ -51,13 +52,22 @@ class _Finished:
 
     def rows(self, trials: Sequence[FrozenTrial]) -> Indices:
         """Each trial's row."""
-        known = map(self._rows.get, map(id, trials), repeat(UNFINISHED))
-        rows = np.fromiter(known, np.intp, len(trials))
-        for place in places(rows == UNFINISHED):
-            if trials[place].state.is_finished():
-                self._trials.append(trials[place])
-                rows[place] = self._rows[id(trials[place])] = len(self._trials)
+        begun = len(self._begun)
+        if trials[:begun] != self._begun:  # quick: they are the same objects, or other ones
+            begun = 0
+        rest = np.fromiter(map(self.row, trials[begun:]), np.intp, len(trials) - begun)
+        rows = np.append(self._begun_rows[:begun], rest)
+        begun = next(iter(places(rows == UNFINISHED)), len(rows))
+        self._begun, self._begun_rows = [*trials[:begun]], rows[:begun]
         return rows
+
+    def row(self, trial: FrozenTrial) -> int:
+        """A trial's row."""
+        row = self._rows.get(id(trial), UNFINISHED)
+        if row == UNFINISHED and trial.state.is_finished():
+            self._trials.append(trial)
+            row = self._rows[id(trial)] = len(self._trials)
+        return row
 
     def column(self, read: Read, *arguments: Any) -> Array:
         """What `read` says of each row's trial."""
@@ -125,7 +135,7 @@ class Table(Sequence[FrozenTrial]):
         changed, rows = [*self._trials], self._rows.copy()
         for place, trial in trials.items():
             changed[place] = trial
-            rows[place] = self._memory.rows([trial])[0]
+            rows[place] = self._memory.row(trial)
         return self._changed(changed, rows)
 
     def column(self, read: Read, *arguments: Any) -> Array:
@@ -144,6 +154,11 @@ class Table(Sequence[FrozenTrial]):
     def mask(self, read: Callable[..., bool], *arguments: Any) -> Mask:
         """The same of what is so or not."""
         return self.column(read, *arguments).astype(bool)
+
+    def contents(self) -> Hashable:
+        """Equal for the same trials that say the same; unfinished ones may come to say more."""
+        unfinished = tuple(repr(self._trials[place]) for place in self._unfinished)
+        return self._memory, self._rows.tobytes(), unfinished
 
     def _changed(self, trials: list[FrozenTrial], rows: Indices) -> "Table":
         table = copy.copy(self)

@@ -23,9 +23,7 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
-from studies.noise import with_noise
-from studies.observed import observe
-from studies.response import Posterior
+from studies.observed import posterior_of
 from studies.rules import Setting
 
 Array = npt.NDArray[np.float64]
@@ -127,7 +125,7 @@ def find_optimum(
         low: the lowest rate of its range.
         high: the highest.
     """
-    x, weight = Posterior(with_noise(observe(trials)), {}, low, high).density
+    x, weight = posterior_of(trials, {}, low, high).density
     mean = float(x @ weight)
     sd = math.sqrt(float(weight @ (x - mean) ** 2))
     return Swept(study, setting, mean, max(sd, FINEST))

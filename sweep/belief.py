@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.errors import StudyError
-from studies.noise import with_noise
-from studies.observed import observe
+from studies.observed import posterior_of
 from studies.optimum import best_rate
 from studies.prior import Prior
-from studies.response import Posterior
 from sweep.summary import Belief
 
 
@@ -31,7 +29,7 @@ def belief(
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         return None
     try:
-        posterior = Posterior(with_noise(observe(trials)), priors, low, high)
+        posterior = posterior_of(trials, priors, low, high)
     except StudyError:  # a trainer of the user's own, whose values are no perplexities
         return None
     mu, probability = posterior.density

@@ -15,9 +15,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, widen
+from studies.observed import posterior_of
 from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
-from studies.sampler import LEARNING_RATE, make_sampler, posterior_of
+from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.table import Table
 from sweep.belief import belief

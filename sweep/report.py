@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial
 
 from studies.curve import Curve, fitted_curve
 from studies.exponents import Exponents
-from studies.noise import measured_noise, with_noise
-from studies.observed import observe
+from studies.noise import measured_noise
+from studies.observed import observe, posterior_of
 from studies.optimum import Optimum, optimum
 from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.response import Posterior
@@ -173,10 +173,8 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     """
     summary, about = summarise(study, storage), study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    seen, priors = observe(trials), priors_of(about)
-    # The search takes a run at its word; here each is as uncertain as the noise between the runs,
-    # so that no claim is finer than that.
-    posterior = Posterior(with_noise(seen), priors, *about["range"])
+    priors = priors_of(about)
+    posterior = posterior_of(trials, priors, *about["range"])
     found = optimum(posterior) if summary.best else None
     family = family_of(study, others)
     ruled = Posterior(posterior.seen, rule_priors_of(priors), *posterior.range)
@@ -185,7 +183,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     return Report(
         study=summary,
         optimum=found,
-        noise=measured_noise(seen),
+        noise=measured_noise(observe(trials)),
         rules=rules,
         verdict=_verdict(rules) if found and rules else None,
         companions=_companions(about),

@@ -28,7 +28,7 @@ from steplaw import HIGH, LOW, Array, Curve, read, runs
 from studies.exponents import Estimate, fit_exponents
 from studies.likelihood import Observations
 from studies.noise import with_noise
-from studies.observed import observe
+from studies.observed import posterior_of
 from studies.response import Posterior
 from studies.rules import Setting
 from studies.transfer import WITHIN, Critical, Swept, predict, usual_critical_batch
@@ -92,7 +92,7 @@ def _swept(curve: Curve, trainings: int) -> Posterior:
     searcher = Searcher("own", None, LOW, HIGH, seed=0)
     for _ in range(trainings):
         searcher.train(curve.trained)
-    return Posterior(with_noise(observe(searcher.study.trials)), {}, LOW, HIGH)
+    return posterior_of(searcher.study.trials, {}, LOW, HIGH)
 
 
 def _parabola(x: Array, y: Array) -> float:

@@ -26,6 +26,8 @@ import optuna
 from epoch_searchers import SEARCHERS, Job, Task
 from recorded import Curve, read
 
+from studies.optimum import best_rate
+
 CURVES = Path(__file__).parent / "curves"
 WRONG_BY = {"right": 1.0, "3x high": 3.0, "3x low": 1 / 3, "10x high": 10.0, "10x low": 0.1}
 RULES, NO_PRIOR = "rules", "none"
@@ -55,7 +57,7 @@ class Search:
         end: what was spent in all.
         prunes: runs that were pruned.
         wrong: of those, the ones that would have ended near the best.
-        covered: whether the 90 % interval held the optimum, by runs that ended.
+        covered: whether the 90 % interval shown held the optimum, by runs that ended.
     """
 
     found: dict[str, Spent] = field(default_factory=dict)
@@ -132,7 +134,8 @@ class Driver:
                         spent.epochs, spent.trainings, spent.seconds
                     )
         if self._ended in self._watched:
-            low, high = self._searcher.sampler.posterior(self._searcher.study).interval(0.9)
+            posterior = self._searcher.sampler.posterior(self._searcher.study)
+            _, low, high = best_rate(posterior)  # as the report shows it
             self.search.covered[self._ended] = low <= math.exp(self._curve.optimum) <= high
 
 

@@ -141,18 +141,41 @@ def test_a_value_that_is_no_perplexity_is_refused() -> None:
 def test_a_steep_last_epoch_makes_the_forecast_wide() -> None:
     """A high rate that began badly still falls when its peers hardly do: it is not hopeless yet."""
     peers = finished(0.0, -1.0, 0.0, 1.0)
-    known = peers[0].distributions
-
-    def late(before: float) -> FrozenTrial:
-        return create_trial(
-            state=TrialState.RUNNING,
-            params={PARAMETER: 1e-3},
-            distributions=known,
-            intermediate_values={7: before, 8: 90.0},
-        )
-
-    slow, steep = forecast(late(91.0), peers), forecast(late(180.0), peers)
+    slow, steep = (forecast(running(0.0, {7: before, 8: 90.0}), peers) for before in (91.0, 270.0))
     assert slow is not None
     assert steep is not None
     assert steep.mean == slow.mean
     assert steep.scale > slow.scale + 0.3
+
+
+def running(x: float, values: dict[int, float]) -> FrozenTrial:
+    return create_trial(
+        state=TrialState.RUNNING,
+        params={PARAMETER: 1e-3 * math.exp(x)},
+        distributions={PARAMETER: WIDE},
+        intermediate_values=values,
+    )
+
+
+def test_a_trial_that_has_risen_again_may_still_fall_as_far() -> None:
+    peers = finished(0.0, -1.0, 0.0, 1.0)
+    settled, risen = (forecast(running(0.0, {7: 30.0, 8: last}), peers) for last in (30.0, 90.0))
+    assert settled is not None
+    assert risen is not None
+    assert risen.mean == settled.mean
+    assert risen.scale > settled.scale + 0.5
+
+
+@pytest.mark.parametrize(("x", "wider"), [(0.0, True), (0.3, True), (-3.5, False)])
+def test_a_trial_behind_those_at_its_rate_may_still_catch_up(x: float, *, wider: bool) -> None:
+    """It may sit on a plateau; where no other has been, it is its rate that is slow."""
+    peers = finished(0.0, -1.0, 0.0, 1.0)
+    with_them, behind, far_behind = (
+        forecast(running(x, {7: 30.0 * factor, 8: 25.0 * factor}), peers)
+        for factor in (1.0, 1.5, 15.0)
+    )
+    assert with_them is not None
+    assert behind is not None
+    assert far_behind is not None
+    assert (behind.scale > 2 * with_them.scale) is wider
+    assert far_behind.scale == pytest.approx(behind.scale, rel=0.01)
