@@ -10,7 +10,7 @@ from sweep.config import SweepConfig
 from sweep.errors import SweepError
 from sweep.estimate import peek_corpus
 from sweep.fixed import with_study
-from sweep.ledger import terms
+from sweep.notes import terms
 from sweep.plan import make_plan, study_name
 from sweep.session import check_batch, find_existing, run
 from sweep.storage import open_storage

@@ -21,7 +21,7 @@ from sweep.config import SweepConfig
 from sweep.confirmed import Confirmation, Finalist, make_finalist, record
 from sweep.errors import SweepError
 from sweep.fixed import Run, run_settings, with_study, with_trainer
-from sweep.ledger import note_confirmation
+from sweep.notes import note_confirmation
 from sweep.protocol import SHARED_TRAINER
 from sweep.publish import publish
 from sweep.reading import best_trial, open_all

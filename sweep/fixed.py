@@ -21,8 +21,8 @@ from studies.prior import Centre
 from studies.trials import diverged, rate_of
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
-from sweep.ledger import find_study
 from sweep.plan import identity, make_plan, study_directory, study_name
+from sweep.reading import find_study
 from sweep.session import Prepared, execute, prepare
 from sweep.view import View
 from trainers.data import take_corpus

@@ -16,7 +16,7 @@ from optuna.study import Study
 
 from studies.transfer import LEVEL, Prediction
 from sweep.across import Family, find_family, is_known, make_family
-from sweep.ledger import note_forecast
+from sweep.notes import note_forecast
 from sweep.view.formats import format_fitted
 
 KEY = "forecast:"

@@ -16,19 +16,19 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, widen
 from studies.observed import posterior_of
-from studies.prior import Centre, Prior, multiples, nearest_rule
+from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.table import Table
 from sweep.belief import belief
 from sweep.clock import Clock
-from sweep.config import StudySettings
-from sweep.confirmed import CONFIRMATION
 from sweep.errors import SweepError
-from sweep.lease import KEY, Lease
+from sweep.lease import Lease
 from sweep.mutex import Mutex
 from sweep.protocol import TrialSpec
+from sweep.reading import check_identity, find_study
+from sweep.search import Search
 from sweep.summary import Belief, TrialRow, trial_row
 from sweep.tried import Tried
 from trainers.config import TrainConfig
@@ -46,105 +46,6 @@ READ_EVERY_S = 1.0
 
 _VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
 _BLOWN_UP = (Outcome.DIVERGED, Outcome.OVERFLOW)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Search:
-    """How a study searches.
-
-    Attributes:
-        first: the rates tried first.
-        rates: each rule's own rate.
-        low, high: the working range.
-        widen: whether the range may grow when the best rate leans on its edge.
-        trials: the study's total.
-        pruner, sampler: names; floor and startup: see the shipped sweep.toml.
-        priors: how far each rule is trusted.
-        until: ends the study when less than this share of perplexity is left to gain; None: never.
-    """
-
-    first: tuple[Centre, ...]
-    rates: Mapping[str, float]
-    low: float
-    high: float
-    widen: bool
-    trials: int
-    sampler: str
-    pruner: str
-    floor: int
-    startup: int
-    trainer: str
-    priors: Mapping[str, Prior] = dataclasses.field(default_factory=dict)
-    until: float | None = None
-
-
-def find_study(storage: RDBStorage, name: str) -> Study | None:
-    """The study of that name, None where there is none, or only what a kill left of its making."""
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return None
-    started = KEY in study.user_attrs and "identity" not in study.user_attrs
-    return None if started and not study.get_trials(deepcopy=False) else study
-
-
-def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
-    """Refuses a study that was made with something else.
-
-    Args:
-        study: the stored study.
-        mine: the identity's fields now, or those of them that are known yet.
-
-    Raises:
-        SweepError: names the fields that differ.
-    """
-    stored = study.user_attrs.get("identity")
-    if stored is None:
-        raise SweepError(
-            f"study '{study.study_name}' was not made by sweep: choose another --study"
-        )
-    there = Identity({key: value for key, value in stored.items() if key in mine})
-    differences = Identity(dict(mine)).differences(there)
-    if differences:
-        raise SweepError(
-            f"study '{study.study_name}' was made with other settings: "
-            f"{'; '.join(differences)}. Choose another --study, or the same settings"
-        )
-
-
-def note_confirmation(
-    study: Study, found: Mapping[str, Any], then: Callable[[], None] = lambda: None
-) -> None:
-    """Writes into a search what other seeds have said of its finalists.
-
-    Args:
-        study: the search.
-        found: plain JSON values; `sweep.confirmed.record` gives them.
-        then: called while the study is still held, for what else is to be written.
-
-    Raises:
-        SweepError: another orchestrator holds the study.
-    """
-    lease = Lease(study)
-    lease.take()
-    try:
-        study.set_user_attr(CONFIRMATION, dict(found))
-        then()
-    finally:
-        lease.release()
-
-
-def terms(settings: StudySettings) -> dict[str, Any]:
-    """When a study is finished: another total, or another `until`, makes it go on."""
-    return {"trials": settings.trials, "until": settings.until}
-
-
-def note_forecast(study: Study, key: str, found: Mapping[str, Any]) -> None:
-    """Writes a forecast that rests on a study into it, under a key that nothing else writes.
-
-    It takes no lease: a sweep may go on in that study meanwhile.
-    """
-    study.set_user_attr(key, dict(found))
 
 
 class Ledger:

@@ -2,13 +2,17 @@
 
 import difflib
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.definition import Identity
 from sweep.errors import SweepError
+from sweep.lease import KEY
 from sweep.masking import without_password
 from sweep.storage import open_storage
 
@@ -38,6 +42,40 @@ def open_all(storage: str) -> list[Study]:
     """Every study of `sweep run` in a database, the one that ran last at the end."""
     opened = open_storage(storage, create=False)
     return [optuna.load_study(study_name=name, storage=opened) for name in study_names(opened)]
+
+
+def find_study(storage: RDBStorage, name: str) -> Study | None:
+    """The study of that name, None where there is none, or only what a kill left of its making."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    started = KEY in study.user_attrs and "identity" not in study.user_attrs
+    return None if started and not study.get_trials(deepcopy=False) else study
+
+
+def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
+    """Refuses a study that was made with something else.
+
+    Args:
+        study: the stored study.
+        mine: the identity's fields now, or those of them that are known yet.
+
+    Raises:
+        SweepError: names the fields that differ.
+    """
+    stored = study.user_attrs.get("identity")
+    if stored is None:
+        raise SweepError(
+            f"study '{study.study_name}' was not made by sweep: choose another --study"
+        )
+    there = Identity({key: value for key, value in stored.items() if key in mine})
+    differences = Identity(dict(mine)).differences(there)
+    if differences:
+        raise SweepError(
+            f"study '{study.study_name}' was made with other settings: "
+            f"{'; '.join(differences)}. Choose another --study, or the same settings"
+        )
 
 
 def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:

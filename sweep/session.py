@@ -19,14 +19,16 @@ from sweep.config import SweepConfig
 from sweep.errors import SweepError
 from sweep.executors import make_executor
 from sweep.forecasts import Forecast, verdict
-from sweep.ledger import Ledger, Search, check_identity, find_study, terms
+from sweep.ledger import Ledger
+from sweep.notes import terms
 from sweep.orchestrator import Orchestrator
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
 from sweep.priors import described
 from sweep.publish import publish
-from sweep.reading import DEFAULT_STORAGE, open_all, study_names
+from sweep.reading import DEFAULT_STORAGE, check_identity, find_study, open_all, study_names
 from sweep.recovery import Recovery
 from sweep.resources import find_resources
+from sweep.search import Search
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
 from sweep.summary import StudySummary, summarise

@@ -20,7 +20,8 @@ from sweep.confirmed import (
 )
 from sweep.errors import SweepError
 from sweep.export import confirmed_words, export
-from sweep.ledger import Ledger, note_confirmation
+from sweep.ledger import Ledger
+from sweep.notes import note_confirmation
 from sweep.view.confirmation import answer
 from sweep.view.formats import format_mean
 from trainers.config import ModelConfig, TrainConfig

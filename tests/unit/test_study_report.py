@@ -23,7 +23,8 @@ from studies.prior import Prior
 from sweep.add import add
 from sweep.charts import Marks, charts
 from sweep.confirmed import Confirmation, make_finalist, record
-from sweep.ledger import Ledger, note_confirmation
+from sweep.ledger import Ledger
+from sweep.notes import note_confirmation
 from sweep.report import Report, build
 from sweep.view.report_html import html
 from sweep.view.report_json import report_object
