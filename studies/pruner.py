@@ -23,7 +23,7 @@ from studies.forecast import Falls, Forecast, forecast
 from studies.patient import NeverPruner, PatientPruner, StudyPruner, shown
 from studies.student import student_t_cdf
 from studies.table import Table
-from studies.trials import best_until, diverged, last_epoch, ln_rate, sound
+from studies.trials import best_until, diverged, last_epoch, ln_rate, sound, value_of
 
 NEAR_BEST = 0.005  # of perplexity
 ALPHA = 0.01
@@ -134,7 +134,7 @@ class LearningRatePruner(StudyPruner):
         predicted = forecast(trial, Falls(peers))
         if predicted is None:
             return ""
-        best = float(peers.column(_value)[complete].min())
+        best = float(peers.column(value_of)[complete].min())
         chance = _chance(predicted, best)
         checks = max(1, last - max(floor, LEAST_EPOCHS))
         return _sentence(trial, epoch, predicted, best) if chance < self._alpha / checks else ""
@@ -150,10 +150,6 @@ def _is_protected(trial: FrozenTrial, epoch: int, peers: Table) -> bool:
     rung = peers.column(best_until, epoch)[there & ~peers.mask(diverged)]
     ahead = int((rung < best_until(trial, epoch)).sum())
     return ahead < (len(rung) + 1) / 3
-
-
-def _value(trial: FrozenTrial) -> float:
-    return math.nan if trial.value is None else trial.value
 
 
 def _chance(predicted: Forecast, best: float) -> float:

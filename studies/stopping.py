@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial, TrialState
+import numpy as np
+from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
 from studies.response import Posterior
-from studies.trials import rate_of
+from studies.table import Table
+from studies.trials import ln_rate, sound, value_of
 
 CONFIDENCE = 0.9
 LEAST_TRIALS = 3  # before that the posterior is little but the prior
@@ -59,21 +61,16 @@ def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float)
         trials: of the study.
         until: the share, e.g. 0.01.
     """
-    complete = [
-        (trial.value, rate)
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-        and trial.value is not None
-        and math.isfinite(trial.value)
-        and (rate := rate_of(trial)) is not None
-    ]
-    if len(complete) < LEAST_TRIALS:
+    table = Table.of(trials)
+    x = table.column(ln_rate)
+    complete = table.mask(sound) & ~np.isnan(x)
+    if complete.sum() < LEAST_TRIALS:
         return Remaining(
             None, False, f"{LEAST_TRIALS} complete trials are needed to say what is left to gain"
         )
-    rate = min(complete)[1]
-    share = posterior.excess(math.log(rate), CONFIDENCE)
-    return Remaining(share, share < until, _sentence(share, until, rate, posterior))
+    best = float(x[np.where(complete, table.column(value_of), np.inf).argmin()])
+    share = posterior.excess(best, CONFIDENCE)
+    return Remaining(share, share < until, _sentence(share, until, math.exp(best), posterior))
 
 
 def _sentence(share: float, until: float, rate: float, posterior: Posterior) -> str:

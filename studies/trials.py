@@ -48,6 +48,11 @@ def sound(trial: FrozenTrial) -> bool:
     return value is not None and 0.0 < value < math.inf
 
 
+def value_of(trial: FrozenTrial) -> float:
+    """A trial's value, NaN where it has none."""
+    return math.nan if trial.value is None else trial.value
+
+
 def last_epoch(trial: FrozenTrial) -> float:
     """The last epoch reported; 0 where there is none."""
     return trial.last_step or 0
