@@ -1,9 +1,15 @@
 """A sweep on a real Ray cluster of two nodes, one of which is killed in mid-trial."""
 
+import contextlib
 from typing import Any
 
 import pytest
 from support import Workspace, refusal
+
+from sweep.executors import make_executor
+from sweep.protocol import Ended, Reported, Resources, TrialSpec
+from trainers.config import TrainConfig
+from trainers.report import Outcome, Verdict
 
 pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 
@@ -49,6 +55,54 @@ def test_a_trial_of_a_lost_node_goes_on_on_the_other_to_the_same_result(
     workspace.invoke("run", *settings, "--storage", "alone.db")
     assert workspace.curves() == workspace.curves("alone.db")
     assert workspace.states() == ["COMPLETE"] * 3
+
+
+# Says which GPUs Ray lets it see, and goes on when it is told to.
+SHARING = """\
+    import math, os, time
+    from trainers.report import Ending, EpochReport, Outcome, Progress
+
+    def train(config, *, device, directory):
+        seen = directory / "seen"
+        seen.write_text(f"{device} {os.environ['CUDA_VISIBLE_DEVICES']}")
+        while not directory.with_name("go").exists():
+            yield Progress(1, 1, 2)
+            time.sleep(0.05)
+        yield EpochReport(1, 4.0, math.log(60), 0.1, 1e-3, 1e3, 1, 0)
+        return Ending(Outcome.COMPLETED)
+"""
+
+
+def test_two_trials_share_a_gpu_and_there_is_no_room_for_a_third(
+    workspace: Workspace, cluster: Any
+) -> None:
+    """The GPU is one that the node only claims to have: Ray deals it out, nobody computes on it."""
+    workspace.write("sharing.py", SHARING)
+    node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20)
+    resources = Resources(devices=("cuda:0",), gpus=0.5)
+    folders = [workspace.path / f"{number:04d}" for number in range(3)]
+    ended: list[Outcome] = []
+    with contextlib.chdir(workspace.path), make_executor("ray", resources) as executor:
+        assert executor.capacity == 2
+        for number, folder in enumerate(folders):
+            folder.mkdir()
+            config = TrainConfig(learning_rate=1e-3)
+            spec = TrialSpec(number, config, folder, trainer="sharing:train")
+            if number < 2:
+                executor.submit(spec)
+        with pytest.raises(RuntimeError, match="which is the capacity"):
+            executor.submit(spec)
+        while len(ended) < 2:
+            for event in executor.events(1.0):
+                if isinstance(event, Reported):
+                    executor.reply(event.number, Verdict.CONTINUE)
+                elif isinstance(event, Ended):
+                    ended.append(event.outcome)
+            if all((folder / "seen").exists() for folder in folders[:2]):
+                (workspace.path / "go").touch()  # both ran at the same time
+    assert ended == [Outcome.COMPLETED] * 2
+    assert [(folder / "seen").read_text() for folder in folders[:2]] == ["cuda 0"] * 2
+    cluster.remove_node(node)
 
 
 def test_without_a_cluster_or_room_on_it_there_is_one_line(
