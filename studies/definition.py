@@ -82,6 +82,22 @@ def edge(rate: float, low: float, high: float, tried: Iterable[float]) -> str:
     return "lower" if leans_low else "upper" if leans_high else ""
 
 
+def searched(side: str, low: float, high: float, tried: Iterable[float]) -> bool:
+    """Tells whether the range was searched to an end: until then the best rate may lie within.
+
+    Args:
+        side: "lower" or "upper".
+        low: the lowest rate of the range.
+        high: the highest.
+        tried: every rate with a result, diverged ones included.
+
+    Returns:
+        Whether a rate within a factor of 2 of that end, or beyond it, was tried.
+    """
+    assert side in ("lower", "upper"), side
+    return any(rate <= 2 * low if side == "lower" else rate >= high / 2 for rate in tried)
+
+
 def widen(low: float, high: float, side: str, factor: float = 10.0) -> tuple[float, float]:
     """Moves one end of the range outwards.
 

@@ -5,7 +5,7 @@ See `studies.response` for the model and its formulas, `studies.observed` for wh
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ def make_sampler(
     startup: int,
     trial_number: int | None = None,
     priors: Mapping[str, float | Prior] | None = None,
+    known: Sequence[FrozenTrial] | None = None,
 ) -> BaseSampler:
     """Builds a sampler for the study's one parameter.
 
@@ -52,6 +53,8 @@ def make_sampler(
         trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
             trial that is sampled, so that one sampler serves a whole study.
         priors: what the rules say; only "learning-rate" uses it.
+        known: the study's trials for one ask, where they have just been read; only "learning-rate"
+            uses it.
 
     Returns:
         A sampler that draws the same rate for the same seed, trial number and earlier trials, also
@@ -64,7 +67,7 @@ def make_sampler(
         raise unknown_name("sampler", name, SAMPLERS)
     validate_range(low, high)
     if name == LEARNING_RATE:
-        return LearningRateSampler(priors, seed=seed, low=low, high=high)
+        return LearningRateSampler(priors, seed=seed, low=low, high=high, known=known)
     build = PEERS[name]
     return WorkingRangeSampler(
         lambda draw_seed: build(draw_seed, startup), low, high, seed, trial_number
@@ -87,6 +90,8 @@ class LearningRateSampler(BaseSampler):
         seed: of the other parameters.
         low: the lowest rate to ask for; None for the parameter's own.
         high: the highest.
+        known: the study's trials for one ask, where they have just been read; otherwise the study
+            is read at each.
 
     Raises:
         StudyError: a prior's rate is not positive.
@@ -99,7 +104,9 @@ class LearningRateSampler(BaseSampler):
         seed: int = 0,
         low: float | None = None,
         high: float | None = None,
+        known: Sequence[FrozenTrial] | None = None,
     ) -> None:
+        self._known = known
         self._priors = {
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
@@ -143,7 +150,8 @@ class LearningRateSampler(BaseSampler):
         if study.direction != StudyDirection.MINIMIZE:
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
         low, high = self._range(param_distribution)
-        known = Table(study.get_trials(deepcopy=False)).without(trial.number)
+        trials = study.get_trials(deepcopy=False) if self._known is None else self._known
+        known = Table.of(trials).without(trial.number)
         return _next_rate(posterior_of(known, self._priors, low, high), known, low, high)
 
     def posterior(self, study: Study) -> Posterior:

@@ -19,8 +19,8 @@ Read = Callable[..., float]
 
 UNFINISHED = 0  # the row that stands for all of them
 SPARE = 1000  # trials of other studies that are kept
-MANY = 250  # distinct rates, from which on neighbours count as one
-NEIGHBOURS = 0.05  # ln rate
+MANY = 100  # distinct rates, from which on neighbours count as one
+NEIGHBOURS = 0.1  # ln rate
 
 
 def together(x: Array) -> tuple[Array, Indices]:

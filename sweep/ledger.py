@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from studies.definition import PARAMETER, WIDE, Identity, edge, widen
+from studies.definition import PARAMETER, WIDE, Identity, edge, searched, widen
 from studies.observed import posterior_of
 from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
@@ -197,7 +197,7 @@ class Ledger:
             return None
         self._enqueue_first(tried)
         low, high = self._widened(trials, tried)
-        self._take_sampler(low, high)
+        self._take_sampler(low, high, trials)
         trial = self.study.ask()
         self._read_at = -math.inf
         number = _frozen(trial).number
@@ -297,8 +297,8 @@ class Ledger:
             if kept == 0 and failed < 2:
                 self.study.enqueue_trial({PARAMETER: centre.learning_rate})
 
-    def _take_sampler(self, low: float, high: float) -> None:
-        """A sampler of the range as it is now; it seeds each draw by its trial's number."""
+    def _take_sampler(self, low: float, high: float, trials: Table | None = None) -> None:
+        """A sampler of the range as it is now; of the trials too, where it is for one ask."""
         self.study.sampler = make_sampler(
             self._search.sampler,
             low=low,
@@ -306,6 +306,7 @@ class Ledger:
             seed=self._train.seed % 2**32,
             startup=len(self._search.first),
             priors=self._search.priors,
+            known=trials,
         )
 
     def _enough(self, trials: Table, tried: Tried) -> bool:
@@ -326,7 +327,8 @@ class Ledger:
             return low, high
         side = edge(best, low, high, tried.rates)
         if self._search.sampler == LEARNING_RATE and not tried.waits:
-            side = side or posterior_of(trials, self._search.priors, low, high).edge
+            leans = posterior_of(trials, self._search.priors, low, high).edge
+            side = side or (leans if leans and searched(leans, low, high, tried.rates) else "")
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):
             self.study.set_user_attr("range", list(wider))

@@ -1,15 +1,17 @@
 """A database that is busy or away for a while: what failed is tried again, then refused."""
 
 import functools
+import json
 import time
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._rdb.models import TrialUserAttributeModel
+from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import delete, insert
 from sqlalchemy.exc import DBAPIError
 
 from sweep.bulk import read_trials
@@ -102,11 +104,17 @@ class PatientStorage(RDBStorage):
         Raises:
             UpdateFinishedTrialError: it has ended.
         """
+        stored = TrialUserAttributeModel
+        rows = [
+            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+            for key, value in attributes.items()
+        ]
         with _create_scoped_session(self.scoped_session, True) as session:
-            for key, value in attributes.items():
-                self._set_trial_attr_without_commit(
-                    session, TrialUserAttributeModel, trial_id, key, value
-                )
+            trial: Any = TrialModel.find_or_raise_by_id(trial_id, session)
+            self.check_trial_is_updatable(trial_id, trial.state)
+            mine = (stored.trial_id == trial_id) & stored.key.in_(attributes)
+            session.execute(delete(stored).where(mine))
+            session.execute(insert(stored), rows)
 
     def _get_trials(
         self,

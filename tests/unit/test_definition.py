@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.definition import WIDE, Identity, edge, validate_range, widen, working_range
+from studies.definition import WIDE, Identity, edge, searched, validate_range, widen, working_range
 from studies.errors import StudyError
 
 
@@ -59,6 +59,17 @@ def test_the_edge(rate: float, tried: list[float], side: str) -> None:
 def test_in_a_narrow_range_the_nearer_end_counts() -> None:
     assert edge(1.05e-3, 1e-3, 1.3e-3, [1.05e-3]) == "lower"
     assert edge(1.25e-3, 1e-3, 1.3e-3, [1.25e-3]) == "upper"
+
+
+@pytest.mark.parametrize(
+    ("tried", "lower", "upper"),
+    [([1e-2], False, False), ([1.9e-4, 4.9e-2], True, False), ([2.1e-4, 0.3], False, True)],
+)
+def test_a_range_is_searched_to_an_end_near_which_a_rate_was_tried(
+    tried: list[float], *, lower: bool, upper: bool
+) -> None:
+    assert searched("lower", 1e-4, 1e-1, tried) is lower
+    assert searched("upper", 1e-4, 1e-1, tried) is upper
 
 
 def test_widening_stops_at_the_stored_distribution() -> None:

@@ -279,15 +279,18 @@ class TestTheLearningRateSearch:
         with open_ledger(tmp_path, **search) as ledger:
             assert summarise(ledger.study, "sweep.db").remaining == ""
 
-    def test_the_range_widens_where_the_interval_reaches_out_of_it(self, tmp_path: Path) -> None:
-        with open_ledger(tmp_path, sampler="learning-rate", high=1.1e-1, trials=4) as ledger:
+    @pytest.mark.parametrize(("high", "then"), [(1.1e-1, 1.1), (3e-1, 3e-1)])
+    def test_the_range_widens_where_the_interval_reaches_out_of_it_and_its_end_was_tried(
+        self, tmp_path: Path, high: float, then: float
+    ) -> None:
+        with open_ledger(tmp_path, sampler="learning-rate", high=high, trials=4) as ledger:
             for rate in FIRST:
                 assert asked(ledger).config.learning_rate == rate
             for number, perplexity in enumerate((50, 60, 41)):  # falling up to the highest rate
                 ledger.report({number: report(1, perplexity)})
                 ledger.tell(number, Outcome.COMPLETED, Outcome.COMPLETED.sentence)
             asked(ledger)
-            assert ledger.working_range == pytest.approx((1e-4, 1.1))
+            assert ledger.working_range == pytest.approx((1e-4, then))
 
     @pytest.mark.parametrize("audited", [False, True])
     def test_a_hopeless_trial_ends_or_is_kept_on_for_an_audit(
