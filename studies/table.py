@@ -120,15 +120,12 @@ class Table(Sequence[FrozenTrial]):
         return len(self._trials)
 
     def without(self, number: int) -> "Table":
-        """All but the trial of that number, which is most often found in its own place."""
-        if number < len(self) and self[number].number == number:
-            places = [number]
-        else:
-            places = [place for place, trial in enumerate(self) if trial.number == number]
+        """All but the trial of that number."""
+        found = places(self.column(_number) == number)
         kept = [*self._trials]
-        for place in reversed(places):
+        for place in reversed(found):
             del kept[place]
-        return self._changed(kept, np.delete(self._rows, places))
+        return self._changed(kept, np.delete(self._rows, found))
 
     def replaced(self, trials: Mapping[int, FrozenTrial]) -> "Table":
         """The same with other trials at some places."""
@@ -165,6 +162,10 @@ class Table(Sequence[FrozenTrial]):
         table._trials, table._rows = trials, rows
         table._unfinished = places(rows == UNFINISHED)
         return table
+
+
+def _number(trial: FrozenTrial) -> float:
+    return trial.number
 
 
 def places(mask: Mask) -> list[int]:
