@@ -122,7 +122,7 @@ def log_likelihood(reading: Reading, seen: Observations, mu: Array, at: Rises) -
     """
     wall = wall_below(mu, reading.fell) - wall_below(mu, reading.held)
     return np.asarray(
-        np.log(np.maximum(wall, 0.0) + CHANCE)[:, None, None]
+        (np.log(np.maximum(wall, 0.0) + CHANCE) + _beyond(reading, seen, mu))[:, None, None]
         + np.log(STEEPER_WEIGHTS)[:, None]
         + _curvature_prior()
         + _basin_fit(reading.basin, seen, at)
@@ -156,6 +156,22 @@ def rise(t: Array) -> Array:
 def wall_below(mu: Array, x: Array | float) -> Array:
     """The probability that the wall lies below ln rate x, by mu and x broadcast."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * (x - mu - WALL) / WALL_SCALE)))
+
+
+def _beyond(reading: Reading, seen: Observations, mu: Array) -> Array | float:
+    """ln of the chance that the optimum lies beyond a rate far worse than the best, over mu.
+
+    There is one basin: between the best rate and the optimum none is far worse but by accident. The
+    error that far points are allowed knows nothing of that.
+    """
+    if not len(reading.basin):
+        return 0.0
+    x, y = seen.x[reading.basin], seen.y[reading.basin]
+    best = int(y.argmin())
+    far = y - 2 * np.sqrt(seen.variance[reading.basin]) > y[best] + ALIKE
+    above = x[far & (x > x[best])].min(initial=math.inf)
+    below = x[far & (x < x[best])].max(initial=-math.inf)
+    return np.where((mu > above) | (mu < below), math.log(CHANCE), 0.0)
 
 
 def _curvature_prior() -> Array:

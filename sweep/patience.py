@@ -123,10 +123,11 @@ class PatientStorage(RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
-        if states is None and trial_id_greater_than < 0:
-            with _create_scoped_session(self.scoped_session) as session:
-                return read_trials(session, study_id)
-        return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        with _create_scoped_session(self.scoped_session) as session:
+            found = read_trials(
+                session, study_id, above=trial_id_greater_than, and_of=included_trial_ids
+            )
+        return [trial for trial in found if states is None or trial.state in states]
 
 
 def insist_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:
