@@ -27,7 +27,7 @@ LEAST_SCATTER = 0.03  # ... and in nats at least: seed noise
 PRIOR_TRIALS = 5.0  # how many trials the prior scatter is worth
 NEAR = 1.5  # ln rate at which another trial's fall says half as much
 CATCHES_UP = 0.3  # nats that a trial may be behind and still end with the others
-ALIKE = 0.75  # sd in ln rate around a trial, within which others should have come as far by now
+ALIKE = 1.2  # sd in ln rate around a trial, within which others should have come as far by now
 CELLS = 1_000_000  # of a table that is worked on at once: 8 MB
 
 
