@@ -4,9 +4,10 @@ A trial's value is its lowest perplexity over the epochs. Up to epoch t it has s
 perplexity; what is still to come is the fall that finished trials showed from epoch t on. High and
 low rates fall differently: with a constant rate high ones lead early and lose later, with a
 decaying one it is the other way round. So the fall is a straight line in ln rate, fitted at each
-epoch anew, and no schedule has to be known. A trial whose last epoch alone brought more than the
-others still had before them (a high rate after a bad start) is not like them: that much more it may
-fall, and that much wider is the forecast.
+epoch anew, and no schedule has to be known. Three things show that a trial is not like the others,
+and by as much the forecast is wider: its last epoch alone brought more than they still had before
+them (a high rate after a bad start); its last perplexity lies above its lowest (it has not
+settled); it is behind those at its rate (it may still leave a plateau).
 """
 
 import math
@@ -27,7 +28,7 @@ LEAST_SCATTER = 0.03  # ... and in nats at least: seed noise
 PRIOR_TRIALS = 5.0  # how many trials the prior scatter is worth
 NEAR = 1.5  # ln rate at which another trial's fall says half as much
 CATCHES_UP = 0.3  # nats that a trial may be behind and still end with the others
-ALIKE = 1.2  # sd in ln rate around a trial, within which others should have come as far by now
+ABREAST = 1.2  # sd in ln rate around a trial, within which others should have come as far by now
 CELLS = 1_000_000  # of a table that is worked on at once: 8 MB
 
 
@@ -136,9 +137,7 @@ def forecast(trial: FrozenTrial, falls: Falls) -> Forecast | None:
     known = falls.after(epoch)
     if not len(known.x):
         return None
-    last = np.array([_last_fall(trial)])
-    risen = np.array([_risen(trial)])
-    mean, scale = _predict(known, np.array([x]), np.array([reached]), last, risen)
+    mean, scale = _predict(known, *(np.array([read(trial)]) for read in _SHOWN))
     trials = round(known.count.sum())
     return Forecast(float(mean[0]), float(scale[0]), PRIOR_TRIALS + trials, trials)
 
@@ -154,16 +153,16 @@ def forecasts(table: Table, wanted: Mask) -> tuple[Array, Array]:
         Mean and variance of the final ln perplexity of each that is wanted; NaN without a forecast.
     """
     falls = Falls(table)
-    columns = (last_epoch, ln_rate, _ln_reached, _last_fall, _risen)
-    epoch, x, reached, last, risen = (table.column(read)[wanted] for read in columns)
-    mean, variance = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    epoch, reached = (table.column(read)[wanted] for read in (last_epoch, _ln_reached))
+    shown = [table.column(read)[wanted] for read in _SHOWN]
+    mean, variance = np.full(len(epoch), np.nan), np.full(len(epoch), np.nan)
     heard = ~np.isnan(reached)
     for at in np.unique(epoch[heard]):
         known = falls.after(int(at))
         if len(known.x):
             these = np.flatnonzero(heard & (epoch == at))
             for part in np.array_split(these, 1 + len(these) * len(known.x) // CELLS):
-                mean[part], scale = _predict(known, x[part], reached[part], last[part], risen[part])
+                mean[part], scale = _predict(known, *(column[part] for column in shown))
                 variance[part] = scale**2 * _variance_factor(PRIOR_TRIALS + known.count.sum())
     return mean, variance
 
@@ -197,7 +196,7 @@ def _behind(known: AtRates, rates: Array, place: Indices, reached: Array) -> Arr
         place: the trials' places among them, (n,).
         reached: by these trials, (n,).
     """
-    near = np.exp(-0.5 * ((known.x - rates[:, None]) / ALIKE) ** 2)
+    near = np.exp(-0.5 * ((known.x - rates[:, None]) / ABREAST) ** 2)
     weight = near * known.count
     there = weight @ known.reached / np.maximum(weight.sum(1), np.finfo(np.float64).tiny)
     behind = np.minimum(reached - there[place], CATCHES_UP)
@@ -233,6 +232,10 @@ def _risen(trial: FrozenTrial) -> float:
     last = trial.intermediate_values.get(int(last_epoch(trial)), math.nan)
     reached = _ln_reached(trial)
     return math.log(last) - reached if 0.0 < last < math.inf else 0.0
+
+
+# What `_predict` is told of a trial, in its order.
+_SHOWN = (ln_rate, _ln_reached, _last_fall, _risen)
 
 
 def _variance_factor(dof: float) -> float:

@@ -77,8 +77,9 @@ def _wanted(study_id: int, above: int, and_of: Collection[int]) -> Any:
     if above < 0:
         return model.study_id == study_id
     # A sum is in no index: SQLite would take the study's, and go through all its trials.
-    mine = model.study_id + 0 == study_id
-    return mine & sa.or_(model.trial_id > above, *(model.trial_id == each for each in and_of))
+    mine, new = model.study_id + 0 == study_id, model.trial_id > above
+    # An empty list is a query of its own to SQLAlchemy: no index then answers the whole.
+    return mine & (new | model.trial_id.in_(and_of) if and_of else new)
 
 
 def _bare(session: Session, wanted: Any) -> dict[int, FrozenTrial]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -26,6 +25,7 @@ from sweep.clock import Clock
 from sweep.errors import SweepError
 from sweep.lease import Lease
 from sweep.mutex import Mutex
+from sweep.patience import PatientStorage
 from sweep.protocol import TrialSpec
 from sweep.reading import check_identity, find_study
 from sweep.search import Search
@@ -67,7 +67,7 @@ class Ledger:
 
     def __init__(
         self,
-        storage: RDBStorage,
+        storage: PatientStorage,
         name: str,
         *,
         identity: Identity,
@@ -77,6 +77,7 @@ class Ledger:
         directory: Path,
         join: bool = False,
     ) -> None:
+        self._storage = storage
         self._train, self._search, self._directory = train, search, directory
         self._pruner = make_pruner(
             search.pruner, floor=search.floor, startup=search.startup, seed=train.seed
@@ -245,7 +246,7 @@ class Ledger:
         attributes = {"outcome": outcome.value, **self._measured(number)}
         if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
             attributes["reason"] = message
-        _note(live, attributes)
+        self._note(live, attributes)
         if outcome in _BLOWN_UP:
             self._report_infinity(trial)
         if outcome in _VALUED:
@@ -326,9 +327,9 @@ class Ledger:
         if not self._search.widen or best is None or tried.started < first:
             return low, high
         side = edge(best, low, high, tried.rates)
-        if self._search.sampler == LEARNING_RATE and not tried.waits:
+        if not side and self._search.sampler == LEARNING_RATE and not tried.waits:
             leans = posterior_of(trials, self._search.priors, low, high).edge
-            side = side or (leans if leans and searched(leans, low, high, tried.rates) else "")
+            side = leans if leans and searched(leans, low, high, tried.rates) else ""
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):
             self.study.set_user_attr("range", list(wider))
@@ -344,7 +345,7 @@ class Ledger:
             "multiples": multiples(rate, self._search.rates),
         }
         new = {} if "multiples" in trial.user_attrs else of_rate
-        _note(trial, {**new, OWNER: self._lease.token})
+        self._note(trial, {**new, OWNER: self._lease.token})
         known, number = trial.user_attrs, _frozen(trial).number
         self._live[number] = trial
         rows = known.get("micro_batch", self._train.micro_batch)
@@ -355,6 +356,11 @@ class Ledger:
             attempt=1 + len(known.get("setbacks", ())),
             trainer=self._search.trainer,
         )
+
+    def _note(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
+        """What the trial's `set_user_attr` does, for several in one transaction."""
+        self._storage.set_trial_user_attrs(trial._trial_id, attributes)
+        _frozen(trial).user_attrs.update(attributes)
 
     def _taken_up(self, number: int) -> Trial:
         """A trial to be written, whoever began it."""
@@ -452,13 +458,6 @@ class Ledger:
 def _frozen(trial: Trial) -> FrozenTrial:
     """What a trial is now: Optuna keeps it in step with what is written by it, for itself alone."""
     return trial._cached_frozen_trial
-
-
-def _note(trial: Trial, attributes: Mapping[str, Any]) -> None:
-    """What `set_user_attr` does, for several in one transaction."""
-    storage: Any = trial.storage
-    storage._backend.set_trial_user_attrs(trial._trial_id, attributes)
-    _frozen(trial).user_attrs.update(attributes)
 
 
 def _owner(trial: FrozenTrial) -> str:

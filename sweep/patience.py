@@ -85,6 +85,8 @@ def insist(
 class PatientStorage(RDBStorage):
     """Optuna's storage, each of whose methods is one transaction that is tried again.
 
+    It reads trials in bulk, and writes several attributes of one at once.
+
     Attributes:
         say: told when it waits; a run's view takes its place.
         patient: until it has waited in vain: what a program still writes as it ends does not wait.

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import RDBStorage
 from optuna.study import Study
 
 from studies.stopping import parse_until
@@ -22,6 +21,7 @@ from sweep.forecasts import Forecast, verdict
 from sweep.ledger import Ledger
 from sweep.notes import terms
 from sweep.orchestrator import Orchestrator
+from sweep.patience import PatientStorage
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
 from sweep.priors import described
 from sweep.publish import publish
@@ -54,7 +54,7 @@ class Prepared:
     corpus: Corpus
     name: str
     directory: Path
-    storage: RDBStorage
+    storage: PatientStorage
     kind: str = "search"
     forecast: Forecast | None = None
 

@@ -90,6 +90,18 @@ def test_all_that_optuna_can_store_is_read_in_bulk(tmp_path: Path) -> None:
         storage.get_all_trials(study._study_id + 1)
 
 
+def test_more_trials_are_read_again_than_an_expression_may_be_deep(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "sweep.db"), create=True)
+    study = optuna.create_study(storage=storage)
+    first, second, third = (study.ask()._trial_id for _ in range(3))
+    wanted = {first, *range(third + 1, third + 2000)}
+    found = storage._get_trials(study._study_id, None, wanted, second)
+    assert [trial._trial_id for trial in found] == [first, third]
+    assert [t._trial_id for t in storage._get_trials(study._study_id, None, set(), second)] == [
+        third
+    ]
+
+
 def test_attributes_of_a_trial_are_written_all_or_none(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path / "sweep.db"), create=True)
     study = optuna.create_study(storage=storage)
