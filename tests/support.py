@@ -18,6 +18,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,6 +27,7 @@ from unittest import mock
 
 import optuna
 import sqlalchemy
+import torch
 from optuna.study import Study
 from servers import Postgres
 
@@ -79,6 +81,18 @@ data = "{data}"
 epochs = 3
 swept = true
 """
+
+
+@contextlib.contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    """Within it, whatever makes the host wait for the CUDA device raises."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def write_english(folder: Path) -> None:

@@ -13,7 +13,7 @@ from trainers.memory import release_memory
 from trainers.models import StackedModel
 from trainers.models._stacked import Stack, stack
 
-EVALUATION_ROWS = 512
+EVALUATION_ROWS = {"cpu": 512, "cuda": 4096}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def evaluate_all(models: Sequence[nn.Module], batches: Batches) -> list[Evaluati
 
 def _scores_that_fit(models: list[nn.Module], batches: Batches) -> list[Evaluation]:
     """Scores as many rows at once as there is room for."""
-    rows = max(1, EVALUATION_ROWS // len(models))
+    device = next(models[0].parameters()).device
+    rows = max(1, EVALUATION_ROWS[device.type] // len(models))
     while True:
         try:
             return _scores(models, batches, rows)
@@ -71,7 +72,7 @@ def _scores_that_fit(models: list[nn.Module], batches: Batches) -> list[Evaluati
             if rows == 1 or not out_of_memory(error):
                 raise
         rows //= 2
-        release_memory(next(models[0].parameters()).device)
+        release_memory(device)
 
 
 def _scores(models: list[nn.Module], batches: Batches, rows: int) -> list[Evaluation]:

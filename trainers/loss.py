@@ -19,7 +19,7 @@ from trainers.models import StackedModel, has_features
 from trainers.models._stacked import Stack, pack
 from trainers.products import at_least_fp32, autocast_off, product_in_fp32, product_type
 
-CHUNK = 1024
+CHUNK = {"cpu": 1024, "cuda": 16384}
 """Rows of logits that exist at once (see tests/benchmarks/bench_half.py)."""
 
 GRADIENT_SCALE = 256.0
@@ -189,7 +189,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         sums = _Sums(hidden_KNH, weight_KVH, bias_KV, with_gradients)
         members, positions = targets_KN.shape
-        chunk = max(1, CHUNK // members)
+        chunk = max(1, CHUNK[hidden_KNH.device.type] // members)
         # Types are set by hand here: autocast would cast the weight anew for every chunk.
         with autocast_off(hidden_KNH.device):
             for start in range(0, positions, chunk):

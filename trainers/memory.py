@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainers.dropout import BLOCK
+from trainers.graphs import recordings
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
 
@@ -60,6 +61,7 @@ def killed_for_memory() -> int:
 
 def release_memory(device: torch.device) -> None:
     """Give back what a step that had no room still holds."""
+    recordings.clear()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

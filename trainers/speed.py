@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers.batches import Batch
 from trainers.cohort import step_together
 from trainers.config import TrainConfig
+from trainers.graphs import recordings
 from trainers.member import Member
 from trainers.memory import peak_memory_bytes, reset_peak_memory
 from trainers.models import parameter_count
@@ -59,7 +60,8 @@ def measure_speed(config: TrainConfig, cohort: int, device: torch.device) -> Spe
     step = partial(step_together, members, [batch] * cohort)
     step_s = _best(step, device)
     peak_memory = peak_memory_bytes(device)
-    with FlopCounterMode(display=False) as counter:
+    # What a graph launches nobody counts.
+    with recordings.off(), FlopCounterMode(display=False) as counter:
         step_together(members[:1], [batch])
     flops_per_second = cohort * counter.get_total_flops() / step_s
     return Speed(

@@ -99,7 +99,7 @@ def loss_by_chunk(positions: int, hidden: int, chunks: tuple[int, ...]) -> None:
         x = torch.randn(positions, hidden, device=DEVICE).requires_grad_()
 
         def step(chunk: int, precision: Precision = precision, x: torch.Tensor = x) -> None:
-            trainers.loss.CHUNK = chunk
+            trainers.loss.CHUNK[DEVICE.type] = chunk
             with precision.forward():
                 nats, _ = linear_cross_entropy(0.01 * x, weight, None, targets)
             precision.backward(nats / positions)

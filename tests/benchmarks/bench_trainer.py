@@ -4,8 +4,8 @@
 
 On a quiet machine. What is compared takes turns, so that a load from elsewhere strikes all sides
 alike; the least time of each counts. The bound is the time that the same products take by
-`torch.mm`, measured in the same turns: products of a position's rows where the recurrence forces
-them, products over all positions elsewhere.
+`torch.mm`, measured in the same turns (on CUDA in a graph, without a launch each): products of a
+position's rows where the recurrence forces them, products over all positions elsewhere.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from trainers.cohort import step_together
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.evaluate import evaluate
+from trainers.graphs import recordings
 from trainers.member import Member
 from trainers.models import parameter_count
 from trainers.train import Epoch, Step
@@ -36,6 +37,8 @@ MODELS = {
     "small": ({"embed": 64, "hidden": 128, "layers": 2, "context": 64}, 16),
 }
 Product = tuple[int, int, int]
+OPERATIONS = {"cpu": 2e8, "cuda": 2e10}
+"""Of the products that are timed together."""
 
 
 def batch_of(rows: int, window: int) -> Batch:
@@ -124,9 +127,20 @@ def product_calls(found: dict[Product, int]) -> dict[str, Callable[[], object]]:
     calls: dict[str, Callable[[], object]] = {}
     for n, k, m in found:
         left, right = torch.randn(n, k, device=DEVICE), torch.randn(k, m, device=DEVICE)
-        repeat = max(1, int(2e8 / (2 * n * k * m)))
-        calls[f"{n} {k} {m} {repeat}"] = partial(_repeat, repeat, left, right)
+        repeat = max(1, int(OPERATIONS[DEVICE.type] / (2 * n * k * m)))
+        calls[f"{n} {k} {m} {repeat}"] = recorded(partial(_repeat, repeat, left, right))
     return calls
+
+
+def recorded(call: Callable[[], None]) -> Callable[[], None]:
+    """On CUDA, one launch of all its kernels: a product's time is not the host's."""
+    if DEVICE.type != "cuda":
+        return call
+    call()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
 
 
 def _repeat(times: int, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -143,6 +157,12 @@ def bound_s(found: dict[Product, int], times: dict[str, float]) -> float:
     return total
 
 
+def unrecorded(step: Callable[[Batch], object], batch: Batch) -> None:
+    """A step whose kernels are launched one by one."""
+    with recordings.off():
+        step(batch)
+
+
 def speed(budget_s: float) -> None:
     """The fast form against the plain one and the bound."""
     print("fast and plain form, FP32: ms a step, tokens/s, GFLOP/s, share of the bound")
@@ -151,13 +171,15 @@ def speed(budget_s: float) -> None:
             found = products(model, rows)
             member, batch = member_of(model, rows), batch_of(rows, MODELS[model][1])
             sides = {"plain": plain_step(model, rows), "fast": partial(member.step, batch)}
+            if DEVICE.type == "cuda":
+                sides["unrecorded"] = partial(unrecorded, member.step, batch)
             mms = product_calls(found)
             times = in_turns({**sides, **mms}, budget_s)
             bound = bound_s(found, {name: times[name] for name in mms})
             print(f" {model}, {parameter_count(member.model):,} parameters, batch {rows}")
             for name, taken in {**{n: times[n] for n in sides}, "bound": bound}.items():
                 print(
-                    f"  {name:6}{taken * 1e3:9.1f} ms {batch.targets / taken:10,.0f} tokens/s"
+                    f"  {name:10}{taken * 1e3:9.1f} ms {batch.targets / taken:10,.0f} tokens/s"
                     f" {flops(found) / taken / 1e9:7.1f} GFLOP/s {bound / taken:7.0%}"
                 )
             print(f"  fast is {times['plain'] / times['fast']:.2f} times as fast", flush=True)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support import waiting_is_an_error
 
 from trainers.batches import Batches
 from trainers.data import Sequences
@@ -107,11 +108,8 @@ def test_scored_targets_are_the_data_s_own(batches, sequences):
 def test_on_cuda_batches_are_the_same_and_the_host_never_waits_between_them(batches, sequences):
     there = Batches(sequences, torch.device("cuda")).shuffled(5, 0, 1)
     found = [next(there)]  # the epoch's one transfer
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         found += there
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for mine, other in zip(batches.shuffled(5, 0, 1), found, strict=True):
         assert torch.equal(mine.tokens_BT, other.tokens_BT.cpu())
         assert other.lengths_B.device == CPU

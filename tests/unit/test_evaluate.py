@@ -72,7 +72,7 @@ def test_it_is_the_exact_token_mean(model, corpus, rows, monkeypatch):
     assert len(set(validation.lengths.tolist())) > 2
     assert len(validation.lengths) % 7, "a partial batch is part of the test"
     assert (validation.score_from > 1).any(), "and so are overlapping windows"
-    monkeypatch.setattr(trainers.evaluate, "EVALUATION_ROWS", rows)
+    monkeypatch.setitem(trainers.evaluate.EVALUATION_ROWS, "cpu", rows)
     found = evaluate(model, Batches(validation, CPU))
     nats, right, targets = by_hand(model, validation)
     assert targets == validation.scored
@@ -81,7 +81,7 @@ def test_it_is_the_exact_token_mean(model, corpus, rows, monkeypatch):
 
 
 def test_a_mean_of_batch_means_would_be_another_number(model, corpus, monkeypatch):
-    monkeypatch.setattr(trainers.evaluate, "EVALUATION_ROWS", 7)
+    monkeypatch.setitem(trainers.evaluate.EVALUATION_ROWS, "cpu", 7)
     batches = Batches(corpus.validation, CPU)
     exact = evaluate(model, batches).loss
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support import waiting_is_an_error
 from torch import nn
 from torch.nn import functional as F
 
@@ -63,7 +64,7 @@ def gradients(model, nats):
 @pytest.mark.parametrize("chunk", [1, 4, 5, 15, 1024])
 @pytest.mark.parametrize("score_from", [None, [3, 0, 2, 0], [0, 0, 0, 0], [6, 4, 4, 0]])
 def test_equals_cross_entropy_by_hand(model, batch, chunk, score_from, monkeypatch):
-    monkeypatch.setattr(trainers.loss, "CHUNK", chunk)
+    monkeypatch.setitem(trainers.loss.CHUNK, "cpu", chunk)
     starts = None if score_from is None else torch.tensor(score_from)
     loss = sequence_loss(model, *batch, score_from_B=starts)
     nats, correct = by_hand(model, *batch, score_from or [0] * 4)
@@ -97,7 +98,7 @@ def test_head_is_seen_by_the_chunks_only_when_scored(batch, monkeypatch):
 
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_gradcheck(with_bias, monkeypatch):
-    monkeypatch.setattr(trainers.loss, "CHUNK", 3)
+    monkeypatch.setitem(trainers.loss.CHUNK, "cpu", 3)
     torch.manual_seed(0)
     hidden, weight, bias = (
         torch.randn(size, dtype=torch.float64, requires_grad=True)
@@ -171,11 +172,8 @@ def test_cuda_equals_the_cpu_without_synchronising(type_, batch):
     expected = gradients(model, sequence_loss(model, *batch).nats)
     model.cuda()
     tokens_BT = batch[0].cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.autocast("cuda", type_, enabled=type_ is not torch.float32):
-            loss = sequence_loss(model, tokens_BT, batch[1])
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    autocast = torch.autocast("cuda", type_, enabled=type_ is not torch.float32)
+    with waiting_is_an_error(), autocast:
+        loss = sequence_loss(model, tokens_BT, batch[1])
     for left, right in zip(gradients(model, loss.nats), expected, strict=True):
         torch.testing.assert_close(left.cpu(), right, rtol=0.02, atol=0.02)

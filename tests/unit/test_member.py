@@ -5,6 +5,7 @@ import statistics
 
 import pytest
 import torch
+from support import waiting_is_an_error
 
 import trainers.precision
 from trainers import checkpoint
@@ -415,10 +416,8 @@ def test_on_cuda_a_step_never_makes_the_host_wait(precision):
     device = torch.device("cuda")
     one = Member(dataclasses.replace(CONFIG, precision=precision), VOCABULARY, STEPS, device)
     batches = list(Batches(sequences(), device).shuffled(CONFIG.batch_size, 0, 1))
-    one.step(batches[0])  # what is only done once
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for batch in batches[1:]:
+    for batch in 2 * batches:  # what is only done once
+        one.step(batch)
+    with waiting_is_an_error():
+        for batch in batches:
             one.step(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -124,7 +124,7 @@ def test_an_evaluation_takes_fewer_rows_too(config, tmp_path, no_room):
     found = evaluate(cohort[0].model, batches)
     assert found.loss == pytest.approx(expected.loss, rel=1e-6)
     assert found.accuracy == pytest.approx(expected.accuracy, rel=1e-6)
-    assert tried[-1] <= 100 < max(tried) <= evaluation.EVALUATION_ROWS
+    assert tried[-1] <= 100 < max(tried) <= evaluation.EVALUATION_ROWS["cpu"]
 
 
 def test_the_limit_is_the_configs_and_the_checkpoints(config, tmp_path):

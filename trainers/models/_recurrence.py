@@ -11,12 +11,14 @@ G = 3 C gates (forget, input, delta), L layers, T position.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainers.graphs import Recording, recordings
 from trainers.models._recurrence_backward import Backward
 from trainers.models._recurrence_state import (
     CONTEXT_LIMIT,
@@ -50,8 +52,9 @@ def recur(
     Returns:
         hidden_KNH, in autocast's type where that is enabled.
     """
+    recorded = recordings.serve(x_KNH.device)
     hidden_KNH: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
-        x_KNH, Positions.of(running), keep_KNLH, p, *weights.flat()
+        x_KNH, Positions.of(running), keep_KNLH, p, recorded, *weights.flat()
     )
     return hidden_KNH
 
@@ -64,31 +67,82 @@ class _Recurrence(torch.autograd.Function):
         at: Positions,
         keep_KNLH: Tensor | None,
         p: float,
+        recorded: bool,
         *flat: Tensor,
     ) -> Tensor:
-        ctx.at, ctx.factor = at, 1.0 if keep_KNLH is None else 1 / (1 - p)
         ctx.types = [x_KNH.dtype, *(tensor.dtype for tensor in flat)]
-        ctx.type = product_type(x_KNH)
+        factor = 1.0 if keep_KNLH is None else 1 / (1 - p)
+        ctx.passes = passes = _Passes(at, factor, product_type(x_KNH))
         with autocast_off(x_KNH.device):
-            weights = Weights.of(flat).cast(ctx.type, ctx.factor)
-            kept = _Forward(rounded(x_KNH, ctx.type), at, keep_KNLH, weights, ctx.type).run()
-            ctx.save_for_backward(*kept.flat(), *weights.flat())
-            hidden_KNH: Tensor = kept.hidden[-1] * ctx.factor
-            return hidden_KNH.to(ctx.type)
+            inputs = (x_KNH, keep_KNLH, *flat)
+            ctx.recording = passes.recording(inputs) if recorded else None
+            if ctx.recording is None:
+                outputs = passes.forward(x_KNH, keep_KNLH, *flat)
+            else:
+                ctx.lease = ctx.recording.forward(inputs)
+                outputs = ctx.recording.outputs
+            ctx.save_for_backward(*outputs)
+            return passes.hidden(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_KNH: Tensor) -> tuple[Tensor | None, ...]:
-        layers = 1 + (len(ctx.types) - 6) // 2
-        kept = Kept(ctx.saved_tensors[:layers], *ctx.saved_tensors[layers : layers + 3])
-        weights = Weights.of(ctx.saved_tensors[layers + 3 :])
         with autocast_off(grad_KNH.device):
-            grad_KNH = rounded(grad_KNH * ctx.factor, ctx.type)
-            grad_x_KNH, grads = Backward(ctx.at, kept, weights, grad_KNH, ctx.type).run()
-            grads.multiply(ctx.factor)
-        found = [grad_x_KNH, *grads.flat()]
-        cast = [grad.to(type_) for grad, type_ in zip(found, ctx.types, strict=True)]
-        return cast[0], None, None, None, *cast[1:]
+            grad_KNH = rounded(grad_KNH * ctx.passes.factor, ctx.passes.type)
+            outputs = ctx.saved_tensors
+            if ctx.recording is None:
+                found = ctx.passes.backward(grad_KNH, outputs)
+            else:
+                found = ctx.recording.backward(grad_KNH, ctx.lease)
+                ctx.lease = None
+        grad_x_KNH, *grads = (g.to(type_) for g, type_ in zip(found, ctx.types, strict=True))
+        return grad_x_KNH, None, None, None, None, *grads
+
+
+@dataclass(frozen=True, slots=True)
+class _Passes:
+    """Forward and backward, from tensors to tensors.
+
+    Attributes:
+        at: the positions.
+        factor: of what dropout keeps.
+        type: of the products.
+    """
+
+    at: Positions
+    factor: float
+    type: torch.dtype
+
+    def recording(self, inputs: Sequence[Tensor | None]) -> Recording | None:
+        """Find the two as CUDA graphs; None where there is none (yet)."""
+        key = (tuple(self.at.running), self.factor, self.type)
+        return recordings.find(self.forward, self.backward, inputs, key)
+
+    def forward(self, x_KNH: Tensor, keep_KNLH: Tensor | None, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Return what backward reads: what is kept of each position, and the cast weights."""
+        weights = Weights.of(flat).cast(self.type, self.factor)
+        x_KNH = rounded(x_KNH, self.type)
+        kept = _Forward(x_KNH, self.at, keep_KNLH, weights, self.type).run()
+        return (*kept.flat(), *weights.flat())
+
+    def hidden(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return the last layer's output."""
+        hidden_KNH: Tensor = self._kept(outputs)[0].hidden[-1] * self.factor
+        return hidden_KNH.to(self.type)
+
+    def backward(self, grad_KNH: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the gradients of x_KNH and of the flat weights; grad_KNH is overwritten."""
+        kept, weights = self._kept(outputs)
+        grad_x_KNH, grads = Backward(self.at, kept, weights, grad_KNH, self.type).run()
+        grads.multiply(self.factor)
+        return grad_x_KNH, *grads.flat()
+
+    @staticmethod
+    def _kept(outputs: Sequence[Tensor]) -> tuple[Kept, Weights]:
+        # Each layer has a hidden output; each but the first has a weight and a bias.
+        layers = (len(outputs) - 6) // 3
+        kept = Kept(tuple(outputs[:layers]), *outputs[layers : layers + 3])
+        return kept, Weights.of(outputs[layers + 3 :])
 
 
 class _Forward:
@@ -161,4 +215,4 @@ def _fill(out_KNH: Tensor, add: Tensor, keep_KNH: Tensor | None) -> None:
     if keep_KNH is None:
         out_KNH.copy_(add)
     else:
-        torch.where(keep_KNH.view(torch.bool), add, add.new_tensor(-math.inf), out=out_KNH)
+        torch.where(keep_KNH.view(torch.bool), add, add.new_full((), -math.inf), out=out_KNH)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trainers.models._recurrence_state import (
     CONTEXT_LIMIT,
+    GRADIENT_POSITIONS,
     Kept,
     Positions,
     Views,
@@ -52,7 +53,7 @@ class Backward:
 
     def run(self) -> tuple[Tensor, Weights]:
         """Return the gradients of x_KNH and of the weights."""
-        for block in self.at.blocks_backwards():
+        for block in self.at.blocks_backwards(GRADIENT_POSITIONS[self.grad_x_KNH.device.type]):
             self._block(block)
         self.grads.norm_KC.copy_((self.grad_normed_KMC * self.normed_KMC).sum(1))
         self.grads.norm_bias_KC.copy_(self.grad_normed_KMC.sum(1))

@@ -14,7 +14,7 @@ from trainers.products import rounded
 
 CONTEXT_LIMIT = 10.0
 EPSILON = 1e-5
-GRADIENT_POSITIONS = 2048
+GRADIENT_POSITIONS = {"cpu": 2048, "cuda": 16384}
 """Packed positions whose gradients wait for one product: enough to be fast, few enough to fit."""
 
 
@@ -89,11 +89,11 @@ class Positions:
     def __len__(self) -> int:
         return len(self.running)
 
-    def blocks_backwards(self) -> Iterator[range]:
-        """Runs of positions, each of GRADIENT_POSITIONS rows or more, from the end."""
+    def blocks_backwards(self, least: int) -> Iterator[range]:
+        """Runs of positions, each of so many rows or more, from the end."""
         end = len(self)
         for position in reversed(range(end)):
-            if position == 0 or self.starts[end] - self.starts[position] >= GRADIENT_POSITIONS:
+            if position == 0 or self.starts[end] - self.starts[position] >= least:
                 yield range(position, end)
                 end = position
 

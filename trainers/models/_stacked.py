@@ -85,12 +85,22 @@ def running(lengths_B: Tensor) -> list[int]:
 
 def pack(x_KBT: Tensor, lengths_B: Tensor) -> Tensor:
     """Keep real positions only, x_KN or x_KNW of x_KBTW: position by position, row by row."""
-    x_KTB = x_KBT[:, :, : int(lengths_B[0])].transpose(1, 2)
-    if bool((lengths_B == lengths_B[0]).all()):
-        return x_KTB.flatten(1, 2)
+    x_KM = x_KBT[:, :, : int(lengths_B[0])].transpose(1, 2).flatten(1, 2)
+    return x_KM if all_equal(lengths_B) else x_KM[:, real_positions(lengths_B, x_KBT.device)]
+
+
+def all_equal(lengths_B: Tensor) -> bool:
+    """Tell whether rows sorted by decreasing length have no padding."""
+    return bool(lengths_B[0] == lengths_B[-1])
+
+
+def real_positions(lengths_B: Tensor, device: torch.device) -> Tensor:
+    """Which positions are no padding, of all rows' first ones, then all second ones, and so on."""
     position_T1 = torch.arange(int(lengths_B[0]))[:, None]
     index_N = (position_T1 < lengths_B).flatten().nonzero()[:, 0]
-    return x_KTB.flatten(1, 2)[:, index_N.to(x_KBT.device, non_blocking=True)]
+    if device.type == "cuda":
+        index_N = index_N.pin_memory()  # from other memory the copy waits for the device
+    return index_N.to(device, non_blocking=True)
 
 
 def embed(tokens_KN: Tensor, weight_KVE: Tensor) -> Tensor:

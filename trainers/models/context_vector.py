@@ -11,9 +11,20 @@ from pydantic import Field, validate_call
 from torch import Tensor, nn
 
 from trainers.dropout import Dropout
+from trainers.graphs import recordings
 from trainers.models._recurrence import recur
 from trainers.models._recurrence_state import Weights
-from trainers.models._stacked import Stack, StackedModel, embed, initialise, linear, pack, running
+from trainers.models._stacked import (
+    Stack,
+    StackedModel,
+    all_equal,
+    embed,
+    initialise,
+    linear,
+    pack,
+    real_positions,
+    running,
+)
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 
@@ -46,6 +57,11 @@ class ContextVector(StackedModel):
         self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
     ) -> Tensor:
         """Compute hidden_KNH as `StackedModel` states."""
+        if recordings.serve(tokens_KBT.device) and not all_equal(lengths_B):
+            # What is recorded has one shape: padding is computed too, a tenth of real text's rows.
+            full_B = lengths_B[:1].expand_as(lengths_B)
+            hidden_KNH = self.stacked_features(weights, tokens_KBT, full_B, dropout)
+            return hidden_KNH.index_select(1, real_positions(lengths_B, hidden_KNH.device))
         embedded_KNE = embed(pack(tokens_KBT, lengths_B), weights["embedding.weight"])
         x_KNH = linear(embedded_KNE, weights, "from_token")
         keep_KNLH = None

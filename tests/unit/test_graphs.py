@@ -1,0 +1,230 @@
+"""Recorded kernels: the same values as launched one by one, and a way on where it cannot be."""
+
+import logging
+
+import pytest
+import torch
+
+from trainers.batches import Batches
+from trainers.cohort import step_together
+from trainers.config import ModelConfig, TrainConfig
+from trainers.data import Sequences
+from trainers.graphs import MOST, Recordings, recordings
+from trainers.loss import sequence_loss
+from trainers.member import Member
+from trainers.models import build_model
+
+VOCABULARY, WINDOW, ROWS, BATCH = 30, 8, 24, 8
+OPTIONS = {"embed": 8, "hidden": 16, "layers": 3, "context": 8, "dropout": 0.2}
+MODEL = ModelConfig(options=OPTIONS)
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    recordings.clear()
+    yield
+    recordings.clear()
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """Recordings are asked for on this machine too, which may have no CUDA."""
+    monkeypatch.setattr(Recordings, "serve", lambda self, device: torch.is_grad_enabled())
+
+
+def batches_on(device, rows=BATCH):
+    """Six batches of one shape: each has a row of the whole window, and shorter ones."""
+    chance = torch.Generator().manual_seed(5)
+    batches = []
+    for _ in range(6):
+        lengths = torch.randint(2, WINDOW, (rows,), generator=chance)
+        lengths[0] = WINDOW
+        tokens = torch.randint(1, VOCABULARY, (rows, WINDOW), generator=chance)
+        tokens = tokens.where(torch.arange(WINDOW) < lengths[:, None], 0)
+        data = Batches(Sequences(tokens, lengths, torch.ones_like(lengths)), device)
+        batches += data.by_length(rows)
+    return batches
+
+
+def member_on(device, precision="fp32", options=OPTIONS, rate=1e-2):
+    config = TrainConfig(
+        learning_rate=rate,
+        batch_size=BATCH,
+        precision=precision,
+        model=ModelConfig(options=options),
+    )
+    return Member(config, VOCABULARY, 4, device)
+
+
+def weights_after(members, batches):
+    """Every member's weights after a step on each of the batches."""
+    for member in members:
+        member.begin_epoch(1)
+    for batch in batches:
+        step_together(members, [batch] * len(members))
+    return [p.detach().clone() for member in members for p in member.model.parameters()]
+
+
+def gradients(model, losses):
+    model.zero_grad()
+    for loss in losses:
+        loss.nats.backward()
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+# --- on any machine
+
+
+def test_computing_padding_as_well_changes_no_gradient(monkeypatch):
+    model = build_model(MODEL, VOCABULARY).eval()
+    batch = batches_on(CPU)[0]
+    assert int(batch.lengths_B[-1]) < WINDOW
+    expected = sequence_loss(model, batch.tokens_BT, batch.lengths_B)
+    expected_gradients = gradients(model, [expected])
+    monkeypatch.setattr(Recordings, "serve", lambda self, device: torch.is_grad_enabled())
+    found = sequence_loss(model, batch.tokens_BT, batch.lengths_B)
+    assert found.targets == expected.targets
+    assert found.nats.item() == pytest.approx(expected.nats.item(), rel=1e-6)
+    for left, right in zip(gradients(model, [found]), expected_gradients, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA can record")
+def test_where_nothing_can_be_recorded_one_warning_says_so_and_training_goes_on(caplog, asked_for):
+    with caplog.at_level(logging.WARNING, "trainers.graphs"):
+        found = weights_after([member_on(CPU)], batches_on(CPU))
+    (record,) = caplog.records
+    assert record.message.startswith("no CUDA graph: every kernel is launched on its own, slower: ")
+    assert all(weight.isfinite().all() for weight in found)
+    untrained = member_on(CPU).model.parameters()
+    assert any(not torch.equal(*pair) for pair in zip(found, untrained, strict=True))
+
+
+def test_nothing_is_recorded_on_the_cpu():
+    assert not recordings.serve(CPU)
+
+
+def test_nothing_is_recorded_without_gradients_or_where_it_is_switched_off(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    cuda = torch.device("cuda")
+    assert recordings.serve(cuda)
+    with torch.no_grad():
+        assert not recordings.serve(cuda)
+    with recordings.off():
+        assert not recordings.serve(cuda)
+    assert recordings.serve(cuda)
+
+
+# --- CUDA
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_recorded_steps_are_those_of_kernels_launched_one_by_one(
+    precision, members, dropout, monkeypatch
+):
+    device = torch.device("cuda")
+    options = OPTIONS | {"dropout": dropout}
+
+    def found():
+        rates = [1e-2 / (1 + number) for number in range(members)]
+        cohort = [member_on(device, precision, options, rate) for rate in rates]
+        return weights_after(cohort, batches_on(device))
+
+    recorded = found()
+    assert len(recordings) == 1
+    monkeypatch.setattr(Recordings, "find", lambda *_: None)
+    assert all(map(torch.equal, recorded, found()))
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_a_shape_is_recorded_the_second_time_and_then_replayed():
+    device = torch.device("cuda")
+    one, batch = member_on(device), batches_on(device)[0]
+    for kept in (0, 1, 1):
+        one.step(batch)
+        assert len(recordings) == kept
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_the_last_used_recordings_are_kept():
+    device = torch.device("cuda")
+    one = member_on(device)
+    for rows in range(2, 4 + MOST):
+        for batch in batches_on(device, rows)[:2]:
+            one.step(batch)
+    assert len(recordings) == MOST
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_a_second_forward_pass_before_backward_leaves_the_first_one_s_values():
+    device = torch.device("cuda")
+    model = build_model(MODEL, VOCABULARY).to(device)
+    model.p = 0.0
+    first, second, third = batches_on(device)[:3]
+
+    def losses():
+        return [sequence_loss(model, b.tokens_BT, b.lengths_B) for b in (first, second, third)]
+
+    with recordings.off():
+        expected = gradients(model, losses())
+    gradients(model, losses()[:1])
+    for _ in range(2):
+        for left, right in zip(gradients(model, losses()), expected, strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+    assert len(recordings) == 1
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_a_recorded_pass_has_one_backward_pass():
+    device = torch.device("cuda")
+    model = build_model(MODEL, VOCABULARY).to(device)
+    batch = batches_on(device)[0]
+    for _ in range(3):
+        loss = sequence_loss(model, batch.tokens_BT, batch.lengths_B).nats
+        loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="has one backward pass"):
+        loss.backward()
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_dropout_draws_anew_in_every_replay(precision):
+    device = torch.device("cuda")
+    one, batch = member_on(device, precision), batches_on(device)[0]
+    losses = []
+    for _ in range(5):
+        for parameter in one.model.parameters():
+            parameter.grad = None
+        with one.precision.forward():
+            losses.append(sequence_loss(one.model, batch.tokens_BT, batch.lengths_B).nats)
+        losses[-1].backward()
+    assert len(recordings) == 1
+    assert len({loss.item() for loss in losses}) == 5
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_without_room_for_a_recording_training_goes_on(caplog, monkeypatch):
+    device = torch.device("cuda")
+
+    def no_room(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("trainers.graphs.Recording", no_room)
+    with caplog.at_level(logging.WARNING, "trainers.graphs"):
+        weights_after([member_on(device)], batches_on(device))
+    assert [record.message for record in caplog.records] == [
+        "no CUDA graph: every kernel is launched on its own, slower: CUDA out of memory"
+    ]
+    assert len(recordings) == 0
