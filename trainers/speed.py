@@ -1,7 +1,7 @@
 """How fast the trainer is on this machine, against what its matrix products alone could do."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,7 +61,8 @@ def measure_speed(config: TrainConfig, cohort: int, device: torch.device) -> Spe
     step_s = _best(step, device)
     peak_memory = peak_memory_bytes(device)
     # What a graph launches nobody counts.
-    with recordings.off(), FlopCounterMode(display=False) as counter:
+    counting = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.bmm: _bmm_flops})
+    with recordings.off(), counting as counter:
         step_together(members[:1], [batch])
     flops_per_second = cohort * counter.get_total_flops() / step_s
     return Speed(
@@ -88,6 +89,12 @@ def product_flops_per_second(config: TrainConfig, device: torch.device) -> float
     size = PEAK_SIZE[device.type]
     left, right = (torch.rand(size, size, device=device, dtype=type_) for _ in range(2))
     return 2 * size**3 / _best(partial(torch.mm, left, right), device)
+
+
+def _bmm_flops(left_KAB: Sequence[int], right_KBC: Sequence[int], *_: object, **__: object) -> int:
+    """Count as torch does, which stumbles over an `out_dtype`."""
+    members, rows, inner = left_KAB
+    return 2 * members * rows * inner * right_KBC[2]
 
 
 def _full_windows(config: TrainConfig, device: torch.device) -> Batch:

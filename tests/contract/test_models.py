@@ -289,7 +289,8 @@ def test_cuda_equals_the_cpu(model, name):
         model.to(device).zero_grad()
         with Precision(name, torch.device(device)).forward():
             loss = sequence_loss(model, tokens_BT.to(device), lengths_B)
-        loss.nats.backward()
+        with torch.backends.cudnn.flags(enabled=False):  # whose GRU has no backward in eval mode
+            loss.nats.backward()
         losses.append(loss.nats.item())
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in model.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=5e-3)

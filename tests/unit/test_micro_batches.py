@@ -11,9 +11,10 @@ from trainers import evaluate as evaluation
 from trainers.batches import Batches
 from trainers.cohort import step_together
 from trainers.config import DataConfig, ModelConfig, TrainConfig
-from trainers.data import load_corpus
+from trainers.data import Sequences, load_corpus
 from trainers.evaluate import evaluate
 from trainers.member import Member
+from trainers.memory import release_memory, total_memory_bytes
 from trainers.models.context_vector import ContextVector
 from trainers.report import EpochReport
 
@@ -143,3 +144,39 @@ def test_the_limit_is_the_configs_and_the_checkpoints(config, tmp_path):
 def test_above_a_block_of_masks_a_limit_is_whole_blocks(config, tmp_path):
     (member, *_), _, _ = members_of(dataclasses.replace(config, micro_batch=299), tmp_path, 1)
     assert member.rows_that_fit(1) == 256
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_device_without_room_computes_fewer_rows_to_the_same_result():
+    device = torch.device("cuda")
+    options = {"embed": 32, "hidden": 256, "layers": 4, "context": 32}
+    config = TrainConfig(
+        learning_rate=1e-2,
+        batch_size=4096,
+        data=DataConfig(window=32, stride=16),
+        model=ModelConfig(options=options),
+    )
+    tokens = torch.randint(4, 100, (config.batch_size, 32))
+    lengths = torch.full((config.batch_size,), 32)
+    batches = Batches(Sequences(tokens, lengths, torch.ones_like(lengths)), device)
+    (batch,) = batches.by_length(config.batch_size)
+
+    def three_steps():
+        member = Member(config, 100, 1, device)
+        member.begin_epoch(1)
+        return member, [float(member.step(batch)[0]) for _ in range(3)]
+
+    torch.cuda.reset_peak_memory_stats()
+    member, expected = three_steps()
+    assert not member.row_limit
+    room = 0.6 * torch.cuda.max_memory_allocated() / total_memory_bytes(device)
+    del member
+    release_memory(device)
+    torch.cuda.set_per_process_memory_fraction(room)
+    try:
+        member, found = three_steps()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 0 < member.row_limit < config.batch_size
+    assert found == pytest.approx(expected, rel=1e-3)

@@ -669,7 +669,9 @@ def test_progress_counts_the_steps(make, folder, every_step_speaks):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_a_short_training_on_cuda(make, folder, precision):
     """As on the CPU but for rounding; interrupted and resumed it reports the same epochs."""
-    config = make(precision=precision, epochs=4)
+    # Dropout is drawn by another generator there.
+    model = ModelConfig(options=MODEL | {"dropout": 0.0})
+    config = make(precision=precision, epochs=4, model=model)
     here = drive(config, folder())
     directory = folder()
     said = []
@@ -679,10 +681,9 @@ def test_a_short_training_on_cuda(make, folder, precision):
         )
         said = [report for report in training if isinstance(report, EpochReport)]
     assert [report.epoch for report in said] == [1, 2, 3, 4]
-    tolerance = 1e-3 if precision == "fp32" else 0.05
-    # Dropout is drawn by another generator there.
+    tolerance = 1e-3 if precision == "fp32" else 0.02
     for report, other in zip(said, here.reports, strict=True):
-        assert report.validation_loss == pytest.approx(other.validation_loss, rel=10 * tolerance)
+        assert report.validation_loss == pytest.approx(other.validation_loss, rel=tolerance)
         assert 0 < report.peak_memory_bytes < 2**30
     best = checkpoint.read(directory / checkpoint.BEST)["report"]
     assert best["validation_loss"] == min(report.validation_loss for report in said)
