@@ -64,12 +64,12 @@ class Dropout:
         rows = self._of or asked
         window = self._window or positions
         row = window * math.prod(values)
-        with stream:
-            parts = [
-                _lanes(min(BLOCK, rows - start) * row, device) for start in range(0, rows, BLOCK)
-            ]
         lowest = -LANES // 2 + round(p * LANES)
-        kept = (torch.cat(parts) >= lowest).view(rows, window, *values)
+        kept = torch.empty(rows, row, dtype=torch.bool, device=device)
+        with stream:
+            for block in kept.split(BLOCK):
+                torch.ge(_lanes(block.numel(), device).view_as(block), lowest, out=block)
+        kept = kept.view(rows, window, *values)
         return kept[self._first : self._first + asked, :positions]
 
 

@@ -227,27 +227,33 @@ def memory(rows: int) -> None:
     """Peak memory of a step at a large batch, each form in a process of its own."""
     print(f"peak memory of a step of the full model at batch {rows}, FP32")
     peaks = {}
-    for form in ("none", "fast", "plain"):
+    for form in ("none", "512", "fast", "plain"):
         command = [sys.executable, __file__, "--only", form, "--rows", str(rows)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[form] = int(done.stdout)
-        print(f"  {form:5} {peaks[form] / 2**30:6.2f} GiB", flush=True)
-    share = (peaks["fast"] - peaks["none"]) / (peaks["plain"] - peaks["none"])
-    print(f"  fast takes {share:.0%} of the plain form's, both without the empty process")
+        peak, taken = done.stdout.split()
+        peaks[form] = int(peak)
+        print(f"  {form:5} {peaks[form] / 2**30:6.2f} GiB {float(taken):6.3f} s a step", flush=True)
+    for form, words in (("fast", "all rows that fit"), ("512", "512 rows at once")):
+        share = (peaks[form] - peaks["none"]) / (peaks["plain"] - peaks["none"])
+        print(f"  {words}: {share:.0%} of the plain form's, both without the empty process")
 
 
 def only(form: str, rows: int) -> None:
-    """One step of one form; prints the peak in bytes."""
+    """Steps of one form; prints the peak in bytes, and the seconds of the last step."""
+    taken = 0.0
     if form == "plain":
-        plain_step("full", rows)()
-    elif form == "fast":
+        taken = seconds(plain_step("full", rows))
+    elif form != "none":
         member, batch = member_of("full", rows), batch_of(rows, 64)
+        if form == "512":
+            member.limit_rows(512)
         for _ in range(3):  # on CUDA the second one is recorded
-            member.step(batch)
+            taken = seconds(partial(member.step, batch))
     if DEVICE.type == "cuda":
-        print(torch.cuda.max_memory_allocated())
+        peak = torch.cuda.max_memory_allocated()
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(peak, taken)
 
 
 def outside(budget_s: float) -> None:
@@ -283,7 +289,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["speed", "precision", "cohort", "outside"])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each comparison")
     parser.add_argument("--rows", type=int, default=2048, help="of the memory comparison")
-    parser.add_argument("--only", choices=["none", "fast", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=["none", "512", "fast", "plain"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
         only(options.only, options.rows)
