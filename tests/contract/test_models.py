@@ -287,9 +287,10 @@ def test_cuda_equals_the_cpu(model, name):
     losses, gradients = [], []
     for device in ("cpu", "cuda"):
         model.to(device).zero_grad()
-        with Precision(name, torch.device(device)).forward():
-            loss = sequence_loss(model, tokens_BT.to(device), lengths_B)
-        with torch.backends.cudnn.flags(enabled=False):  # whose GRU has no backward in eval mode
+        # cuDNN's GRU has no backward pass in eval mode.
+        with torch.backends.cudnn.flags(enabled=False):
+            with Precision(name, torch.device(device)).forward():
+                loss = sequence_loss(model, tokens_BT.to(device), lengths_B)
             loss.nats.backward()
         losses.append(loss.nats.item())
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in model.parameters()]))
