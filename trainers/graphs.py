@@ -6,9 +6,10 @@ cuda.html#cuda-graphs). It reads and writes the same memory each time: inputs ar
 """
 
 import logging
+import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,13 +20,12 @@ log = logging.getLogger("trainers.graphs")
 Inputs = Sequence[Tensor | None]
 Forward = Callable[..., tuple[Tensor, ...]]
 Backward = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, ...]]
+Key = tuple[object, ...]
 
 MOST = 4
 """Recordings kept at once, each with the memory of a step: whole and last batches, two cohorts."""
-
-
-class Lease:
-    """Held by who still needs the outputs of a recording."""
+ROOM = 3
+"""Times the outputs' memory that must be free: for them, the backward pass, and all around it."""
 
 
 class Recording:
@@ -40,50 +40,66 @@ class Recording:
     def __init__(self, forward: Forward, backward: Backward, inputs: Inputs) -> None:
         self._inputs = [None if tensor is None else tensor.clone() for tensor in inputs]
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._forward, capture_error_mode="thread_local"):
-            self.outputs = forward(*self._inputs)
-        self._grad = torch.zeros_like(self.outputs[0])
-        pool = self._forward.pool()
-        with torch.cuda.graph(self._backward, pool=pool, capture_error_mode="thread_local"):
-            self._grads = backward(self._grad, self.outputs)
-        self._lease: weakref.ref[Lease] | None = None
+        with warnings.catch_warnings():
+            # Said where there was no room for the first kernel's output: an error tells of it.
+            warnings.filterwarnings("ignore", message="The CUDA Graph is empty")
+            with torch.cuda.graph(self._forward, capture_error_mode="thread_local"):
+                self.outputs = forward(*self._inputs)
+            self._grad = torch.zeros_like(self.outputs[0])
+            pool = self._forward.pool()
+            with torch.cuda.graph(self._backward, pool=pool, capture_error_mode="thread_local"):
+                self._grads = backward(self._grad, self.outputs)
+        self._run: weakref.ref[Run] | None = None
 
     @property
     def free(self) -> bool:
-        """Whether nobody needs the outputs any more."""
-        return self._lease is None or self._lease() is None
+        """Whether no run needs the outputs any more."""
+        run = None if self._run is None else self._run()
+        return run is None or run.done
 
-    def forward(self, inputs: Inputs) -> Lease:
-        """Compute `outputs` anew; they hold until the lease is given up."""
-        pairs = zip(self._inputs, inputs, strict=True)
-        for own, given in pairs:
+    def run(self, inputs: Inputs) -> "Run":
+        """Compute `outputs` anew."""
+        for own, given in zip(self._inputs, inputs, strict=True):
             if own is not None and given is not None:
                 own.copy_(given)
         self._forward.replay()
-        lease = Lease()
-        self._lease = weakref.ref(lease)
-        return lease
+        run = Run(self)
+        self._run = weakref.ref(run)
+        return run
 
-    def backward(self, grad: Tensor, lease: Lease | None) -> list[Tensor]:
-        """Compute the gradients.
-
-        Raises:
-            RuntimeError: the lease was given up, so other outputs may lie there now.
-        """
-        if lease is None or self._lease is None or self._lease() is not lease:
-            raise RuntimeError("a recorded forward pass has one backward pass")
+    def gradients(self, grad: Tensor) -> list[Tensor]:
+        """Compute what the backward function returns, of the outputs as they are."""
         self._grad.copy_(grad)
         self._backward.replay()
         return [tensor.clone() for tensor in self._grads]
+
+
+class Run:
+    """One forward pass of a recording, whose outputs hold until its backward pass."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.done = False
+
+    def backward(self, grad: Tensor) -> list[Tensor]:
+        """Compute the gradients.
+
+        Raises:
+            RuntimeError: it was done before, and other outputs may lie there now.
+        """
+        if self.done:
+            raise RuntimeError("a recorded forward pass has one backward pass")
+        self.done = True
+        return self._recording.gradients(grad)
 
 
 class Recordings:
     """What was recorded in this process, the last used ones."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], Recording] = OrderedDict()
-        self._seen: set[tuple[object, ...]] = set()
-        self._refused: set[tuple[object, ...]] = set()
+        self._kept: OrderedDict[Key, Recording] = OrderedDict()
+        self._bytes: dict[Key, int] = {}  # of what was run without a recording
+        self._refused: set[Key] = set()
         self._off = False
 
     def __len__(self) -> int:
@@ -98,45 +114,53 @@ class Recordings:
             and not torch.cuda.is_current_stream_capturing()
         )
 
-    def find(
-        self, forward: Forward, backward: Backward, inputs: Inputs, key: tuple[object, ...]
-    ) -> Recording | None:
-        """Look a recording up, or make it where the same was asked for before.
+    def run(
+        self, forward: Forward, backward: Backward, inputs: Inputs, depends_on: Key
+    ) -> tuple[tuple[Tensor, ...], Run | None]:
+        """Compute `forward(*inputs)`, by a recording from the second time on.
+
+        The first time warms up what may not be set up while recording.
 
         Args:
             forward, backward, inputs: as of `Recording`.
-            key: whatever else the functions depend on.
+            depends_on: whatever else the functions depend on.
 
         Returns:
-            None where the caller must launch kernel by kernel: the first time, which warms up
-            what may not be set up while recording; while another pass needs the outputs; and where
-            it cannot be recorded, which a warning says once.
+            The outputs, and the run that holds them; None where each kernel was launched: the first
+            time, while another run needs the recording's outputs, and where there is no room or it
+            cannot be recorded, of which a warning tells once.
         """
-        key = (*key, *(None if t is None else (t.shape, t.dtype, t.device) for t in inputs))
-        if key in self._kept:
+        key = (*depends_on, *(None if t is None else (t.shape, t.dtype, t.device) for t in inputs))
+        if key in self._bytes and key not in self._kept and key not in self._refused:
+            self._record(forward, backward, inputs, key)
+        recording = self._kept.get(key)
+        if recording is not None and recording.free:
             self._kept.move_to_end(key)
-            return self._kept[key] if self._kept[key].free else None
-        if key not in self._seen:
-            self._seen.add(key)
-            return None
-        if key in self._refused:
-            return None
+            return recording.outputs, recording.run(inputs)
+        outputs = forward(*inputs)
+        self._bytes[key] = bytes_of(inputs) + ROOM * bytes_of(outputs)
+        return outputs, None
+
+    def _record(self, forward: Forward, backward: Backward, inputs: Inputs, key: Key) -> None:
         while len(self._kept) >= MOST:
             self._kept.popitem(last=False)
+        device = next(tensor.device for tensor in inputs if tensor is not None)
+        stream = torch.cuda.current_stream(device)
         try:
+            if free_bytes(device) < self._bytes[key]:
+                raise RuntimeError(f"it takes {self._bytes[key] / 2**30:.2g} GiB")
             self._kept[key] = Recording(forward, backward, inputs)
         except RuntimeError as error:  # out of memory among them
+            torch.cuda.set_stream(stream)  # a recording that breaks off may leave another
             self._kept.clear()
             self._refused.add(key)
             reason = " ".join(str(error).split())[:200]
             log.warning("no CUDA graph: every kernel is launched on its own, slower: %s", reason)
-            return None
-        return self._kept[key]
 
     def clear(self) -> None:
-        """Give their memory back, and forget what was asked for."""
+        """Give their memory back, and forget what was run."""
         self._kept.clear()
-        self._seen.clear()
+        self._bytes.clear()
         self._refused.clear()
 
     @contextmanager
@@ -147,6 +171,20 @@ class Recordings:
             yield
         finally:
             self._off = before
+
+
+def bytes_of(tensors: Iterable[Tensor | None]) -> int:
+    """The memory of tensors that share none."""
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What this process may still take: of the device, or of the share that it was set."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    reserved = torch.cuda.memory_reserved(device)
+    cached = reserved - torch.cuda.memory_allocated(device)
+    return min(free, int(share * total) - reserved) + cached
 
 
 recordings = Recordings()

@@ -5,12 +5,15 @@ import logging
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import trainers.graphs
 from trainers.batches import Batches
 from trainers.cohort import step_together
 from trainers.config import ModelConfig, TrainConfig
 from trainers.data import Sequences
-from trainers.graphs import MOST, Recordings, recordings
+from trainers.graphs import MOST, Recording, Recordings, recordings
 from trainers.loss import sequence_loss
 from trainers.member import Member
 from trainers.models import build_model
@@ -20,6 +23,29 @@ OPTIONS = {"embed": 8, "hidden": 16, "layers": 3, "context": 8, "dropout": 0.2}
 MODEL = ModelConfig(options=OPTIONS)
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph does, for a machine without one: the same operations on the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        self.done.append((operation, args, kwargs or {}, out))
+        return out
+
+    def replay(self):
+        for operation, args, kwargs, out in self.done:
+            again = operation(*args, **kwargs)
+            for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+    def pool(self):
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +58,23 @@ def fresh():
 @pytest.fixture
 def asked_for(monkeypatch):
     """Recordings are asked for on this machine too, which may have no CUDA."""
-    monkeypatch.setattr(Recordings, "serve", lambda self, device: torch.is_grad_enabled())
+    monkeypatch.setattr(
+        Recordings, "serve", lambda self, device: torch.is_grad_enabled() and not self._off
+    )
+    monkeypatch.setattr(trainers.graphs, "free_bytes", lambda device: 2**40)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
+
+
+@pytest.fixture(params=["tape", pytest.param("cuda", marks=[pytest.mark.cuda, needs_cuda])])
+def device(request, monkeypatch):
+    """Where recordings work: on CUDA, and on the CPU with a tape for a graph."""
+    if request.param == "cuda":
+        return torch.device("cuda")
+    request.getfixturevalue("asked_for")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
+    monkeypatch.setattr(torch.cuda, "graph", lambda tape, **_: tape)
+    return CPU
 
 
 def batches_on(device, rows=BATCH):
@@ -118,18 +160,15 @@ def test_nothing_is_recorded_without_gradients_or_where_it_is_switched_off(monke
     assert recordings.serve(cuda)
 
 
-# --- CUDA
+# --- recorded
 
 
-@pytest.mark.cuda
-@needs_cuda
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_recorded_steps_are_those_of_kernels_launched_one_by_one(
-    precision, members, dropout, monkeypatch
+    precision, members, dropout, device, monkeypatch
 ):
-    device = torch.device("cuda")
     options = OPTIONS | {"dropout": dropout}
 
     def found():
@@ -139,24 +178,18 @@ def test_recorded_steps_are_those_of_kernels_launched_one_by_one(
 
     recorded = found()
     assert len(recordings) == 1
-    monkeypatch.setattr(Recordings, "find", lambda *_: None)
+    monkeypatch.setattr(Recording, "free", False)
     assert all(map(torch.equal, recorded, found()))
 
 
-@pytest.mark.cuda
-@needs_cuda
-def test_a_shape_is_recorded_the_second_time_and_then_replayed():
-    device = torch.device("cuda")
+def test_a_shape_is_recorded_the_second_time_and_then_replayed(device):
     one, batch = member_on(device), batches_on(device)[0]
     for kept in (0, 1, 1):
         one.step(batch)
         assert len(recordings) == kept
 
 
-@pytest.mark.cuda
-@needs_cuda
-def test_the_last_used_recordings_are_kept():
-    device = torch.device("cuda")
+def test_the_last_used_recordings_are_kept(device):
     one = member_on(device)
     for rows in range(2, 4 + MOST):
         for batch in batches_on(device, rows)[:2]:
@@ -164,10 +197,7 @@ def test_the_last_used_recordings_are_kept():
     assert len(recordings) == MOST
 
 
-@pytest.mark.cuda
-@needs_cuda
-def test_a_second_forward_pass_before_backward_leaves_the_first_one_s_values():
-    device = torch.device("cuda")
+def test_a_second_forward_pass_before_backward_leaves_the_first_one_s_values(device):
     model = build_model(MODEL, VOCABULARY).to(device)
     model.p = 0.0
     first, second, third = batches_on(device)[:3]
@@ -184,10 +214,7 @@ def test_a_second_forward_pass_before_backward_leaves_the_first_one_s_values():
     assert len(recordings) == 1
 
 
-@pytest.mark.cuda
-@needs_cuda
-def test_a_recorded_pass_has_one_backward_pass():
-    device = torch.device("cuda")
+def test_a_recorded_pass_has_one_backward_pass(device):
     model = build_model(MODEL, VOCABULARY).to(device)
     batch = batches_on(device)[0]
     for _ in range(3):
@@ -197,11 +224,8 @@ def test_a_recorded_pass_has_one_backward_pass():
         loss.backward()
 
 
-@pytest.mark.cuda
-@needs_cuda
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_dropout_draws_anew_in_every_replay(precision):
-    device = torch.device("cuda")
+def test_dropout_draws_anew_in_every_replay(precision, device):
     one, batch = member_on(device, precision), batches_on(device)[0]
     dropped = []
     for _ in range(5):
@@ -213,18 +237,24 @@ def test_dropout_draws_anew_in_every_replay(precision):
     assert not any(torch.equal(*pair) for pair in itertools.combinations(dropped, 2))
 
 
-@pytest.mark.cuda
-@needs_cuda
-def test_without_room_for_a_recording_training_goes_on(caplog, monkeypatch):
-    device = torch.device("cuda")
+def test_without_room_for_a_recording_training_goes_on(device, caplog, monkeypatch):
 
     def no_room(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("trainers.graphs.Recording", no_room)
+    monkeypatch.setattr(trainers.graphs, "Recording", no_room)
     with caplog.at_level(logging.WARNING, "trainers.graphs"):
         weights_after([member_on(device)], batches_on(device))
     assert [record.message for record in caplog.records] == [
         "no CUDA graph: every kernel is launched on its own, slower: CUDA out of memory"
     ]
+    assert len(recordings) == 0
+
+
+def test_what_takes_more_than_is_free_is_not_recorded(device, caplog, monkeypatch):
+    monkeypatch.setattr(trainers.graphs, "free_bytes", lambda device: 1000)
+    with caplog.at_level(logging.WARNING, "trainers.graphs"):
+        weights_after([member_on(device)], batches_on(device))
+    (record,) = caplog.records
+    assert "launched on its own, slower: it takes " in record.message
     assert len(recordings) == 0

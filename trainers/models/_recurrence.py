@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainers.graphs import Recording, recordings
+from trainers.graphs import Run, recordings
 from trainers.models._recurrence_backward import Backward
 from trainers.models._recurrence_state import (
     CONTEXT_LIMIT,
@@ -74,13 +74,7 @@ class _Recurrence(torch.autograd.Function):
         factor = 1.0 if keep_KNLH is None else 1 / (1 - p)
         ctx.passes = passes = _Passes(at, factor, product_type(x_KNH))
         with autocast_off(x_KNH.device):
-            inputs = (x_KNH, keep_KNLH, *flat)
-            ctx.recording = passes.recording(inputs) if recorded else None
-            if ctx.recording is None:
-                outputs = passes.forward(x_KNH, keep_KNLH, *flat)
-            else:
-                ctx.lease = ctx.recording.forward(inputs)
-                outputs = ctx.recording.outputs
+            outputs, ctx.run = passes.run(x_KNH, keep_KNLH, flat, recorded)
             ctx.save_for_backward(*outputs)
             return passes.hidden(outputs)
 
@@ -90,11 +84,10 @@ class _Recurrence(torch.autograd.Function):
         with autocast_off(grad_KNH.device):
             grad_KNH = rounded(grad_KNH * ctx.passes.factor, ctx.passes.type)
             outputs = ctx.saved_tensors
-            if ctx.recording is None:
+            if ctx.run is None:
                 found = ctx.passes.backward(grad_KNH, outputs)
             else:
-                found = ctx.recording.backward(grad_KNH, ctx.lease)
-                ctx.lease = None
+                found = ctx.run.backward(grad_KNH)
         grad_x_KNH, *grads = (g.to(type_) for g, type_ in zip(found, ctx.types, strict=True))
         return grad_x_KNH, None, None, None, None, *grads
 
@@ -113,10 +106,14 @@ class _Passes:
     factor: float
     type: torch.dtype
 
-    def recording(self, inputs: Sequence[Tensor | None]) -> Recording | None:
-        """Find the two as CUDA graphs; None where there is none (yet)."""
-        key = (tuple(self.at.running), self.factor, self.type)
-        return recordings.find(self.forward, self.backward, inputs, key)
+    def run(
+        self, x_KNH: Tensor, keep_KNLH: Tensor | None, flat: Sequence[Tensor], recorded: bool
+    ) -> tuple[tuple[Tensor, ...], Run | None]:
+        """Return what `forward` does, and the recording's run where there is one."""
+        if not recorded:
+            return self.forward(x_KNH, keep_KNLH, *flat), None
+        inputs, depends_on = (x_KNH, keep_KNLH, *flat), (*self.at.running, self.factor, self.type)
+        return recordings.run(self.forward, self.backward, inputs, depends_on)
 
     def forward(self, x_KNH: Tensor, keep_KNLH: Tensor | None, *flat: Tensor) -> tuple[Tensor, ...]:
         """Return what backward reads: what is kept of each position, and the cast weights."""
