@@ -13,7 +13,7 @@ from trainers.memory import release_memory
 from trainers.models import StackedModel
 from trainers.models._stacked import Stack, stack
 
-EVALUATION_ROWS = {"cpu": 512, "cuda": 4096}
+EVALUATION_ROWS = {"cpu": 512, "cuda": 2048}
 
 
 @dataclass(frozen=True, slots=True)
