@@ -78,6 +78,7 @@ class Ledger:
         join: bool = False,
     ) -> None:
         self._storage = storage
+        storage.packs = True  # a ledger is open for as long as its sweep
         self._train, self._search, self._directory = train, search, directory
         self._pruner = make_pruner(
             search.pruner, floor=search.floor, startup=search.startup, seed=train.seed

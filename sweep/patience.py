@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sweep.bulk import read_trials
 from sweep.errors import SweepError
+from sweep.packed import PackedTrial
 from sweep.server import away
 
 BUSY_TIMEOUT_S = 5.0
@@ -90,9 +91,11 @@ class PatientStorage(RDBStorage):
     Attributes:
         say: told when it waits; a run's view takes its place.
         patient: until it has waited in vain: what a program still writes as it ends does not wait.
+        packs: whether finished trials are kept small, by who keeps them long.
     """
 
     patient = True
+    packs = False
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
 
@@ -129,7 +132,11 @@ class PatientStorage(RDBStorage):
             found = read_trials(
                 session, study_id, above=trial_id_greater_than, and_of=included_trial_ids
             )
-        return [trial for trial in found if states is None or trial.state in states]
+        asked = (trial for trial in found if states is None or trial.state in states)
+        pack = self.packs
+        return [
+            PackedTrial(trial) if pack and trial.state.is_finished() else trial for trial in asked
+        ]
 
 
 def insist_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:

@@ -1,0 +1,57 @@
+"""Finished trials, kept small: what one says is unpacked when it is read.
+
+Of a study of 10,000 trials with 20 reports each, Optuna's own take 7 KB a trial.
+"""
+
+import marshal
+import zlib
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+_PACKED = ("_params", "_user_attrs", "_system_attrs", "intermediate_values")
+_PLAIN = ("_number", "state", "_values", "_datetime_start", "datetime_complete", "_trial_id")
+_FIELDS = (*_PLAIN, "_distributions", *_PACKED)
+
+_distributions: dict[tuple[tuple[str, int], ...], dict[str, Any]] = {}  # one for all alike
+_unpacked: tuple[FrozenTrial | None, dict[str, Any]] = (None, {})  # a trial's fields follow
+
+
+class PackedTrial(FrozenTrial):
+    """A finished trial, equal to Optuna's; what is read from it is a copy.
+
+    Args:
+        trial: its parameters and attributes are plain JSON values, as in a database.
+    """
+
+    def __init__(self, trial: FrozenTrial) -> None:
+        # One by one, and always the same: such objects share their fields' names.
+        self._number = trial.number
+        self.state = trial.state
+        self._values = trial._values
+        self._datetime_start = trial.datetime_start
+        self.datetime_complete = trial.datetime_complete
+        self._trial_id = trial._trial_id
+        # By identity, as whoever read the trials has one for all that are equal.
+        alike = tuple((name, id(one)) for name, one in trial.distributions.items())
+        self._distributions = _distributions.setdefault(alike, trial.distributions)
+        contents = {name: getattr(trial, name) for name in _PACKED}
+        self._packed = zlib.compress(marshal.dumps(contents), 1)
+
+    def __getattr__(self, name: str) -> Any:
+        """Unpack a field, as all of those that are packed are missing."""
+        global _unpacked
+        if name not in _PACKED:
+            raise AttributeError(f"a trial has no {name}")
+        trial, contents = _unpacked
+        if trial is not self:
+            contents = marshal.loads(zlib.decompress(self._packed))
+            _unpacked = self, contents
+        return contents[name]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FrozenTrial):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
+
+    __hash__ = None  # type: ignore[assignment]  # as Optuna's, which hold dictionaries
