@@ -10,6 +10,9 @@ that grows with y - lowest y, so that only near points shape the basin. mu, r an
 the noise is summed over, and m is integrated out under a flat prior: nothing is approximated but
 by the grid (Gelman et al. 2013, Bayesian Data Analysis, sections 3.7 and 14.2).
 
+Where the perplexity is known that a model without context reaches, m is likely below its ln: rates
+that all end there have learned nothing, and are no basin however flat they lie.
+
 The numbers below are of the Step Law runs (arXiv 2503.04715, 157 response curves of language
 models); 177 of their 1,911 runs were lost and ended at 6.7 nats, sd 0.5.
 """
@@ -31,6 +34,7 @@ STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25]
 NOISES = (0.001, 0.003, 0.01, 0.03)  # sd of y between seeds, nats
 NOISE_WEIGHTS = (0.25, 0.35, 0.25, 0.15)
 FAR_ERROR = 0.4  # sd of the curve's error as a share of y - lowest y
+LEARNED, LEARNED_SD = 0.08, 0.04  # nats below that of a model without context, about the least
 
 WALL, WALL_SCALE = 2.1, 0.3  # the wall's distance from mu: logistic (1.4 to 3.1 in 90 %)
 CHANCE = 0.02  # that a run is lost, or held, against all this
@@ -50,6 +54,7 @@ class Observations:
         variance: of y on top of seed noise: 0 where it was trained to the end.
         lost: rates that diverged.
         running: rates whose result is still to come.
+        baseline: ln perplexity of a model that knows no context; infinite where it is unknown.
     """
 
     x: Array
@@ -57,6 +62,7 @@ class Observations:
     variance: Array
     lost: Array
     running: Array
+    baseline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +204,33 @@ def _basin_fit(basin_runs: Indices, seen: Observations, at: Rises) -> Array | fl
     error = FAR_ERROR * np.maximum(seen_y - lowest, 0.0)
     w = 1.0 / (np.array(NOISES)[:, None] ** 2 + variance + error**2)
     weight = w.sum(1)
-    y = seen_y - (w @ seen_y / weight)[:, None]
+    mean = w @ seen_y / weight
+    y = seen_y - mean[:, None]
     at_rate, y_at_rate = (
         np.array([np.bincount(place, each, rises.shape[-1]) for each in summed]).T
         for summed in (w, w * y)
     )
-    A = rises**2 @ at_rate - (rises @ at_rate) ** 2 / weight
+    rise_sum = rises @ at_rate
+    A = rises**2 @ at_rate - rise_sum**2 / weight
     B, C = rises @ y_at_rate, (w * y**2).sum(1)
     scale = np.log(w / (2 * math.pi)).sum(1) - np.log(weight / (2 * math.pi))
     logs = np.log(NOISE_WEIGHTS) - math.log(SPAN) + 0.5 * (scale - (C - 2 * B + A))
+    if math.isfinite(seen.baseline):
+        logs = logs + _learning(seen.baseline - mean + rise_sum / weight, 1 / weight)
     return np.asarray(np.logaddexp.reduce(logs, axis=-1))
+
+
+def _learning(depth: Array, variance: Array) -> Array:
+    """ln of the chance that training gains so much on a model without context.
+
+    The normal distribution function by the logistic one (Johnson and Kotz 1970, chapter 22).
+
+    Args:
+        depth: nats that m is thought to lie below that model's loss.
+        variance: of it.
+    """
+    z = (depth - LEARNED) / np.sqrt(variance + LEARNED_SD**2)
+    return np.asarray(np.log(0.5 * (1.0 + np.tanh(0.85 * z)) + CHANCE))
 
 
 def _plateau_fit(y: Array) -> float:

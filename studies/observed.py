@@ -18,7 +18,7 @@ from studies.trials import diverged, failed, ln_rate
 _last: dict[Hashable, Posterior] = {}
 
 
-def observe(trials: Iterable[FrozenTrial]) -> Observations:
+def observe(trials: Iterable[FrozenTrial], baseline: float | None = None) -> Observations:
     """Reads trials: nothing but what the study stores.
 
     A complete trial counts with its value, a pruned or running one with its predicted final value
@@ -27,6 +27,7 @@ def observe(trials: Iterable[FrozenTrial]) -> Observations:
 
     Args:
         trials: of one study, the one that asks excepted.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
 
     Returns:
         The observations, in the order of the trials.
@@ -50,11 +51,16 @@ def observe(trials: Iterable[FrozenTrial]) -> Observations:
         variance=variance[known],
         lost=x[lost],
         running=x[unended & ~known],
+        baseline=math.log(baseline) if baseline else math.inf,
     )
 
 
 def posterior_of(
-    trials: Iterable[FrozenTrial], priors: Mapping[str, Prior], low: float, high: float
+    trials: Iterable[FrozenTrial],
+    priors: Mapping[str, Prior],
+    low: float,
+    high: float,
+    baseline: float | None = None,
 ) -> Posterior:
     """What trials say of the best rate.
 
@@ -66,15 +72,16 @@ def posterior_of(
         priors: what each rule says.
         low: the lowest rate of the range.
         high: the highest.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
 
     Raises:
         StudyError: a trial's value is not positive, so that it is no perplexity.
     """
     table = Table.of(trials)
-    asked = (table.contents(), tuple(priors.items()), low, high)
+    asked = (table.contents(), tuple(priors.items()), low, high, baseline)
     if asked not in _last:
         _last.clear()
-        _last[asked] = Posterior(with_noise(observe(table)), priors, low, high)
+        _last[asked] = Posterior(with_noise(observe(table, baseline)), priors, low, high)
     return _last[asked]
 
 

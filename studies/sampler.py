@@ -40,6 +40,7 @@ def make_sampler(
     startup: int,
     trial_number: int | None = None,
     priors: Mapping[str, float | Prior] | None = None,
+    baseline: float | None = None,
     known: Sequence[FrozenTrial] | None = None,
 ) -> BaseSampler:
     """Builds a sampler for the study's one parameter.
@@ -53,6 +54,7 @@ def make_sampler(
         trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
             trial that is sampled, so that one sampler serves a whole study.
         priors: what the rules say; only "learning-rate" uses it.
+        baseline: perplexity of a model that knows no context; only "learning-rate" uses it.
         known: the study's trials for one ask, where they have just been read; only "learning-rate"
             uses it.
 
@@ -67,7 +69,9 @@ def make_sampler(
         raise unknown_name("sampler", name, SAMPLERS)
     validate_range(low, high)
     if name == LEARNING_RATE:
-        return LearningRateSampler(priors, seed=seed, low=low, high=high, known=known)
+        return LearningRateSampler(
+            priors, seed=seed, low=low, high=high, baseline=baseline, known=known
+        )
     build = PEERS[name]
     return WorkingRangeSampler(
         lambda draw_seed: build(draw_seed, startup), low, high, seed, trial_number
@@ -90,11 +94,13 @@ class LearningRateSampler(BaseSampler):
         seed: of the other parameters.
         low: the lowest rate to ask for; None for the parameter's own.
         high: the highest.
+        baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
+            known, a plateau at which rates learn nothing is not taken for the basin.
         known: the study's trials for one ask, where they have just been read; otherwise the study
             is read at each.
 
     Raises:
-        StudyError: a prior's rate is not positive.
+        StudyError: a prior's rate is not positive, or the baseline is no perplexity.
     """
 
     def __init__(
@@ -104,9 +110,12 @@ class LearningRateSampler(BaseSampler):
         seed: int = 0,
         low: float | None = None,
         high: float | None = None,
+        baseline: float | None = None,
         known: Sequence[FrozenTrial] | None = None,
     ) -> None:
-        self._known = known
+        if baseline is not None and not 1 <= baseline < math.inf:
+            raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
+        self._known, self._baseline = known, baseline
         self._priors = {
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
@@ -152,7 +161,8 @@ class LearningRateSampler(BaseSampler):
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = Table.of(trials).without(trial.number)
-        return _next_rate(posterior_of(known, self._priors, low, high), known, low, high)
+        posterior = posterior_of(known, self._priors, low, high, self._baseline)
+        return _next_rate(posterior, known, low, high)
 
     def posterior(self, study: Study) -> Posterior:
         """What the study's trials say of the best rate.
@@ -166,7 +176,7 @@ class LearningRateSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         known = [trial.distributions.get(PARAMETER) for trial in trials]
         low, high = self._range(next((each for each in reversed(known) if each), None))
-        return posterior_of(trials, self._priors, low, high)
+        return posterior_of(trials, self._priors, low, high, self._baseline)
 
     def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
         if self._low is not None and self._high is not None:

@@ -112,7 +112,12 @@ class Prediction:
 
 
 def find_optimum(
-    study: str, setting: Setting, trials: Sequence[FrozenTrial], low: float, high: float
+    study: str,
+    setting: Setting,
+    trials: Sequence[FrozenTrial],
+    low: float,
+    high: float,
+    baseline: float | None = None,
 ) -> Swept:
     """Reads a study's optimum, under a uniform prior.
 
@@ -124,8 +129,9 @@ def find_optimum(
         trials: its trials, at least one of them finished.
         low: the lowest rate of its range.
         high: the highest.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
     """
-    x, weight = posterior_of(trials, {}, low, high).density
+    x, weight = posterior_of(trials, {}, low, high, baseline).density
     mean = float(x @ weight)
     sd = math.sqrt(float(weight @ (x - mean) ** 2))
     return Swept(study, setting, mean, max(sd, FINEST))

@@ -13,7 +13,11 @@ from sweep.summary import Belief
 
 
 def belief(
-    trials: Sequence[FrozenTrial], priors: Mapping[str, Prior], low: float, high: float
+    trials: Sequence[FrozenTrial],
+    priors: Mapping[str, Prior],
+    low: float,
+    high: float,
+    baseline: float | None = None,
 ) -> Belief | None:
     """Where the best rate lies, by the trials so far, as `sweep report` would say it.
 
@@ -22,6 +26,7 @@ def belief(
         priors: what each rule says.
         low: the lowest rate that is searched.
         high: the highest.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
 
     Returns:
         None before a trial is complete: until then it is the rules' rates and nothing else.
@@ -29,7 +34,7 @@ def belief(
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         return None
     try:
-        posterior = posterior_of(trials, priors, low, high)
+        posterior = posterior_of(trials, priors, low, high, baseline)
     except StudyError:  # a trainer of the user's own, whose values are no perplexities
         return None
     mu, probability = posterior.density

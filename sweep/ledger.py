@@ -17,6 +17,7 @@ from studies.definition import PARAMETER, WIDE, Identity, edge, searched, widen
 from studies.observed import posterior_of
 from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
+from studies.response import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.table import Table
@@ -161,7 +162,7 @@ class Ledger:
     def belief(self) -> Belief | None:
         """What is known of the best rate; None before a trial is complete."""
         trials = self.study.get_trials(deepcopy=False)
-        return belief(trials, self._search.priors, *self.working_range)
+        return belief(trials, self._search.priors, *self.working_range, self._search.baseline)
 
     def unfinished(self) -> list[TrialSpec]:
         """Trials that a run which ended left RUNNING, to be continued from their checkpoints."""
@@ -308,6 +309,7 @@ class Ledger:
             seed=self._train.seed % 2**32,
             startup=len(self._search.first),
             priors=self._search.priors,
+            baseline=self._search.baseline,
             known=trials,
         )
 
@@ -315,11 +317,15 @@ class Ledger:
         """Whether too little is left to gain, once every rule's rate was tried."""
         if self._search.until is None or tried.waits:
             return False
-        posterior = posterior_of(trials, self._search.priors, *self.working_range)
+        posterior = self._posterior(trials)
         found = remaining(posterior, trials, self._search.until)
         if found.sentence != self.study.user_attrs["remaining"]:
             self.study.set_user_attr("remaining", found.sentence)
         return found.enough
+
+    def _posterior(self, trials: Table) -> Posterior:
+        search = self._search
+        return posterior_of(trials, search.priors, *self.working_range, search.baseline)
 
     def _widened(self, trials: Table, tried: Tried) -> tuple[float, float]:
         """The range to search, wider than before where the best rate leans on its edge."""
@@ -329,7 +335,7 @@ class Ledger:
             return low, high
         side = edge(best, low, high, tried.rates)
         if not side and self._search.sampler == LEARNING_RATE and not tried.waits:
-            leans = posterior_of(trials, self._search.priors, low, high).edge
+            leans = self._posterior(trials).edge
             side = leans if leans and searched(leans, low, high, tried.rates) else ""
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):

@@ -19,6 +19,7 @@ from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.response import Posterior
 from studies.transfer import FORECAST
 from sweep.across import exponents
+from sweep.baseline import stored_baseline
 from sweep.confirmed import Confirmation, stored_confirmation
 from sweep.neighbours import Neighbour, family_of, neighbours
 from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
@@ -174,7 +175,8 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     summary, about = summarise(study, storage), study.user_attrs
     trials = study.get_trials(deepcopy=False)
     priors = priors_of(about)
-    posterior = posterior_of(trials, priors, *about["range"])
+    low, high = about["range"]
+    posterior = posterior_of(trials, priors, low, high, stored_baseline(about))
     found = optimum(posterior) if summary.best else None
     family = family_of(study, others)
     ruled = Posterior(posterior.seen, rule_priors_of(priors), *posterior.range)
@@ -191,7 +193,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         cost=_cost(summary, trials, about.get("pruner") or ""),
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
-        prior=_density(Posterior(observe([]), priors, *about["range"])),
+        prior=_density(Posterior(observe([]), priors, low, high)),
         histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
         neighbours=neighbours(study, family),
         exponents=exponents(family),

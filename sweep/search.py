@@ -18,6 +18,7 @@ class Search:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
         until: ends the study when less than this share of perplexity is left to gain; None: never.
     """
 
@@ -33,4 +34,5 @@ class Search:
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
+    baseline: float | None = None
     until: float | None = None

@@ -13,6 +13,7 @@ from typing import Any
 from optuna.study import Study
 
 from studies.stopping import parse_until
+from sweep.baseline import baseline_of
 from sweep.clock import go_on_with
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
@@ -220,6 +221,7 @@ def _ledger(ready: Prepared, *, join: bool) -> Ledger:
         startup=settings.startup,
         trainer=settings.trainer,
         priors=plan.priors,
+        baseline=baseline_of(settings.trainer, ready.corpus.unigram_perplexity),
         until=parse_until(settings.until),
     )
     return Ledger(

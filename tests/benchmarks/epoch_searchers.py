@@ -87,6 +87,7 @@ class Task:
         high: the highest.
         epochs: of a whole run.
         seed: of the searcher.
+        baseline: perplexity of a model without context, which the peers cannot be told.
     """
 
     centres: Sequence[float]
@@ -95,6 +96,7 @@ class Task:
     high: float
     epochs: int
     seed: int
+    baseline: float | None = None
 
 
 class OnStudy:
@@ -226,7 +228,7 @@ class RayTune:
 
 def _own(task: Task, *, enqueue: bool = False, pruner: BasePruner | None = None) -> OnStudy:
     priors = {str(number): Prior(rate, task.width) for number, rate in enumerate(task.centres)}
-    sampler = LearningRateSampler(priors, seed=task.seed)
+    sampler = LearningRateSampler(priors, seed=task.seed, baseline=task.baseline)
     pruner = pruner or LearningRatePruner(seed=task.seed)
     return OnStudy(task, sampler, pruner, own=True, enqueue=enqueue)
 

@@ -36,6 +36,7 @@ class Part:
         losses: (R, E) nats a token after each epoch; NaN from where a run diverged.
         tokens: an epoch's.
         batch: sequences a step.
+        unigram_perplexity: of its text.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Part:
     losses: Array
     tokens: int
     batch: int
+    unigram_perplexity: float
 
     @property
     def finals(self) -> Array:
@@ -62,6 +64,7 @@ class Curve:
     def __init__(self, part: Part, all_seeds: list[Part]) -> None:
         self.name, self.seed = part.name, part.seed
         self.tokens, self.batch = part.tokens, part.batch
+        self.baseline = part.unigram_perplexity
         self._part = part
         self._grid = np.arange(part.rates[0], part.rates[-1] + STEP, STEP)
         means = np.mean([each.finals for each in all_seeds], axis=0)
@@ -126,6 +129,7 @@ def _part(stored: dict[str, Any]) -> Part:
         losses=losses,
         tokens=stored["tokens_an_epoch"],
         batch=stored["batch"],
+        unigram_perplexity=stored["unigram_perplexity"],
     )
 
 

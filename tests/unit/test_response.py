@@ -163,6 +163,33 @@ def test_results_that_show_a_basin_are_not_read_as_lost_runs() -> None:
     assert -2.5 < low < high < 2.5
 
 
+FLAT = OPTIMUM - 3.0 + np.array([-0.9, -0.6, -0.2, 0.1, 0.5, 0.8])
+UNIGRAM = math.log(71.0)
+
+
+def plateau(depth: float, baseline: float) -> Posterior:
+    """Six low rates that all end at about the same perplexity, `depth` nats below the unigram's."""
+    y = UNIGRAM - depth + 0.004 * np.array([1.0, 0.0, -1.0, 0.0, -1.0, 1.0])
+    return posterior(Observations(FLAT, y, np.zeros(6), FLAT[:0], FLAT[:0], baseline))
+
+
+def share_among(known: Posterior, x: np.ndarray) -> float:
+    """The probability that the best rate lies between the lowest and the highest of these."""
+    mu, probability = known.density
+    return float(probability[(x.min() < mu) & (mu < x.max())].sum())
+
+
+def test_rates_that_all_end_at_the_unigram_perplexity_are_no_basin() -> None:
+    without, known = plateau(0.01, math.inf), plateau(0.01, UNIGRAM)
+    assert share_among(known, FLAT) < 0.3 < 0.7 < share_among(without, FLAT)
+    assert min(abs(OPTIMUM + next_offset(known) - FLAT)) > 0.5
+
+
+def test_the_same_far_below_the_unigram_perplexity_are_one() -> None:
+    known, without = plateau(0.3, UNIGRAM), plateau(0.3, math.inf)
+    assert share_among(known, FLAT) == pytest.approx(share_among(without, FLAT), abs=0.01)
+
+
 def test_a_prediction_counts_by_its_variance() -> None:
     sure, vague = posterior(seen(-0.7, 0.5, 1.0)), posterior(seen(-0.7, 0.5, 1.0, variance=1.0))
     spread = [math.log(high / low) for low, high in (sure.interval(), vague.interval())]

@@ -185,6 +185,18 @@ def test_a_full_range_still_gets_a_rate() -> None:
     assert min(gaps(rates)) > 1e-3
 
 
+def test_it_leaves_a_plateau_where_nothing_is_learned() -> None:
+    ended = {8e-5: 70.4, 1.3e-4: 70.0, 2e-4: 69.8, 3.1e-4: 69.9, 5e-4: 70.5}
+    asked = []
+    for baseline in (None, 71.0):
+        study = study_of(LearningRateSampler({"sqrt": 2e-4}, baseline=baseline))
+        for rate, value in ended.items():
+            add(study, rate, TrialState.COMPLETE, value=value)
+        asked.append(ask(study))
+    assert 8e-5 < asked[0] < 5e-4
+    assert not 3e-5 < asked[1] < 1.2e-3
+
+
 def test_other_parameters_are_drawn_at_random_by_seed_and_trial() -> None:
     def draw(seed: int) -> list[float]:
         study = optuna.create_study(sampler=LearningRateSampler(RULES, seed=seed))
@@ -205,6 +217,8 @@ def test_bad_input_is_refused_in_words() -> None:
         LearningRateSampler({"sqrt": 0.0})
     with pytest.raises(StudyError, match="prior width must be positive and finite, got -1"):
         LearningRateSampler({"sqrt": Prior(1e-3, width=-1.0)})
+    with pytest.raises(StudyError, match=r"baseline must be a perplexity, at least 1, got 0.5"):
+        LearningRateSampler({}, baseline=0.5)
     negative = optuna.create_study(sampler=LearningRateSampler({}))
     add(negative, 1e-3, TrialState.COMPLETE, value=-0.5)
     with pytest.raises(StudyError, match=r"trial 0: value must be a perplexity, above 0, got -0.5"):

@@ -1,0 +1,52 @@
+"""The unigram perplexity measures the shared trainer's trials, and no others."""
+
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import Workspace
+
+from studies.sampler import make_sampler
+from sweep.baseline import baseline_of, stored_baseline
+from sweep.protocol import SHARED_TRAINER
+
+ONE_EPOCH = """\
+    from trainers.report import Ending, EpochReport, Outcome
+
+    def train(config, *, device, directory):
+        yield EpochReport(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
+        return Ending(Outcome.COMPLETED)
+"""
+
+
+def test_a_trainer_of_the_user_s_own_may_train_on_any_text() -> None:
+    assert baseline_of(SHARED_TRAINER, 71.0) == 71.0
+    assert baseline_of("mine:train", 71.0) is None
+
+
+def test_a_study_says_it_of_itself() -> None:
+    stored = {"identity": {"trainer": SHARED_TRAINER}, "unigram_perplexity": 71.0}
+    assert stored_baseline(stored) == 71.0
+    assert stored_baseline({**stored, "identity": {"trainer": "mine:train"}}) is None
+    assert stored_baseline({"identity": {"trainer": SHARED_TRAINER}}) is None
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_run_searches_with_what_its_report_reads(
+    own: bool, tmp_path: Path, english: Path
+) -> None:
+    workspace = Workspace(tmp_path, english)
+    workspace.write("held.py", ONE_EPOCH)
+    told: list[Any] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        told.append(options["baseline"])
+        return make_sampler(*arguments, **options)
+
+    trainer = ("--trainer", "held:train") if own else ()
+    with mock.patch("sweep.ledger.make_sampler", watched):
+        workspace.invoke("run", "--trials", 1, "--epochs", 1, *trainer)
+    about = workspace.study().user_attrs
+    assert about["unigram_perplexity"] > 1
+    assert set(told) == {stored_baseline(about)} == {None if own else about["unigram_perplexity"]}
