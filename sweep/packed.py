@@ -4,7 +4,6 @@ Of a study of 10,000 trials with 20 reports each, Optuna's own take 7 KB a trial
 """
 
 import marshal
-import zlib
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -35,8 +34,7 @@ class PackedTrial(FrozenTrial):
         # By identity, as whoever read the trials has one for all that are equal.
         alike = tuple((name, id(one)) for name, one in trial.distributions.items())
         self._distributions = _distributions.setdefault(alike, trial.distributions)
-        contents = {name: getattr(trial, name) for name in _PACKED}
-        self._packed = zlib.compress(marshal.dumps(contents), 1)
+        self._packed = marshal.dumps([getattr(trial, name) for name in _PACKED])
 
     def __getattr__(self, name: str) -> Any:
         """Unpack a field, as all of those that are packed are missing."""
@@ -45,7 +43,7 @@ class PackedTrial(FrozenTrial):
             raise AttributeError(f"a trial has no {name}")
         trial, contents = _unpacked
         if trial is not self:
-            contents = marshal.loads(zlib.decompress(self._packed))
+            contents = dict(zip(_PACKED, marshal.loads(self._packed), strict=True))
             _unpacked = self, contents
         return contents[name]
 
