@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from trainers.dropout import BLOCK
-from trainers.graphs import recordings
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
+from trainers.recording import recordings
 
 # What one row keeps for backward is measured; gradients and masks on their way come on top.
 OVERHEAD = 2.0

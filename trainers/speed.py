@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers.batches import Batch
 from trainers.cohort import step_together
 from trainers.config import TrainConfig
-from trainers.graphs import recordings
 from trainers.member import Member
 from trainers.memory import peak_memory_bytes, reset_peak_memory
 from trainers.models import parameter_count
+from trainers.recording import recordings
 
 LEAST_STEPS, LEAST_S = 2, 2.0
 PEAK_SIZE = {"cpu": 1024, "cuda": 8192}

@@ -25,9 +25,9 @@ from trainers.cohort import step_together
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.evaluate import evaluate
-from trainers.graphs import recordings
 from trainers.member import Member
 from trainers.models import parameter_count
+from trainers.recording import recordings
 from trainers.train import Epoch, Step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

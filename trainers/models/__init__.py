@@ -5,8 +5,8 @@ A model file offers `build(vocabulary_size, **options) -> nn.Module`; a user's o
 `transformers` package (`_transformers.py`). There are three contracts:
 
 - plain (`PlainModel`): `module(tokens_BT) -> logits_BTV`, causal. Any such `nn.Module` trains.
-- fast (`FastModel`): in addition `features` and `head`. The trainer then computes nothing on
-  padding, and never has all the logits at once.
+- fast (`FastModel`): in addition `features` and `head`. No logits are then computed for padding,
+  and never all of them at once; what the model itself computes there is its own affair.
 - stacked (`StackedModel`): computes K members' parameters at once; the others come with it. A
   cohort of any other model is trained one member after another.
 """

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainers.graphs import Run, recordings
 from trainers.models._recurrence_backward import Backward
 from trainers.models._recurrence_state import (
     CONTEXT_LIMIT,
@@ -30,6 +29,7 @@ from trainers.models._recurrence_state import (
     normed,
 )
 from trainers.products import autocast_off, product_type, round_, rounded
+from trainers.recording import Run, recordings
 
 
 def recur(

@@ -11,7 +11,6 @@ from pydantic import Field, validate_call
 from torch import Tensor, nn
 
 from trainers.dropout import Dropout
-from trainers.graphs import recordings
 from trainers.models._recurrence import recur
 from trainers.models._recurrence_state import Weights
 from trainers.models._stacked import (
@@ -25,6 +24,7 @@ from trainers.models._stacked import (
     real_positions,
     running,
 )
+from trainers.recording import recordings
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 

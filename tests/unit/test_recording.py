@@ -8,15 +8,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import trainers.graphs
+import trainers.recording
 from trainers.batches import Batches
 from trainers.cohort import step_together
 from trainers.config import ModelConfig, TrainConfig
 from trainers.data import Sequences
-from trainers.graphs import MOST, Recording, Recordings, recordings
 from trainers.loss import sequence_loss
 from trainers.member import Member
 from trainers.models import build_model
+from trainers.recording import MOST, Recording, Recordings, recordings
 
 VOCABULARY, WINDOW, ROWS, BATCH = 30, 8, 24, 8
 OPTIONS = {"embed": 8, "hidden": 16, "layers": 3, "context": 8, "dropout": 0.2}
@@ -61,7 +61,7 @@ def asked_for(monkeypatch):
     monkeypatch.setattr(
         Recordings, "serve", lambda self, device: torch.is_grad_enabled() and not self._off
     )
-    monkeypatch.setattr(trainers.graphs, "free_bytes", lambda device: 2**40)
+    monkeypatch.setattr(trainers.recording, "free_bytes", lambda device: 2**40)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
 
@@ -136,7 +136,7 @@ def test_computing_padding_as_well_changes_no_gradient(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA can record")
 def test_where_nothing_can_be_recorded_one_warning_says_so_and_training_goes_on(caplog, asked_for):
-    with caplog.at_level(logging.WARNING, "trainers.graphs"):
+    with caplog.at_level(logging.WARNING, "trainers.recording"):
         found = weights_after([member_on(CPU)], batches_on(CPU))
     (record,) = caplog.records
     assert record.message.startswith("no CUDA graph: every kernel is launched on its own, slower: ")
@@ -242,8 +242,8 @@ def test_without_room_for_a_recording_training_goes_on(device, caplog, monkeypat
     def no_room(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainers.graphs, "Recording", no_room)
-    with caplog.at_level(logging.WARNING, "trainers.graphs"):
+    monkeypatch.setattr(trainers.recording, "Recording", no_room)
+    with caplog.at_level(logging.WARNING, "trainers.recording"):
         weights_after([member_on(device)], batches_on(device))
     assert [record.message for record in caplog.records] == [
         "no CUDA graph: every kernel is launched on its own, slower: CUDA out of memory"
@@ -252,8 +252,8 @@ def test_without_room_for_a_recording_training_goes_on(device, caplog, monkeypat
 
 
 def test_what_takes_more_than_is_free_is_not_recorded(device, caplog, monkeypatch):
-    monkeypatch.setattr(trainers.graphs, "free_bytes", lambda device: 1000)
-    with caplog.at_level(logging.WARNING, "trainers.graphs"):
+    monkeypatch.setattr(trainers.recording, "free_bytes", lambda device: 1000)
+    with caplog.at_level(logging.WARNING, "trainers.recording"):
         weights_after([member_on(device)], batches_on(device))
     (record,) = caplog.records
     assert "launched on its own, slower: it takes " in record.message

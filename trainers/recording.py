@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-log = logging.getLogger("trainers.graphs")
+log = logging.getLogger("trainers.recording")
 
 Inputs = Sequence[Tensor | None]
 Forward = Callable[..., tuple[Tensor, ...]]
