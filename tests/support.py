@@ -27,7 +27,6 @@ from unittest import mock
 
 import optuna
 import sqlalchemy
-import torch
 from optuna.study import Study
 from servers import Postgres
 
@@ -86,6 +85,8 @@ swept = true
 @contextlib.contextmanager
 def waiting_is_an_error() -> Iterator[None]:
     """Within it, whatever makes the host wait for the CUDA device raises."""
+    import torch  # which most of those who use this file need not wait for
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
         torch.cuda.set_sync_debug_mode("error")

@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,14 +41,15 @@ class Recording:
     def __init__(self, forward: Forward, backward: Backward, inputs: Inputs) -> None:
         self._inputs = [None if tensor is None else tensor.clone() for tensor in inputs]
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with warnings.catch_warnings():
+        with torch.cuda.device(device_of(inputs)), warnings.catch_warnings():
             # Said where there was no room for the first kernel's output: an error tells of it.
             warnings.filterwarnings("ignore", message="The CUDA Graph is empty")
-            with torch.cuda.graph(self._forward, capture_error_mode="thread_local"):
+            stream = torch.cuda.Stream()  # by default it would be one of the first device used
+            recorded = partial(torch.cuda.graph, stream=stream, capture_error_mode="thread_local")
+            with recorded(self._forward):
                 self.outputs = forward(*self._inputs)
             self._grad = torch.zeros_like(self.outputs[0])
-            pool = self._forward.pool()
-            with torch.cuda.graph(self._backward, pool=pool, capture_error_mode="thread_local"):
+            with recorded(self._backward, pool=self._forward.pool()):
                 self._grads = backward(self._grad, self.outputs)
         self._run: weakref.ref[Run] | None = None
 
@@ -144,7 +146,7 @@ class Recordings:
     def _record(self, forward: Forward, backward: Backward, inputs: Inputs, key: Key) -> None:
         while len(self._kept) >= MOST:
             self._kept.popitem(last=False)
-        device = next(tensor.device for tensor in inputs if tensor is not None)
+        device = device_of(inputs)
         stream = torch.cuda.current_stream(device)
         try:
             if free_bytes(device) < self._bytes[key]:
@@ -171,6 +173,11 @@ class Recordings:
             yield
         finally:
             self._off = before
+
+
+def device_of(tensors: Iterable[Tensor | None]) -> torch.device:
+    """The device of the first one, and so of all."""
+    return next(tensor.device for tensor in tensors if tensor is not None)
 
 
 def bytes_of(tensors: Iterable[Tensor | None]) -> int:

@@ -1,5 +1,6 @@
 """Recorded kernels: the same values as launched one by one, and a way on where it cannot be."""
 
+import contextlib
 import itertools
 import logging
 
@@ -73,6 +74,8 @@ def device(request, monkeypatch):
         return torch.device("cuda")
     request.getfixturevalue("asked_for")
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "graph", lambda tape, **_: tape)
     return CPU
 
