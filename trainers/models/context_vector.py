@@ -58,7 +58,8 @@ class ContextVector(StackedModel):
     ) -> Tensor:
         """Compute hidden_KNH as `StackedModel` states."""
         if recordings.serve(tokens_KBT.device) and not all_equal(lengths_B):
-            # What is recorded has one shape: padding is computed too, a tenth of real text's rows.
+            # What is recorded has one shape, so padding is computed too: a tenth of WikiText-2's
+            # positions, half of those of short paragraphs. Launches one by one take longer.
             full_B = lengths_B[:1].expand_as(lengths_B)
             hidden_KNH = self.stacked_features(weights, tokens_KBT, full_B, dropout)
             return hidden_KNH.index_select(1, real_positions(lengths_B, hidden_KNH.device))
