@@ -19,6 +19,7 @@ Read = Callable[..., float]
 
 UNFINISHED = 0  # the row that stands for all of them
 SPARE = 1000  # trials of other studies that are kept
+ROOM = 50  # rows that a column is made longer at least
 MANY = 100  # distinct rates, from which on neighbours count as one
 NEIGHBOURS = 0.1  # ln rate
 
@@ -49,7 +50,7 @@ class _Finished:
         self._rows: dict[int, int] = {}
         self._begun: list[FrozenTrial] = []  # what the last trials began with, up to an unfinished
         self._begun_rows: Indices = np.empty(0, np.intp)
-        self._columns: dict[tuple[Any, ...], Array] = {}
+        self._columns: dict[tuple[Any, ...], tuple[Array, int]] = {}  # with room, and the rows read
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -75,10 +76,13 @@ class _Finished:
 
     def column(self, read: Read, *arguments: Any) -> Array:
         """What `read` says of each row's trial."""
-        known = self._columns.get((read, *arguments), np.full(1, np.nan))
-        new = [read(trial, *arguments) for trial in self._trials[len(known) - 1 :]]
-        if new:
-            known = self._columns[read, *arguments] = np.append(known, new)
+        values, count = self._columns.get((read, *arguments), (np.full(1, np.nan), 1))
+        new = [read(trial, *arguments) for trial in self._trials[count - 1 :]]
+        if count + len(new) > len(values):  # by a quarter more than now, so that it is seldom
+            values = np.append(values[:count], np.empty(len(new) + ROOM + count // 4))
+        values[count : count + len(new)] = new
+        self._columns[read, *arguments] = values, count + len(new)
+        known: Array = values[: count + len(new)]
         return known
 
 

@@ -22,6 +22,7 @@ from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.table import Table
 from sweep.belief import belief
+from sweep.cache import TrialCache
 from sweep.clock import Clock
 from sweep.errors import SweepError
 from sweep.lease import Lease
@@ -84,11 +85,12 @@ class Ledger:
         self._pruner = make_pruner(
             search.pruner, floor=search.floor, startup=search.startup, seed=train.seed
         )
-        existing = find_study(storage, name)
+        cache = TrialCache(storage)
+        existing = find_study(cache, name)
         if existing is not None:
             check_identity(existing, identity.fields)
         self.study = existing or optuna.create_study(
-            study_name=name, storage=storage, direction="minimize", load_if_exists=True
+            study_name=name, storage=cache, direction="minimize", load_if_exists=True
         )
         self._lease = Lease(self.study)
         self._mutex = Mutex(storage, self.study._study_id)

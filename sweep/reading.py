@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -44,7 +44,7 @@ def open_all(storage: str) -> list[Study]:
     return [optuna.load_study(study_name=name, storage=opened) for name in study_names(opened)]
 
 
-def find_study(storage: RDBStorage, name: str) -> Study | None:
+def find_study(storage: BaseStorage, name: str) -> Study | None:
     """The study of that name, None where there is none, or only what a kill left of its making."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)
