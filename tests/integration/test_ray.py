@@ -1,6 +1,8 @@
 """A sweep on a real Ray cluster of two nodes, one of which is killed in mid-trial."""
 
 import contextlib
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +15,15 @@ from trainers.report import Outcome, Verdict
 
 pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 
-# Writes where it trained, and takes its time, so that its node can be killed under it.
+# Writes where it trained; on a node it goes on after its first report when one has been killed,
+# and with it this process: a worker outlives its node for a moment, and might end its trial.
 SLOW = """\
-    import sys, time
+    import os, sys, time
     from trainers.train import train as shared
 
     def train(config, *, device, directory):
         if ray := sys.modules.get("ray"):
+            (directory / "process").write_text(str(os.getpid()))
             (directory / "node").write_text(ray.get_runtime_context().get_node_id())
         training = shared(config, device=device, directory=directory)
         verdict = None
@@ -28,8 +32,9 @@ SLOW = """\
                 said = training.send(verdict)
             except StopIteration as end:
                 return end.value
-            time.sleep(0.2)
             verdict = yield said
+            while ray and not directory.with_name("killed").exists():
+                time.sleep(0.05)
 """
 SETTINGS = ("--set", "study.sampler=random", "--set", "study.pruner=none", "--trials", 3)
 
@@ -47,6 +52,10 @@ def test_a_trial_of_a_lost_node_goes_on_on_the_other_to_the_same_result(
             if (workspace.folder(number) / "node").read_text() == second.node_id:
                 lost = str(number)
         cluster.remove_node(second, allow_graceful=False)
+        process = (workspace.folder(int(lost)) / "process").read_text()
+        while Path("/proc", process).exists():
+            time.sleep(0.1)
+        workspace.folder(int(lost)).with_name("killed").touch()
         done = live.end(0)
     warnings = [event["text"] for event in done.events if event["event"] == "warning"]
     (said,) = (text for text in warnings if "a fresh worker goes on" in text)
