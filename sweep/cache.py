@@ -1,4 +1,4 @@
-"""Optuna's cache of trials, for a study that is asked for all of them thousands of times."""
+"""Optuna's cache of trials, for a study that is open long and asked for all of them often."""
 
 import copy
 from collections.abc import Container
@@ -6,9 +6,11 @@ from collections.abc import Container
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from sweep.packed import PackedTrial
+
 
 class TrialCache(_CachedStorage):
-    """The same answers, without going through thousands of trials each time.
+    """The same answers, without going through thousands of trials each time; it keeps them small.
 
     Optuna sorts all of them by a function of Python's, and looks at each one's state.
     """
@@ -30,6 +32,10 @@ class TrialCache(_CachedStorage):
             if states is not None:
                 trials = [trial for trial in trials if trial.state in states]
             return copy.deepcopy(trials) if deepcopy else trials
+
+    def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
+        kept = [PackedTrial(trial) if trial.state.is_finished() else trial for trial in trials]
+        super()._add_trials_to_cache(study_id, kept)
 
     def _unfinished(self, study_id: int) -> list[int]:
         """Numbers of the trials that had not ended when they were read last."""

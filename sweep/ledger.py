@@ -80,7 +80,6 @@ class Ledger:
         join: bool = False,
     ) -> None:
         self._storage = storage
-        storage.packs = True  # a ledger is open for as long as its sweep
         self._train, self._search, self._directory = train, search, directory
         self._pruner = make_pruner(
             search.pruner, floor=search.floor, startup=search.startup, seed=train.seed
@@ -319,15 +318,14 @@ class Ledger:
         """Whether too little is left to gain, once every rule's rate was tried."""
         if self._search.until is None or tried.waits:
             return False
-        posterior = self._posterior(trials)
+        posterior = self._posterior(trials, *self.working_range)
         found = remaining(posterior, trials, self._search.until)
         if found.sentence != self.study.user_attrs["remaining"]:
             self.study.set_user_attr("remaining", found.sentence)
         return found.enough
 
-    def _posterior(self, trials: Table) -> Posterior:
-        search = self._search
-        return posterior_of(trials, search.priors, *self.working_range, search.baseline)
+    def _posterior(self, trials: Table, low: float, high: float) -> Posterior:
+        return posterior_of(trials, self._search.priors, low, high, self._search.baseline)
 
     def _widened(self, trials: Table, tried: Tried) -> tuple[float, float]:
         """The range to search, wider than before where the best rate leans on its edge."""
@@ -337,7 +335,7 @@ class Ledger:
             return low, high
         side = edge(best, low, high, tried.rates)
         if not side and self._search.sampler == LEARNING_RATE and not tried.waits:
-            leans = self._posterior(trials).edge
+            leans = self._posterior(trials, low, high).edge
             side = leans if leans and searched(leans, low, high, tried.rates) else ""
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):

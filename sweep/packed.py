@@ -37,7 +37,7 @@ class PackedTrial(FrozenTrial):
         self._packed = marshal.dumps([getattr(trial, name) for name in _PACKED])
 
     def __getattr__(self, name: str) -> Any:
-        """Unpack a field, as all of those that are packed are missing."""
+        """Unpack a field: only those that an object has not are looked for here."""
         global _unpacked
         if name not in _PACKED:
             raise AttributeError(f"a trial has no {name}")

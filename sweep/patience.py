@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError
 
 from sweep.bulk import read_trials
 from sweep.errors import SweepError
-from sweep.packed import PackedTrial
 from sweep.server import away
 
 BUSY_TIMEOUT_S = 5.0
@@ -91,11 +90,9 @@ class PatientStorage(RDBStorage):
     Attributes:
         say: told when it waits; a run's view takes its place.
         patient: until it has waited in vain: what a program still writes as it ends does not wait.
-        packs: whether finished trials are kept small, by who keeps them long.
     """
 
     patient = True
-    packs = False
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
 
@@ -132,11 +129,7 @@ class PatientStorage(RDBStorage):
             found = read_trials(
                 session, study_id, above=trial_id_greater_than, and_of=included_trial_ids
             )
-        asked = (trial for trial in found if states is None or trial.state in states)
-        pack = self.packs
-        return [
-            PackedTrial(trial) if pack and trial.state.is_finished() else trial for trial in asked
-        ]
+        return [trial for trial in found if states is None or trial.state in states]
 
 
 def insist_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:
