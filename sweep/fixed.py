@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -159,9 +160,9 @@ def check_rates(rates: Sequence[float]) -> None:
             raise SweepError(f"the rate {rate:g} is named twice: name each one once")
 
 
-def with_trainer(config: SweepConfig, **changes: object) -> SweepConfig:
+def with_trainer(config: SweepConfig, **changes: Any) -> SweepConfig:
     """The same configuration with other values of [trainer]."""
-    return config.model_copy(update={"trainer": replace(config.trainer, **changes)})  # type: ignore[arg-type]
+    return config.model_copy(update={"trainer": replace(config.trainer, **changes)})
 
 
 def with_study(config: SweepConfig, **changes: object) -> SweepConfig:

@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from optuna.storages import RDBStorage
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, delete, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from sweep.patience import Answer, insist_on
@@ -67,6 +78,6 @@ class Mutex:
                 return bool(connection.execute(holder).scalar() == self._me)
         return True
 
-    def _delete(self, rows: object) -> None:
+    def _delete(self, rows: ColumnElement[bool]) -> None:
         with self._engine.begin() as connection:
-            connection.execute(delete(_HOLDERS).where(rows))  # type: ignore[arg-type]
+            connection.execute(delete(_HOLDERS).where(rows))

@@ -386,7 +386,9 @@ class TestPool:
         first, second, third, fourth = self.start(pool, 4)
         assert pool.together(first.number) == {first.number, third.number}
         pool.kill(first.number)
-        assert self.next(pool, first).outcome is Outcome.LOST  # type: ignore[union-attr]
+        ended = self.next(pool, first)
+        assert isinstance(ended, Ended)
+        assert ended.outcome is Outcome.LOST
         assert pool.together(third.number) == frozenset()
         for trial in (second, fourth):
             assert isinstance(self.finish(pool, trial), Ended)

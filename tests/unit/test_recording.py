@@ -241,7 +241,6 @@ def test_dropout_draws_anew_in_every_replay(precision, device):
 
 
 def test_without_room_for_a_recording_training_goes_on(device, caplog, monkeypatch):
-
     def no_room(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
