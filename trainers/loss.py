@@ -17,7 +17,15 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from trainers.dropout import Dropout
 from trainers.models import StackedModel, has_features
 from trainers.models._stacked import Stack, pack
-from trainers.products import at_least_fp32, autocast_off, product_in_fp32, product_type
+from trainers.products import (
+    at_least_fp32,
+    autocast_off,
+    plain_bmm,
+    product_in_fp32,
+    product_type,
+    round_,
+    rounded,
+)
 
 CHUNK = {"cpu": 1024, "cuda": 16384}
 """Rows of logits that exist at once (see tests/benchmarks/bench_half.py)."""
@@ -222,19 +230,19 @@ class _Sums:
     ) -> None:
         self.type = product_type(hidden_KNH)
         self.hidden_KNH = hidden_KNH
-        self.weight_KVH = weight_KVH.to(self.type)
-        self.bias_K1V = None if bias_KV is None else bias_KV.to(self.type)[:, None]
+        self.weight_KVH = rounded(weight_KVH, self.type)
+        self.bias_K1V = None if bias_KV is None else rounded(bias_KV, self.type)[:, None]
         members = len(weight_KVH)
         self.nats_K = weight_KVH.new_zeros(members)
         self.correct_K = torch.zeros(members, dtype=torch.int64, device=weight_KVH.device)
         self.with_gradients = with_gradients
         if with_gradients:
-            self.grad_hidden_KNH = torch.empty_like(hidden_KNH, dtype=self.type)
+            self.grad_hidden_KNH = torch.empty_like(hidden_KNH, dtype=self.weight_KVH.dtype)
             self.grad_weight_KVH = torch.zeros_like(weight_KVH)
             self.grad_bias_KV = None if bias_KV is None else torch.zeros_like(bias_KV)
 
     def add(self, rows: slice, target_KN1: Tensor, counted_KN1: Tensor | None) -> None:
-        hidden_KNH = self.hidden_KNH[:, rows].to(self.type)
+        hidden_KNH = rounded(self.hidden_KNH[:, rows], self.type)
         logits_KNV = self._logits(hidden_KNH)
         log_p_KNV = F.log_softmax(at_least_fp32(logits_KNV), dim=2)
         target_log_p_KN1 = log_p_KNV.gather(2, target_KN1)
@@ -248,8 +256,9 @@ class _Sums:
         grad_KNV = log_p_KNV.exp_().scatter_(2, target_KN1, target_log_p_KN1.expm1())
         if counted_KN1 is not None:
             grad_KNV.mul_(counted_KN1)
-        grad_KNV = grad_KNV.mul_(GRADIENT_SCALE).to(self.type)
-        self.grad_hidden_KNH[:, rows] = torch.bmm(grad_KNV, self.weight_KVH)
+        grad_KNV = round_(grad_KNV.mul_(GRADIENT_SCALE).to(self.weight_KVH.dtype), self.type)
+        grad_hidden_KNH = plain_bmm(grad_KNV, self.weight_KVH)
+        self.grad_hidden_KNH[:, rows] = round_(grad_hidden_KNH, self.type)
         self.grad_weight_KVH += product_in_fp32(grad_KNV.mT, hidden_KNH)
         if self.grad_bias_KV is not None:
             self.grad_bias_KV += grad_KNV.sum(dim=1, dtype=self.grad_bias_KV.dtype)
@@ -257,5 +266,6 @@ class _Sums:
     def _logits(self, hidden_KNH: Tensor) -> Tensor:
         weight_KHV = self.weight_KVH.mT
         if self.bias_K1V is None:
-            return torch.bmm(hidden_KNH, weight_KHV)
-        return torch.baddbmm(self.bias_K1V, hidden_KNH, weight_KHV)
+            return round_(plain_bmm(hidden_KNH, weight_KHV), self.type)
+        logits_KNV = self.bias_K1V.repeat(1, hidden_KNH.shape[1], 1)
+        return round_(logits_KNV.baddbmm_(hidden_KNH, weight_KHV), self.type)

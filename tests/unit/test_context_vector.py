@@ -135,7 +135,7 @@ def test_half_values_kept_in_fp32_are_those_of_half_products(model, monkeypatch)
         assert all(bool(found.isfinite().all()) for found in results[-1])
         monkeypatch.setattr("trainers.products.stored_type", lambda type_, device: type_)
         monkeypatch.setattr(  # HalfProducts has no kernel for the product in place
-            torch.Tensor, "baddbmm_", lambda b, x, w: b.copy_(torch.baddbmm(b, x, w))
+            torch.Tensor, "baddbmm_", lambda b, *a, **k: b.copy_(torch.baddbmm(b, *a, **k))
         )
     assert all(map(torch.equal, *results))
 

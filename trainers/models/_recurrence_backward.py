@@ -15,7 +15,7 @@ from trainers.models._recurrence_state import (
     first_rows,
     normed,
 )
-from trainers.products import product_in_fp32, round_, rounded
+from trainers.products import plain_bmm, product_in_fp32, round_, rounded
 
 aten = torch.ops.aten
 
@@ -87,10 +87,10 @@ class Backward:
             # Zero is what ReLU cut off and what dropout dropped: both stop the gradient.
             aten.threshold_backward.grad_input(grad_KRH, hidden[layer], 0, grad_input=before[layer])
             if layer:
-                grad_KRH = torch.bmm(before[layer], weights.mlp[layer - 1][0])
+                grad_KRH = plain_bmm(before[layer], weights.mlp[layer - 1][0])
                 round_(grad_KRH, self.type)
         if t:
-            grad_context_KRC = torch.bmm(before[0], weights.from_context_KHC)
+            grad_context_KRC = plain_bmm(before[0], weights.from_context_KHC)
             round_(grad_context_KRC, self.type)
             self.grad_context_KRC = grad_context_KRC.to(self.normed_KMC.dtype)
             if onward_KRC is not None:
