@@ -62,3 +62,11 @@ def product_in_fp32(left: Tensor, right: Tensor) -> Tensor:
 def plain_bmm(left: Tensor, right: Tensor) -> Tensor:
     """Multiply stored values: in place, as `trainers.half` has no kernel for that."""
     return left.new_empty(*left.shape[:2], right.shape[2]).baddbmm_(left, right, beta=0)
+
+
+def add_bmm_(add: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Add a product in place."""
+    if add.is_cuda or add.is_contiguous():
+        return add.baddbmm_(left, right)
+    # The CPU's batched product needs a contiguous result: otherwise it is done one by one.
+    return add.copy_(torch.baddbmm(add, left, right))

@@ -28,7 +28,7 @@ from trainers.models._recurrence_state import (
     first_rows,
     normed,
 )
-from trainers.products import autocast_off, product_type, round_, rounded
+from trainers.products import add_bmm_, autocast_off, product_type, round_, rounded
 from trainers.recording import Run, recordings
 
 
@@ -184,10 +184,10 @@ class _Forward:
         first_KRH, *others = self.views.hidden[t]
         if t:  # the first context is zero
             context_KRC = rounded(self.views.context[t], self.type)
-            round_(first_KRH.baddbmm_(context_KRC, self.from_context_KCH), self.type)
+            round_(add_bmm_(first_KRH, context_KRC, self.from_context_KCH), self.type)
         below_KRH = first_KRH.clamp_min_(0)
         for hidden_KRH, weight_KHH in zip(others, self.layers, strict=True):
-            hidden_KRH.baddbmm_(below_KRH, weight_KHH).clamp_min_(0)
+            add_bmm_(hidden_KRH, below_KRH, weight_KHH).clamp_min_(0)
             below_KRH = round_(hidden_KRH, self.type)
 
     def _renew(self, t: int, rows: int) -> None:
@@ -195,7 +195,7 @@ class _Forward:
         views, there = self.views, t + 1
         hidden_KRH, gates_KRG = first_rows(views.hidden[t][-1], rows), views.gates[there]
         if gates_KRG.dtype is hidden_KRH.dtype:
-            round_(gates_KRG.baddbmm_(hidden_KRH, self.gates_KHG), self.type)
+            round_(add_bmm_(gates_KRG, hidden_KRH, self.gates_KHG), self.type)
         else:
             gates_KRG.copy_(torch.baddbmm(self.gates_bias_K1G, hidden_KRH, self.gates_KHG))
         views.open[there].sigmoid_()

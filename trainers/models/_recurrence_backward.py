@@ -15,7 +15,7 @@ from trainers.models._recurrence_state import (
     first_rows,
     normed,
 )
-from trainers.products import plain_bmm, product_in_fp32, round_, rounded
+from trainers.products import add_bmm_, plain_bmm, product_in_fp32, round_, rounded
 
 aten = torch.ops.aten
 
@@ -81,8 +81,8 @@ class Backward:
             rows = self.at.running[t + 1]
             gates_KRG = first_rows(gates_KRG, rows)
             onward_KRC = self._gates(t, gates_KRG)
-            going_KRH = first_rows(grad_KRH, rows).baddbmm_(gates_KRG, weights.gates_KGH)
-            round_(going_KRH, self.type)
+            going_KRH = first_rows(grad_KRH, rows)
+            round_(add_bmm_(going_KRH, gates_KRG, weights.gates_KGH), self.type)
         for layer in reversed(range(len(before))):
             # Zero is what ReLU cut off and what dropout dropped: both stop the gradient.
             aten.threshold_backward.grad_input(grad_KRH, hidden[layer], 0, grad_input=before[layer])
