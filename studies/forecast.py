@@ -19,7 +19,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.table import Array, Indices, Mask, Table, together
-from studies.trials import best_until, last_epoch, ln_rate, sound
+from studies.trials import best_until, last_epoch, ln_rate, sound, value_of
 
 # The regression's prior: it starts as "no trend, about so much scatter" and gives way to data.
 SLOPE_SD = 0.15  # nats of fall for each unit of ln rate
@@ -108,11 +108,12 @@ class Falls:
         x = self._table.column(ln_rate)
         self._complete = self._table.mask(sound) & ~np.isnan(x)
         self._rates, self._place = together(x[self._complete])
+        self._final = _ln(self._table.column(value_of)[self._complete])
 
     def after(self, epoch: int) -> AtRates:
         """Of those that had a finite perplexity by then."""
-        columns = (self._table.column(read, epoch) for read in (_fall_after, _ln_until))
-        fall, reached = (column[self._complete] for column in columns)
+        reached = _ln(self._table.column(best_until, epoch)[self._complete])
+        fall = reached - self._final
         known = ~np.isnan(fall)
         return AtRates.of(self._rates, self._place[known], fall[known], reached[known])
 
@@ -209,11 +210,10 @@ def _ln_until(trial: FrozenTrial, epoch: int) -> float:
     return math.log(reached) if 0.0 < reached < math.inf else math.nan
 
 
-def _fall_after(trial: FrozenTrial, epoch: int) -> float:
-    """How far ln perplexity fell from an epoch to the end; NaN where it has not ended."""
-    if not sound(trial) or trial.value is None or not trial.intermediate_values:
-        return math.nan
-    return _ln_until(trial, epoch) - math.log(trial.value)
+def _ln(perplexities: Array) -> Array:
+    """ln of each, NaN where there is none."""
+    known = (perplexities > 0.0) & (perplexities < math.inf)
+    return np.log(np.where(known, perplexities, math.nan))
 
 
 def _ln_reached(trial: FrozenTrial) -> float:

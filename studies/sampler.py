@@ -196,13 +196,13 @@ def _next_rate(posterior: Posterior, trials: Table, low: float, high: float) -> 
     gain = posterior.improvement(x)
     gain = np.minimum(gain, (1 - TIE) * gain.max())
     gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
-    taken = np.unique(trials.column(ln_rate)[~trials.mask(failed)])
+    taken = np.sort(trials.column(ln_rate)[~trials.mask(failed)])
     taken = taken[~np.isnan(taken)]  # where there is no rate
     apart = np.minimum(*nearest(x, taken)) >= APART
     if apart.any():
         rate = math.exp(x[np.where(apart, gain, -1.0).argmax()])
     else:  # the range is full: the middle of its widest gap
-        points = np.unique(np.clip([x[0], *taken, x[-1]], x[0], x[-1]))
+        points = np.clip(np.concatenate([x[:1], taken, x[-1:]]), x[0], x[-1])
         widest = np.diff(points).argmax()
         rate = math.exp(points[widest : widest + 2].mean())
     return min(max(rate, low), high)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 def student_t_cdf(t: float, dof: int) -> float:
     """The probability that a Student-t variable is below t.
@@ -18,18 +20,10 @@ def student_t_cdf(t: float, dof: int) -> float:
         The probability, to about 1e-15.
     """
     theta = math.atan(abs(t) / math.sqrt(dof))
-    cosine, term, total = math.cos(theta), 1.0, 0.0
-    if dof % 2 == 0:
-        for k in range(dof // 2):
-            term *= (2 * k - 1) / (2 * k) * cosine**2 if k else 1.0
-            total += term
-        within = math.sin(theta) * total
-    else:
-        term = cosine
-        for k in range(1, dof // 2 + 1):
-            term *= (2 * k - 2) / (2 * k - 1) * cosine**2 if k > 1 else 1.0
-            total += term
-        within = (theta + math.sin(theta) * total) * 2 / math.pi
+    sine, cosine, odd = math.sin(theta), math.cos(theta), dof % 2
+    k = 2.0 * np.arange(1, dof // 2) + odd
+    total = float(1.0 + np.cumprod((k - 1) / k * cosine**2).sum()) if dof > 1 else 0.0
+    within = (theta + sine * cosine * total) * 2 / math.pi if odd else sine * total
     return 0.5 * (1 + within) if t > 0 else 0.5 * (1 - within)
 
 

@@ -78,8 +78,10 @@ def _wanted(study_id: int, above: int, and_of: Collection[int]) -> Any:
         return model.study_id == study_id
     # A sum is in no index: SQLite would take the study's, and go through all its trials.
     mine, new = model.study_id + 0 == study_id, model.trial_id > above
-    # An empty list is a query of its own to SQLAlchemy: no index then answers the whole.
-    return mine & (new | model.trial_id.in_(and_of) if and_of else new)
+    if not and_of:  # to SQLAlchemy an empty list is a query of its own: no index answers the whole
+        return mine & new
+    # The bound is what the index answers: SQLite would go through all trials for the rest alone.
+    return mine & (model.trial_id >= min(*and_of, above)) & (new | model.trial_id.in_(and_of))
 
 
 def _bare(session: Session, wanted: Any) -> dict[int, FrozenTrial]:

@@ -333,10 +333,10 @@ class Ledger:
         best, first = tried.best, len(self._search.first)
         if not self._search.widen or best is None or tried.started < first:
             return low, high
-        side = edge(best, low, high, tried.rates)
+        side = edge(best, low, high, tried.ends)
         if not side and self._search.sampler == LEARNING_RATE and not tried.waits:
             leans = self._posterior(trials, low, high).edge
-            side = leans if leans and searched(leans, low, high, tried.rates) else ""
+            side = leans if leans and searched(leans, low, high, tried.ends) else ""
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):
             self.study.set_user_attr("range", list(wider))

@@ -4,6 +4,7 @@
 takes tens of seconds; a table of trials needs the lowest of each trial's reports and their number.
 """
 
+import functools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from sweep.patience import insist_on
 from sweep.summary import KEPT, TrialRow, make_row
 
 _Reported = models.TrialIntermediateValueModel
+_loads = functools.lru_cache(json.loads)  # thousands of trials name the same rule and reason
 _FINITE = _Reported.intermediate_value_type == _Reported.TrialIntermediateValueType.FINITE
 
 
@@ -65,7 +67,7 @@ def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:
         fixed = fetch(of(system, system.value_json).where(system.key == "fixed_params"))
     attributes: dict[int, dict[str, Any]] = {}
     for identifier, key, text in kept:
-        attributes.setdefault(identifier, {})[key] = json.loads(text)
+        attributes.setdefault(identifier, {})[key] = _loads(text)
     given = {identifier: json.loads(text).get(PARAMETER) for identifier, text in fixed}
     return [
         make_row(

@@ -38,11 +38,12 @@ class Tried:
         return not self._begun.all()
 
     @property
-    def rates(self) -> list[float]:
-        """The rates of those that were started, each once."""
-        found = np.unique(self._rates[self._begun])
-        rates: list[float] = found[~np.isnan(found)].tolist()
-        return rates
+    def ends(self) -> tuple[float, ...]:
+        """The lowest and the highest rate of those that were started; empty where there is none."""
+        found = self._rates[self._begun]
+        if np.isnan(found).all():
+            return ()
+        return float(np.nanmin(found)), float(np.nanmax(found))
 
     @property
     def best(self) -> float | None:

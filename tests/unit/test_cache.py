@@ -4,6 +4,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.study import Study
 from optuna.trial import TrialState
 from support import open_ledger
@@ -68,3 +69,25 @@ def test_a_copy_of_a_trial_is_nobody_else_s(studies: tuple[Study, Study]) -> Non
 def test_a_ledger_reads_through_it(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
         assert isinstance(ledger.study._storage, TrialCache)
+
+
+def test_no_question_goes_through_all_trials_in_the_database(studies: tuple[Study, Study]) -> None:
+    mine, _ = studies
+    for _ in range(3):
+        mine.tell(mine.ask(), 1.0)
+    mine.ask()  # it is read anew each time, until it ends
+    mine.get_trials(deepcopy=False)
+    asked = []
+    engine = mine._storage._backend.engine
+    listener = (
+        "before_cursor_execute",
+        lambda _c, _k, text, values, *_: asked.append((text, values)),
+    )
+    sa.event.listen(engine, *listener)
+    mine.get_trials(deepcopy=False)
+    sa.event.remove(engine, *listener)
+    assert any("FROM trials" in text for text, _ in asked)
+    with engine.connect() as connection:
+        for text, values in asked:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()
+            assert not any("SCAN" in step[-1] for step in plan), (text, plan)

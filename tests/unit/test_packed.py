@@ -65,6 +65,19 @@ def test_trials_read_in_turns_are_not_mixed_up() -> None:
     assert one.distributions is other.distributions
 
 
+def test_what_was_packed_before_there_was_a_pattern_stays_what_it_is(monkeypatch) -> None:
+    monkeypatch.setattr("sweep.packed._pattern", b"")
+    pruned = trial_of(0.1)
+    pruned.state = TrialState.PRUNED
+    packed = [PackedTrial(trial) for trial in (pruned, trial_of(0.2), pruned)]
+    assert [trial.state for trial in packed if trial._pattern] == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+    ]
+    assert [trial.params["learning_rate"] for trial in packed] == [0.1, 0.2, 0.1]
+    assert packed[0] == packed[2] == pruned
+
+
 def test_it_has_no_more_fields_than_a_trial() -> None:
     assert one_error(PackedTrial(trial_of(0.1))) == "a trial has no perplexity"
     assert PackedTrial(trial_of(0.1)) != "a trial"
@@ -85,7 +98,7 @@ def test_it_takes_a_fraction_of_the_memory() -> None:
         return taken // len(trials)
 
     bytes_of(PackedTrial)
-    assert bytes_of(PackedTrial) < 0.4 * bytes_of(lambda trial: trial)
+    assert bytes_of(PackedTrial) < 0.25 * bytes_of(lambda trial: trial)
 
 
 def test_a_ledger_s_finished_trials_are_packed_and_what_the_database_says(tmp_path: Path) -> None:

@@ -17,6 +17,12 @@ def test_quantiles_are_the_tabled_ones(probability: float, dof: int, bound: floa
     assert student_t_cdf(found, dof) == pytest.approx(probability, abs=1e-9)
 
 
+@pytest.mark.parametrize("dof", [4000, 4001])
+def test_with_many_degrees_of_freedom_it_is_nearly_the_normal_one(dof: int) -> None:
+    for t in (-3.0, -0.5, 0.0, 1.0, 40.0):
+        assert student_t_cdf(t, dof) == pytest.approx(statistics.NormalDist().cdf(t), abs=1e-4)
+
+
 def test_a_mean_comes_with_its_standard_error_and_interval() -> None:
     values = [0.03, -0.01, 0.02, 0.05]
     found = mean_of(values, 0.9)
