@@ -9,7 +9,7 @@ from studies.curve import lost_chance
 from studies.response import Posterior
 
 LEVEL = 0.9
-FINEST = 1.2  # a rate is never known better than to a factor of this: seed noise
+FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise
 STEP = 0.1  # ln rate
 NEAR = 0.01  # of perplexity
 
@@ -21,7 +21,7 @@ class Optimum:
     Attributes:
         learning_rate: its median.
         low, high: the central interval that holds it with a probability of `level`, never closer
-            than a factor of 1.2 to the median.
+            than a factor of 1.1 to the median.
         level: 0.9.
         near: the lowest and highest rate of the range whose perplexity is within 1 % of the best as
             likely as not; None where no rate is.
