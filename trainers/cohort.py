@@ -50,7 +50,8 @@ def _tried(members: Sequence["Member"], batches: Sequence[Batch]) -> Tensor | No
     for member in members:
         member.optimizer.zero_grad(set_to_none=True)
     try:
-        return _gradients_of_all(members, batches, rows)
+        with members[0].precision.products():
+            return _gradients_of_all(members, batches, rows)
     except Exception as error:
         if rows == 1 or not out_of_memory(error):
             raise

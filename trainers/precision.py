@@ -47,13 +47,17 @@ class Precision:
         self._scale = float(self._scaler.get_scale())
         self._overflowed = False
 
+    def products(self) -> AbstractContextManager[object]:
+        """Multiply as this precision does; around forward and backward it is entered but once."""
+        return HalfProducts() if self._on_cpu else nullcontext()
+
     @contextmanager
     def forward(self) -> Iterator[None]:
         """Compute the forward pass and the loss in this precision."""
         low = self._type is not torch.float32
         # Autocast on the CPU refuses the name of FP32 even where it is disabled.
         type_ = self._type if low else torch.bfloat16
-        with torch.autocast(self._device, type_, enabled=low), self._products():
+        with torch.autocast(self._device, type_, enabled=low), self.products():
             yield
 
     def backward(self, loss: Tensor) -> None:
@@ -63,7 +67,7 @@ class Precision:
     def backward_of(self, losses: Sequence[tuple["Precision", Tensor]]) -> None:
         """Add gradients of several members' losses in one pass, each scaled by its own scale."""
         scaled = [precision._scaler.scale(loss) for precision, loss in losses]
-        with self._products():
+        with self.products():
             torch.autograd.backward(scaled)
 
     def unscale(self, optimizer: Optimizer) -> None:
@@ -105,6 +109,3 @@ class Precision:
         """Continue from a `state_dict`."""
         self._scaler.load_state_dict(state)
         self._scale = float(self._scaler.get_scale())
-
-    def _products(self) -> AbstractContextManager[Any]:
-        return HalfProducts() if self._on_cpu else nullcontext()

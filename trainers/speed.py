@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,7 +62,7 @@ def measure_speed(config: TrainConfig, cohort: int, device: torch.device) -> Spe
     step_s = _best(step, device)
     peak_memory = peak_memory_bytes(device)
     # What a graph launches nobody counts.
-    counting = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.bmm: _bmm_flops})
+    counting = FlopCounterMode(display=False, custom_mapping=_COUNTED)
     with recordings.off(), counting as counter:
         step_together(members[:1], [batch])
     flops_per_second = cohort * counter.get_total_flops() / step_s
@@ -95,6 +96,14 @@ def _bmm_flops(left_KAB: Sequence[int], right_KBC: Sequence[int], *_: object, **
     """Count as torch does, which stumbles over an `out_dtype`."""
     members, rows, inner = left_KAB
     return 2 * members * rows * inner * right_KBC[2]
+
+
+def _baddbmm_flops(_: object, *operands: Any, **__: object) -> int:
+    """Count a product that is added in place, which torch does not."""
+    return _bmm_flops(*operands)
+
+
+_COUNTED = {torch.ops.aten.bmm: _bmm_flops, torch.ops.aten.baddbmm_: _baddbmm_flops}
 
 
 def _full_windows(config: TrainConfig, device: torch.device) -> Batch:
