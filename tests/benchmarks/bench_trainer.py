@@ -1,11 +1,13 @@
 """The trainer against its plain form and against what matrix products allow. Run by hand.
 
+    export OMP_PROC_BIND=spread OMP_PLACES=cores GOMP_SPINCOUNT=30000
     PYTHONPATH=tests python tests/benchmarks/bench_trainer.py speed precision cohort memory outside
 
-On a quiet machine. What is compared takes turns, so that a load from elsewhere strikes all sides
-alike; the least time of each counts. The bound is the time that the same products take by
-`torch.mm`, measured in the same turns (on CUDA in a graph, without a launch each): products of a
-position's rows where the recurrence forces them, products over all positions elsewhere.
+On a quiet machine, its threads bound as in training (`sweep.threads`). What is compared takes
+turns, so that a load from elsewhere strikes all sides alike; the least time of each counts. The
+bound is the time that the same products take by `torch.mm`, measured in the same turns (on CUDA in
+a graph, without a launch each): products of a position's rows where the recurrence forces them,
+products over all positions elsewhere.
 """
 
 import argparse
