@@ -69,4 +69,4 @@ def add_bmm_(add: Tensor, left: Tensor, right: Tensor) -> Tensor:
     if add.is_cuda or add.is_contiguous():
         return add.baddbmm_(left, right)
     # The CPU's batched product needs a contiguous result: otherwise it is done one by one.
-    return add.copy_(torch.baddbmm(add, left, right))
+    return add.copy_(add.contiguous().baddbmm_(left, right))
