@@ -9,7 +9,7 @@ from studies.curve import lost_chance
 from studies.response import Posterior
 
 LEVEL = 0.9
-FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise
+FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise; 1.2 was too wide
 STEP = 0.1  # ln rate
 NEAR = 0.01  # of perplexity
 

@@ -20,8 +20,8 @@ from sweep.patience import insist_on
 from sweep.summary import KEPT, TrialRow, make_row
 
 _Reported = models.TrialIntermediateValueModel
-_loads = functools.lru_cache(json.loads)  # thousands of trials name the same rule and reason
 _FINITE = _Reported.intermediate_value_type == _Reported.TrialIntermediateValueType.FINITE
+_loads = functools.lru_cache(json.loads)  # thousands of trials name the same rule and reason
 
 
 def rows_of(study: Study) -> list[TrialRow]:

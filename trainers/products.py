@@ -29,7 +29,7 @@ def rounded(x: Tensor, type_: torch.dtype) -> Tensor:
 
 def round_(x: Tensor, type_: torch.dtype) -> Tensor:
     """Round stored values to those of `type_` in place; beyond its largest they are inf."""
-    # `to(type_)` takes 1.5 us longer than `half()`, for whose sake alone they differ.
+    # Only FP16 is stored in another type, and `half()` takes 1.5 us less than `to(type_)`.
     return x if x.dtype is type_ else x.copy_(x.half())
 
 
