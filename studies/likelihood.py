@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from studies.progress import ANY_FALL, log_fit
 from studies.table import Array, Indices, together
 
 CURVATURES = np.geomspace(0.004, 1.0, 9)  # a, nats / ln^2
@@ -42,6 +43,7 @@ LOST_JUMP = 0.7  # nats: where the perplexity doubles, a run may have been lost
 ALIKE = 0.4  # nats within which all results may be lost: further apart they show a basin
 LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
 SPAN = 10.0  # nats that y may take before anything is known
+CLOSE, CLOSEST = 0.15, 6  # nats above the lowest, and results: whose falls are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Observations:
         lost: rates that diverged.
         running: rates whose result is still to come.
         baseline: ln perplexity of a model that knows no context; infinite where it is unknown.
+        fall: how fast each result still fell at its end (`studies.progress`), nats for each unit of
+            ln epoch, NaN where it says nothing; None where none does.
     """
 
     x: Array
@@ -63,6 +67,7 @@ class Observations:
     lost: Array
     running: Array
     baseline: float = math.inf
+    fall: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ def log_likelihood(reading: Reading, seen: Observations, mu: Array, at: Rises) -
         + _curvature_prior()
         + _basin_fit(reading.basin, seen, at)
         + _plateau_fit(seen.y[reading.lost])
+        + _progress_fit(reading, seen, mu)
     )
 
 
@@ -243,3 +249,15 @@ def _plateau_fit(y: Array) -> float:
         for sd in LOST_SDS
     ]
     return float(np.logaddexp(logs[0], logs[1])) - math.log(2 * SPAN) - 0.5 * math.log(len(y))
+
+
+def _progress_fit(reading: Reading, seen: Observations, mu: Array) -> Array | float:
+    """ln density of the falls of the results near the lowest, over (mu, r, a)."""
+    if seen.fall is None or np.isnan(seen.fall).all():
+        return 0.0
+    known = np.flatnonzero(~np.isnan(seen.fall))
+    close = known[seen.y[known] < min(seen.y[known].min() + CLOSE, seen.baseline - LEARNED)]
+    used = close[np.argsort(seen.y[close], kind="stable")[:CLOSEST]]
+    held = used[~np.isin(used, reading.lost)]
+    lost = (len(used) - len(held)) * math.log(ANY_FALL)
+    return lost + log_fit(seen.x[held], seen.fall[held], mu, CURVATURES)[:, None, :]

@@ -11,14 +11,16 @@ from studies.forecast import forecasts
 from studies.likelihood import Observations
 from studies.noise import with_noise
 from studies.prior import Prior
+from studies.progress import ending_fall
 from studies.response import Posterior
-from studies.table import Table, places
-from studies.trials import diverged, failed, ln_rate
+from studies.table import Array, Mask, Table, places
+from studies.training import UNKNOWN, Training
+from studies.trials import diverged, failed, last_epoch, ln_rate
 
 _last: dict[Hashable, Posterior] = {}
 
 
-def observe(trials: Iterable[FrozenTrial], baseline: float | None = None) -> Observations:
+def observe(trials: Iterable[FrozenTrial], training: Training = UNKNOWN) -> Observations:
     """Reads trials: nothing but what the study stores.
 
     A complete trial counts with its value, a pruned or running one with its predicted final value
@@ -27,7 +29,7 @@ def observe(trials: Iterable[FrozenTrial], baseline: float | None = None) -> Obs
 
     Args:
         trials: of one study, the one that asks excepted.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        training: what is known of how they are trained.
 
     Returns:
         The observations, in the order of the trials.
@@ -45,13 +47,15 @@ def observe(trials: Iterable[FrozenTrial], baseline: float | None = None) -> Obs
     variance = np.zeros_like(y)
     y[unended], variance[unended] = forecasts(table, unended)
     known = tried & ~lost & ~np.isnan(y)
+    fall = _falls(table, known & ~unended) if training.constant_rate else None
     return Observations(
         x=x[known],
         y=y[known],
         variance=variance[known],
         lost=x[lost],
         running=x[unended & ~known],
-        baseline=math.log(baseline) if baseline else math.inf,
+        baseline=math.log(training.baseline) if training.baseline else math.inf,
+        fall=None if fall is None else fall[known],
     )
 
 
@@ -60,7 +64,7 @@ def posterior_of(
     priors: Mapping[str, Prior],
     low: float,
     high: float,
-    baseline: float | None = None,
+    training: Training = UNKNOWN,
 ) -> Posterior:
     """What trials say of the best rate.
 
@@ -72,17 +76,24 @@ def posterior_of(
         priors: what each rule says.
         low: the lowest rate of the range.
         high: the highest.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        training: what is known of how they are trained.
 
     Raises:
         StudyError: a trial's value is not positive, so that it is no perplexity.
     """
     table = Table.of(trials)
-    asked = (table.contents(), tuple(priors.items()), low, high, baseline)
+    asked = (table.contents(), tuple(priors.items()), low, high, training)
     if asked not in _last:
         _last.clear()
-        _last[asked] = Posterior(with_noise(observe(table, baseline)), priors, low, high)
+        _last[asked] = Posterior(with_noise(observe(table, training)), priors, low, high)
     return _last[asked]
+
+
+def _falls(table: Table, whole: Mask) -> Array:
+    """How fast each trial still fell at its end; NaN of those that ended before the longest."""
+    epochs = table.column(last_epoch)
+    longest = whole & (epochs == epochs[whole].max(initial=0.0))
+    return np.where(longest, table.column(ending_fall), np.nan)
 
 
 def _ln_value(trial: FrozenTrial) -> float:

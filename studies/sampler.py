@@ -22,6 +22,7 @@ from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
 from studies.response import Posterior
 from studies.table import Table
+from studies.training import UNKNOWN, Training
 from studies.trials import failed, ln_rate
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
@@ -40,7 +41,7 @@ def make_sampler(
     startup: int,
     trial_number: int | None = None,
     priors: Mapping[str, float | Prior] | None = None,
-    baseline: float | None = None,
+    training: Training = UNKNOWN,
     known: Sequence[FrozenTrial] | None = None,
 ) -> BaseSampler:
     """Builds a sampler for the study's one parameter.
@@ -54,7 +55,7 @@ def make_sampler(
         trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
             trial that is sampled, so that one sampler serves a whole study.
         priors: what the rules say; only "learning-rate" uses it.
-        baseline: perplexity of a model that knows no context; only "learning-rate" uses it.
+        training: what is known of how trials are trained; only "learning-rate" uses it.
         known: the study's trials for one ask, where they have just been read; only "learning-rate"
             uses it.
 
@@ -70,7 +71,13 @@ def make_sampler(
     validate_range(low, high)
     if name == LEARNING_RATE:
         return LearningRateSampler(
-            priors, seed=seed, low=low, high=high, baseline=baseline, known=known
+            priors,
+            seed=seed,
+            low=low,
+            high=high,
+            baseline=training.baseline,
+            constant_rate=training.constant_rate,
+            known=known,
         )
     build = PEERS[name]
     return WorkingRangeSampler(
@@ -96,6 +103,9 @@ class LearningRateSampler(BaseSampler):
         high: the highest.
         baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
+        constant_rate: whether trials train at one rate from a warm-up to the end and report each
+            epoch: how fast they still learn at the end then tells which side of the best rate they
+            are on.
         known: the study's trials for one ask, where they have just been read; otherwise the study
             is read at each.
 
@@ -111,11 +121,10 @@ class LearningRateSampler(BaseSampler):
         low: float | None = None,
         high: float | None = None,
         baseline: float | None = None,
+        constant_rate: bool = False,
         known: Sequence[FrozenTrial] | None = None,
     ) -> None:
-        if baseline is not None and not 1 <= baseline < math.inf:
-            raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
-        self._known, self._baseline = known, baseline
+        self._known, self._training = known, Training(baseline, constant_rate)
         self._priors = {
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
@@ -161,7 +170,7 @@ class LearningRateSampler(BaseSampler):
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = Table.of(trials).without(trial.number)
-        posterior = posterior_of(known, self._priors, low, high, self._baseline)
+        posterior = posterior_of(known, self._priors, low, high, self._training)
         return _next_rate(posterior, known, low, high)
 
     def posterior(self, study: Study) -> Posterior:
@@ -176,7 +185,7 @@ class LearningRateSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         known = [trial.distributions.get(PARAMETER) for trial in trials]
         low, high = self._range(next((each for each in reversed(known) if each), None))
-        return posterior_of(trials, self._priors, low, high, self._baseline)
+        return posterior_of(trials, self._priors, low, high, self._training)
 
     def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
         if self._low is not None and self._high is not None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from studies.prior import Centre, Prior
+from studies.training import UNKNOWN, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Search:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        training: what is known of how its trials are trained.
         until: ends the study when less than this share of perplexity is left to gain; None: never.
     """
 
@@ -34,5 +35,5 @@ class Search:
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
-    baseline: float | None = None
+    training: Training = UNKNOWN
     until: float | None = None

@@ -31,6 +31,7 @@ from optuna.trial import Trial, TrialState
 
 from studies import PARAMETER, LearningRatePruner, LearningRateSampler
 from studies.prior import Prior
+from studies.training import UNKNOWN, Training
 
 KNOWS_NOTHING = math.log(500)  # nats: every word of the recorded vocabulary is as likely
 STARTUP = 3  # random points of TPE, and trials before the median counts
@@ -87,7 +88,7 @@ class Task:
         high: the highest.
         epochs: of a whole run.
         seed: of the searcher.
-        baseline: perplexity of a model without context, which the peers cannot be told.
+        training: how the runs are trained, which the peers cannot be told.
     """
 
     centres: Sequence[float]
@@ -96,7 +97,7 @@ class Task:
     high: float
     epochs: int
     seed: int
-    baseline: float | None = None
+    training: Training = UNKNOWN
 
 
 class OnStudy:
@@ -228,7 +229,10 @@ class RayTune:
 
 def _own(task: Task, *, enqueue: bool = False, pruner: BasePruner | None = None) -> OnStudy:
     priors = {str(number): Prior(rate, task.width) for number, rate in enumerate(task.centres)}
-    sampler = LearningRateSampler(priors, seed=task.seed, baseline=task.baseline)
+    told = task.training
+    sampler = LearningRateSampler(
+        priors, seed=task.seed, baseline=told.baseline, constant_rate=told.constant_rate
+    )
     pruner = pruner or LearningRatePruner(seed=task.seed)
     return OnStudy(task, sampler, pruner, own=True, enqueue=enqueue)
 

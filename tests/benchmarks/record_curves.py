@@ -1,13 +1,15 @@
 """Records dense response curves: 24 learning rates from 1e-5 to 1, every epoch's validation loss.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--to FOLDER] [--text FILE]
+    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--long] [--to FOLDER] [--text FILE]
 
 The real trainer on real text, eight rates side by side. One part is one file of FOLDER: a slice
 (what is trained), a batch size and a seed. Parts that are there are skipped, so the recording can
-be stopped at any time and goes on where it was. What is held fixed stands in `SEQUENCES`, `EPOCHS`
-and `config_of`; each file holds its whole configuration, the text's fingerprint and what it took.
-The files here took 26 minutes of one core (60 on one that others used). With so few steps at batch
-2048 a run learns little more than word frequencies; only one run, in FP16, diverged.
+be stopped at any time and goes on where it was. What is held fixed stands in `SHORT`, `LONG`,
+`EPOCHS` and `config_of`; each file holds its whole configuration, the text's fingerprint and what
+it took. The short runs (0.46 million tokens, in `curves`) took 26 minutes of one core: with so few
+steps at batch 2048 they learn little more than word frequencies. The long ones (1.94 million, in
+`curves-long`) took @@@: they have taken no part in choosing any of the
+search's constants.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -38,11 +40,25 @@ from trainers.report import Ending, EpochReport
 from trainers.train import course
 
 CURVES = Path(__file__).parent / "curves"
+LONG_CURVES = CURVES.with_name("curves-long")
 RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]
-EPOCHS, SEQUENCES, VALIDATION = 10, 4352, 1000  # batch 2048: 3 steps an epoch, 30 in all
+EPOCHS = 10
 COHORT = 8
 MEASURED_COHORTS, MEASURED_STEPS = (1, 4, 8), 6
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """How much of which text: sequences of a name or file."""
+
+    sequences: int
+    validation: int
+    name: str = "docstrings"
+
+
+SHORT = Text(4352, 1000)  # batch 2048: 3 steps an epoch, 30 in all
+LONG = Text(18432, 2000)  # batch 2048: 9 steps an epoch, 90 in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,7 @@ def parts() -> Iterator[tuple[str, int, int]]:
             yield from ((name, batch, seed) for batch in reversed(each.batches))
 
 
-def config_of(name: str, batch: int, seed: int, rate: float, text: str) -> TrainConfig:
+def config_of(name: str, batch: int, seed: int, rate: float, text: Text) -> TrainConfig:
     """One run: Adam, no weight decay, no dropout, the usual clipping, no early stop."""
     each = SLICES[name]
     return TrainConfig(
@@ -86,12 +102,12 @@ def config_of(name: str, batch: int, seed: int, rate: float, text: str) -> Train
         lr_schedule=each.schedule,
         model=ModelConfig(options={**each.model, "dropout": 0.0}),
         data=DataConfig(
-            name=text,
+            name=text.name,
             vocabulary_size=500,
             window=12,
             stride=6,
-            train_sequences=SEQUENCES,
-            validation_sequences=VALIDATION,
+            train_sequences=text.sequences,
+            validation_sequences=text.validation,
         ),
     )
 
@@ -115,7 +131,7 @@ def train_all(configs: list[TrainConfig], folder: Path) -> list[dict[str, Any]]:
     return runs
 
 
-def record(name: str, batch: int, seed: int, text: str, corpus_folder: Path) -> dict[str, Any]:
+def record(name: str, batch: int, seed: int, text: Text, corpus_folder: Path) -> dict[str, Any]:
     """One part: every rate's run, and what all of them have in common."""
     configs = [config_of(name, batch, seed, rate, text) for rate in RATES]
     corpus = load_corpus(configs[0].data, corpus_folder)
@@ -134,7 +150,7 @@ def record(name: str, batch: int, seed: int, text: str, corpus_folder: Path) -> 
         "batch": batch,
         "seed": seed,
         "parameters": parameter_count(model),
-        "steps": EPOCHS * math.ceil(SEQUENCES / batch),
+        "steps": EPOCHS * math.ceil(text.sequences / batch),
         "tokens_an_epoch": corpus.train.targets,
         "validation_tokens": corpus.validation.scored,
         "unigram_perplexity": round(corpus.unigram_perplexity, 3),
@@ -148,7 +164,7 @@ def record(name: str, batch: int, seed: int, text: str, corpus_folder: Path) -> 
     }
 
 
-def costs(text: str, corpus_folder: Path) -> dict[str, dict[str, float]]:
+def costs(text: Text, corpus_folder: Path) -> dict[str, dict[str, float]]:
     """Seconds of a core for an epoch of the small model's cohorts, validation included."""
     found: dict[str, dict[str, float]] = {}
     for batch in SLICES["small"].batches:
@@ -156,7 +172,7 @@ def costs(text: str, corpus_folder: Path) -> dict[str, dict[str, float]]:
         corpus = load_corpus(config.data, corpus_folder)
         training, validation = Batches(corpus.train, CPU), Batches(corpus.validation, CPU)
         batches = list(
-            islice(training.shuffled(batch, 0, 1), min(MEASURED_STEPS, SEQUENCES // batch))
+            islice(training.shuffled(batch, 0, 1), min(MEASURED_STEPS, text.sequences // batch))
         )
         found[str(batch)] = {}
         for size in MEASURED_COHORTS:
@@ -164,7 +180,7 @@ def costs(text: str, corpus_folder: Path) -> dict[str, dict[str, float]]:
             step_s = min(_seconds(step_together, members, [one] * size) for one in batches)
             evaluation_s = _seconds(evaluate_all, [member.model for member in members], validation)
             # By rows: an epoch's last batch may be a small one.
-            epoch_s = step_s * SEQUENCES / batch + evaluation_s
+            epoch_s = step_s * text.sequences / batch + evaluation_s
             found[str(batch)][str(size)] = round(epoch_s, 3)
     return found
 
@@ -185,22 +201,25 @@ def _text(part: dict[str, Any]) -> str:
 def main() -> None:
     """Records what is missing, and says what each part took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--to", type=Path, default=CURVES)
-    parser.add_argument("--text", default="docstrings", help="or a text file")
+    parser.add_argument("--long", action="store_true", help="four times as many tokens a run")
+    parser.add_argument("--to", type=Path)
+    parser.add_argument("--text", default=SHORT.name, help="or a text file")
     options = parser.parse_args()
+    text = replace(LONG if options.long else SHORT, name=options.text)
+    to = options.to or (LONG_CURVES if options.long else CURVES)
     torch.set_num_threads(1)
-    options.to.mkdir(parents=True, exist_ok=True)
+    to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, batch, seed in parts():
-            path = options.to / f"{name}-b{batch}-s{seed}.json"
+            path = to / f"{name}-b{batch}-s{seed}.json"
             if path.exists():
                 continue
-            part = record(name, batch, seed, options.text, Path(folder))
+            part = record(name, batch, seed, text, Path(folder))
             write_atomically(path, _text(part).encode())
             print(f"{path.name}: {part['wall_s']} s, {part['processor_s']} s of a core", flush=True)
-        path = options.to / "costs.json"
+        path = to / "costs.json"
         if not path.exists():
-            measured = {"epoch_s": costs(options.text, Path(folder))}
+            measured = {"epoch_s": costs(text, Path(folder))}
             write_atomically(path, (json.dumps(measured) + "\n").encode())
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from steplaw import _local_quadratic
 
+from studies.training import Training
+
 Array = npt.NDArray[np.float64]
 
 STEP = 0.02  # of the stored curves, ln rate
@@ -37,6 +39,7 @@ class Part:
         tokens: an epoch's.
         batch: sequences a step.
         unigram_perplexity: of its text.
+        constant_rate: whether the rate did not decay.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Part:
     tokens: int
     batch: int
     unigram_perplexity: float
+    constant_rate: bool
 
     @property
     def finals(self) -> Array:
@@ -64,7 +68,7 @@ class Curve:
     def __init__(self, part: Part, all_seeds: list[Part]) -> None:
         self.name, self.seed = part.name, part.seed
         self.tokens, self.batch = part.tokens, part.batch
-        self.baseline = part.unigram_perplexity
+        self.training = Training(part.unigram_perplexity, part.constant_rate)
         self._part = part
         self._grid = np.arange(part.rates[0], part.rates[-1] + STEP, STEP)
         means = np.mean([each.finals for each in all_seeds], axis=0)
@@ -130,6 +134,7 @@ def _part(stored: dict[str, Any]) -> Part:
         tokens=stored["tokens_an_epoch"],
         batch=stored["batch"],
         unigram_perplexity=stored["unigram_perplexity"],
+        constant_rate=stored["config"]["lr_schedule"]["name"] == "constant",
     )
 
 

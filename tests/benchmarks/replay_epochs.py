@@ -159,7 +159,7 @@ def search(
     rates = centres(curve, prior, rng)
     drawn = int(rng.integers(2**31))
     low, high = math.exp(curve.low), math.exp(curve.high)
-    task = Task(rates, WIDTH, low, high, curve.epochs, drawn, curve.baseline)
+    task = Task(rates, WIDTH, low, high, curve.epochs, drawn, curve.training)
     return Driver(curve, name, task, cohort, costs[str(curve.batch)]).run()
 
 

@@ -1,4 +1,4 @@
-"""The unigram perplexity measures the shared trainer's trials, and no others."""
+"""What is known of the shared trainer's trials, and of no others."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,9 @@ import pytest
 from support import Workspace
 
 from studies.sampler import make_sampler
-from sweep.baseline import baseline_of, stored_baseline
+from studies.training import UNKNOWN, Training
 from sweep.protocol import SHARED_TRAINER
+from sweep.training import stored_training, training_of
 
 ONE_EPOCH = """\
     from trainers.report import Ending, EpochReport, Outcome
@@ -20,16 +21,23 @@ ONE_EPOCH = """\
 """
 
 
-def test_a_trainer_of_the_user_s_own_may_train_on_any_text() -> None:
-    assert baseline_of(SHARED_TRAINER, 71.0) == 71.0
-    assert baseline_of("mine:train", 71.0) is None
+CONSTANT = {"trainer": SHARED_TRAINER, "lr_schedule.name": "constant"}
+
+
+def test_nothing_is_known_of_a_trainer_of_the_user_s_own() -> None:
+    assert training_of(CONSTANT, 71.0) == Training(71.0, constant_rate=True)
+    assert training_of({**CONSTANT, "trainer": "mine:train"}, 71.0) == UNKNOWN
+
+
+def test_the_schedule_says_whether_the_rate_stays() -> None:
+    assert not training_of({**CONSTANT, "lr_schedule.name": "cosine"}, 71.0).constant_rate
+    assert not training_of({"trainer": SHARED_TRAINER}, 71.0).constant_rate
 
 
 def test_a_study_says_it_of_itself() -> None:
-    stored = {"identity": {"trainer": SHARED_TRAINER}, "unigram_perplexity": 71.0}
-    assert stored_baseline(stored) == 71.0
-    assert stored_baseline({**stored, "identity": {"trainer": "mine:train"}}) is None
-    assert stored_baseline({"identity": {"trainer": SHARED_TRAINER}}) is None
+    assert stored_training({"identity": CONSTANT, "unigram_perplexity": 71.0}).baseline == 71.0
+    assert stored_training({"identity": CONSTANT}) == Training(None, constant_rate=True)
+    assert stored_training({}) == UNKNOWN
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -41,7 +49,7 @@ def test_a_run_searches_with_what_its_report_reads(
     told: list[Any] = []
 
     def watched(*arguments: Any, **options: Any) -> Any:
-        told.append(options["baseline"])
+        told.append(options["training"])
         return make_sampler(*arguments, **options)
 
     trainer = ("--trainer", "held:train") if own else ()
@@ -49,4 +57,5 @@ def test_a_run_searches_with_what_its_report_reads(
         workspace.invoke("run", "--trials", 1, "--epochs", 1, *trainer)
     about = workspace.study().user_attrs
     assert about["unigram_perplexity"] > 1
-    assert set(told) == {stored_baseline(about)} == {None if own else about["unigram_perplexity"]}
+    known = UNKNOWN if own else Training(about["unigram_perplexity"], constant_rate=True)
+    assert set(told) == {stored_training(about)} == {known}
