@@ -13,8 +13,8 @@ sd 0.35 in ln. A run far below mu falls hardly faster, one above it ever more sl
     ln fall(x) = ln(1.1 a) + ln(1.5 / (1 + 0.5 e^(2 (x - mu)))) + e,    e ~ N(0, 0.35^2 + 0.25^2),
 
 where the first part of e is a study's and the second a run's. Some runs are not like that, and some
-studies. The numbers are of the runs in tests/benchmarks/curves; those of 2 million tokens, which
-took no part in choosing them, show the same. With a rate that decays no such thing was found.
+studies. The numbers are of the short runs in tests/benchmarks/curves. The long ones, which took no
+part in choosing them, show fall = 1.35 a. With a rate that decays no such thing was found.
 """
 
 import math

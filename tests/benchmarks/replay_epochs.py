@@ -1,6 +1,7 @@
 """Epochs of training that a search takes to a good learning rate, on the recorded curves.
 
     PYTHONPATH=tests/benchmarks python tests/benchmarks/replay_epochs.py [--searchers own,gp-2]
+                                                      [--curves tests/benchmarks/curves-long]
 
 Every searcher is run on each recorded curve (one seed's) several times, with priors whose centre
 is right (off by a normal of sd 0.4 in ln rate) or wrong by 3 and 10 either way, with three rules of
