@@ -14,13 +14,16 @@ from studies.prior import Prior
 from studies.progress import ending_fall
 from studies.response import Posterior
 from studies.table import Array, Mask, Table, places
-from studies.training import UNKNOWN, Training
 from studies.trials import diverged, failed, last_epoch, ln_rate
+
+KEPT = 2  # answers: what the search goes by, and what is claimed
 
 _last: dict[Hashable, Posterior] = {}
 
 
-def observe(trials: Iterable[FrozenTrial], training: Training = UNKNOWN) -> Observations:
+def observe(
+    trials: Iterable[FrozenTrial], baseline: float | None = None, *, constant_rate: bool = False
+) -> Observations:
     """Reads trials: nothing but what the study stores.
 
     A complete trial counts with its value, a pruned or running one with its predicted final value
@@ -29,7 +32,9 @@ def observe(trials: Iterable[FrozenTrial], training: Training = UNKNOWN) -> Obse
 
     Args:
         trials: of one study, the one that asks excepted.
-        training: what is known of how they are trained.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
+        constant_rate: whether to read how fast they still learned at their ends, which only those
+            at a constant rate tell.
 
     Returns:
         The observations, in the order of the trials.
@@ -47,15 +52,14 @@ def observe(trials: Iterable[FrozenTrial], training: Training = UNKNOWN) -> Obse
     variance = np.zeros_like(y)
     y[unended], variance[unended] = forecasts(table, unended)
     known = tried & ~lost & ~np.isnan(y)
-    fall = _falls(table, known & ~unended) if training.constant_rate else None
     return Observations(
         x=x[known],
         y=y[known],
         variance=variance[known],
         lost=x[lost],
         running=x[unended & ~known],
-        baseline=math.log(training.baseline) if training.baseline else math.inf,
-        fall=None if fall is None else fall[known],
+        baseline=math.log(baseline) if baseline else math.inf,
+        fall=_falls(table, known & ~unended)[known] if constant_rate else None,
     )
 
 
@@ -64,7 +68,9 @@ def posterior_of(
     priors: Mapping[str, Prior],
     low: float,
     high: float,
-    training: Training = UNKNOWN,
+    baseline: float | None = None,
+    *,
+    constant_rate: bool = False,
 ) -> Posterior:
     """What trials say of the best rate.
 
@@ -76,16 +82,19 @@ def posterior_of(
         priors: what each rule says.
         low: the lowest rate of the range.
         high: the highest.
-        training: what is known of how they are trained.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
+        constant_rate: as for `observe`; for the search alone, since intervals come out too narrow.
 
     Raises:
         StudyError: a trial's value is not positive, so that it is no perplexity.
     """
     table = Table.of(trials)
-    asked = (table.contents(), tuple(priors.items()), low, high, training)
+    asked = (table.contents(), tuple(priors.items()), low, high, baseline, constant_rate)
     if asked not in _last:
-        _last.clear()
-        _last[asked] = Posterior(with_noise(observe(table, training)), priors, low, high)
+        if len(_last) >= KEPT:
+            del _last[next(iter(_last))]
+        seen = observe(table, baseline, constant_rate=constant_rate)
+        _last[asked] = Posterior(with_noise(seen), priors, low, high)
     return _last[asked]
 
 

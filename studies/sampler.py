@@ -22,12 +22,12 @@ from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
 from studies.response import Posterior
 from studies.table import Table
-from studies.training import UNKNOWN, Training
 from studies.trials import failed, ln_rate
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
 CANDIDATE_STEP = 0.05  # ln rate
 TIE = 0.02  # share of the largest gain; what lies closer is the grid's error
+FEW = 20  # trials; of more their perplexities alone say enough
 LEARNING_RATE = "learning-rate"
 SAMPLERS = (LEARNING_RATE, *PEERS)
 
@@ -41,7 +41,8 @@ def make_sampler(
     startup: int,
     trial_number: int | None = None,
     priors: Mapping[str, float | Prior] | None = None,
-    training: Training = UNKNOWN,
+    baseline: float | None = None,
+    constant_rate: bool = False,
     known: Sequence[FrozenTrial] | None = None,
 ) -> BaseSampler:
     """Builds a sampler for the study's one parameter.
@@ -55,7 +56,8 @@ def make_sampler(
         trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
             trial that is sampled, so that one sampler serves a whole study.
         priors: what the rules say; only "learning-rate" uses it.
-        training: what is known of how trials are trained; only "learning-rate" uses it.
+        baseline: perplexity of a model that knows no context; only "learning-rate" uses it.
+        constant_rate: whether trials train at one rate to the end; only "learning-rate" uses it.
         known: the study's trials for one ask, where they have just been read; only "learning-rate"
             uses it.
 
@@ -75,8 +77,8 @@ def make_sampler(
             seed=seed,
             low=low,
             high=high,
-            baseline=training.baseline,
-            constant_rate=training.constant_rate,
+            baseline=baseline,
+            constant_rate=constant_rate,
             known=known,
         )
     build = PEERS[name]
@@ -104,8 +106,8 @@ class LearningRateSampler(BaseSampler):
         baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
         constant_rate: whether trials train at one rate from a warm-up to the end and report each
-            epoch: how fast they still learn at the end then tells which side of the best rate they
-            are on.
+            epoch: how fast they still learn at the end then tells on which side of the best rate
+            to look.
         known: the study's trials for one ask, where they have just been read; otherwise the study
             is read at each.
 
@@ -124,7 +126,9 @@ class LearningRateSampler(BaseSampler):
         constant_rate: bool = False,
         known: Sequence[FrozenTrial] | None = None,
     ) -> None:
-        self._known, self._training = known, Training(baseline, constant_rate)
+        if baseline is not None and not 1 <= baseline < math.inf:
+            raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
+        self._known, self._baseline, self._constant_rate = known, baseline, constant_rate
         self._priors = {
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
@@ -170,7 +174,15 @@ class LearningRateSampler(BaseSampler):
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = Table.of(trials).without(trial.number)
-        posterior = posterior_of(known, self._priors, low, high, self._training)
+        few = len(known) <= FEW
+        posterior = posterior_of(
+            known,
+            self._priors,
+            low,
+            high,
+            self._baseline,
+            constant_rate=self._constant_rate and few,
+        )
         return _next_rate(posterior, known, low, high)
 
     def posterior(self, study: Study) -> Posterior:
@@ -185,7 +197,7 @@ class LearningRateSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         known = [trial.distributions.get(PARAMETER) for trial in trials]
         low, high = self._range(next((each for each in reversed(known) if each), None))
-        return posterior_of(trials, self._priors, low, high, self._training)
+        return posterior_of(trials, self._priors, low, high, self._baseline)
 
     def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
         if self._low is not None and self._high is not None:

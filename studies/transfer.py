@@ -25,7 +25,6 @@ from optuna.trial import FrozenTrial
 from studies.errors import StudyError
 from studies.observed import posterior_of
 from studies.rules import Setting
-from studies.training import UNKNOWN, Training
 
 Array = npt.NDArray[np.float64]
 
@@ -118,7 +117,7 @@ def find_optimum(
     trials: Sequence[FrozenTrial],
     low: float,
     high: float,
-    training: Training = UNKNOWN,
+    baseline: float | None = None,
 ) -> Swept:
     """Reads a study's optimum, under a uniform prior.
 
@@ -130,9 +129,9 @@ def find_optimum(
         trials: its trials, at least one of them finished.
         low: the lowest rate of its range.
         high: the highest.
-        training: what is known of how they are trained.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
     """
-    x, weight = posterior_of(trials, {}, low, high, training).density
+    x, weight = posterior_of(trials, {}, low, high, baseline).density
     mean = float(x @ weight)
     sd = math.sqrt(float(weight @ (x - mean) ** 2))
     return Swept(study, setting, mean, max(sd, FINEST))

@@ -9,7 +9,6 @@ from studies.errors import StudyError
 from studies.observed import posterior_of
 from studies.optimum import best_rate
 from studies.prior import Prior
-from studies.training import UNKNOWN, Training
 from sweep.summary import Belief
 
 
@@ -18,7 +17,7 @@ def belief(
     priors: Mapping[str, Prior],
     low: float,
     high: float,
-    training: Training = UNKNOWN,
+    baseline: float | None = None,
 ) -> Belief | None:
     """Where the best rate lies, by the trials so far, as `sweep report` would say it.
 
@@ -27,7 +26,7 @@ def belief(
         priors: what each rule says.
         low: the lowest rate that is searched.
         high: the highest.
-        training: what is known of how they are trained.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
 
     Returns:
         None before a trial is complete: until then it is the rules' rates and nothing else.
@@ -35,7 +34,7 @@ def belief(
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         return None
     try:
-        posterior = posterior_of(trials, priors, low, high, training)
+        posterior = posterior_of(trials, priors, low, high, baseline)
     except StudyError:  # a trainer of the user's own, whose values are no perplexities
         return None
     mu, probability = posterior.density

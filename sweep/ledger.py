@@ -163,7 +163,7 @@ class Ledger:
     def belief(self) -> Belief | None:
         """What is known of the best rate; None before a trial is complete."""
         trials = self.study.get_trials(deepcopy=False)
-        return belief(trials, self._search.priors, *self.working_range, self._search.training)
+        return belief(trials, self._search.priors, *self.working_range, self._search.baseline)
 
     def unfinished(self) -> list[TrialSpec]:
         """Trials that a run which ended left RUNNING, to be continued from their checkpoints."""
@@ -310,7 +310,8 @@ class Ledger:
             seed=self._train.seed % 2**32,
             startup=len(self._search.first),
             priors=self._search.priors,
-            training=self._search.training,
+            baseline=self._search.baseline,
+            constant_rate=self._search.constant_rate,
             known=trials,
         )
 
@@ -325,7 +326,7 @@ class Ledger:
         return found.enough
 
     def _posterior(self, trials: Table, low: float, high: float) -> Posterior:
-        return posterior_of(trials, self._search.priors, low, high, self._search.training)
+        return posterior_of(trials, self._search.priors, low, high, self._search.baseline)
 
     def _widened(self, trials: Table, tried: Tried) -> tuple[float, float]:
         """The range to search, wider than before where the best rate leans on its edge."""

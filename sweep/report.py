@@ -22,7 +22,7 @@ from sweep.across import exponents
 from sweep.confirmed import Confirmation, stored_confirmation
 from sweep.neighbours import Neighbour, family_of, neighbours
 from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
-from sweep.training import stored_training
+from sweep.training import stored_baseline
 
 Density = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -176,7 +176,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     trials = study.get_trials(deepcopy=False)
     priors = priors_of(about)
     low, high = about["range"]
-    posterior = posterior_of(trials, priors, low, high, stored_training(about))
+    posterior = posterior_of(trials, priors, low, high, stored_baseline(about))
     found = optimum(posterior) if summary.best else None
     family = family_of(study, others)
     ruled = Posterior(posterior.seen, rule_priors_of(priors), *posterior.range)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from studies.prior import Centre, Prior
-from studies.training import UNKNOWN, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,8 @@ class Search:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
-        training: what is known of how its trials are trained.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
+        constant_rate: whether its trials train at one rate to the end.
         until: ends the study when less than this share of perplexity is left to gain; None: never.
     """
 
@@ -35,5 +35,6 @@ class Search:
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
-    training: Training = UNKNOWN
+    baseline: float | None = None
+    constant_rate: bool = False
     until: float | None = None

@@ -32,7 +32,7 @@ from sweep.search import Search
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
 from sweep.summary import StudySummary, summarise
-from sweep.training import training_of
+from sweep.training import at_constant_rate, baseline_of
 from sweep.transfer import find_forecast, sentence, with_forecast
 from sweep.view import View
 from sweep.view.tensorboard import with_tensorboard
@@ -208,7 +208,6 @@ def execute(ready: Prepared, view: View, *, join: bool = False) -> tuple[bool, S
 def _ledger(ready: Prepared, *, join: bool) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
     forecast = None if ready.forecast is None else ready.forecast.stored()
-    own = identity(plan, ready.corpus)
     search = Search(
         first=plan.first,
         rates=plan.rates,
@@ -222,13 +221,14 @@ def _ledger(ready: Prepared, *, join: bool) -> Ledger:
         startup=settings.startup,
         trainer=settings.trainer,
         priors=plan.priors,
-        training=training_of(own.fields, ready.corpus.unigram_perplexity),
+        baseline=baseline_of(settings.trainer, ready.corpus.unigram_perplexity),
+        constant_rate=at_constant_rate(settings.trainer, plan.train),
         until=parse_until(settings.until),
     )
     return Ledger(
         ready.storage,
         ready.name,
-        identity=own,
+        identity=identity(plan, ready.corpus),
         attributes={**_about(plan, ready.corpus), "kind": ready.kind, "transfer": forecast},
         train=plan.train,
         search=search,

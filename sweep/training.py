@@ -1,29 +1,35 @@
-"""What is known of how a study's trials are trained."""
+"""What is known of how a study's trials are trained, where the trainer is the shared one."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from studies.training import UNKNOWN, Training
 from sweep.protocol import SHARED_TRAINER
+from trainers.config import TrainConfig
 
-CONSTANT = "constant"  # the schedule's name
 
+def baseline_of(trainer: str, unigram_perplexity: float | None) -> float | None:
+    """What a model reaches that knows no context: the text's unigram perplexity.
 
-def training_of(identity: Mapping[str, Any], unigram_perplexity: float | None) -> Training:
-    """Reads it from what makes a study's trials comparable.
+    None for a trainer of the user's own, of whatever text.
 
     Args:
-        identity: the study's flat fields.
-        unigram_perplexity: of its text.
-
-    Returns:
-        Nothing is known of a trainer of the user's own: it may train on any text, at any rate.
+        trainer: its import path.
+        unigram_perplexity: of the study's text.
     """
-    if identity.get("trainer") != SHARED_TRAINER:
-        return UNKNOWN
-    return Training(unigram_perplexity, identity.get("lr_schedule.name") == CONSTANT)
+    return unigram_perplexity if trainer == SHARED_TRAINER else None
 
 
-def stored_training(about: Mapping[str, Any]) -> Training:
-    """The same from a study's attributes."""
-    return training_of(about.get("identity", {}), about.get("unigram_perplexity"))
+def stored_baseline(about: Mapping[str, Any]) -> float | None:
+    """What a model without context reaches, from a study's attributes."""
+    trainer = about.get("identity", {}).get("trainer", "")
+    return baseline_of(trainer, about.get("unigram_perplexity"))
+
+
+def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
+    """Whether the rate stays as it is; of a trainer of the user's own nothing is known.
+
+    Args:
+        trainer: its import path.
+        train: what it is told.
+    """
+    return trainer == SHARED_TRAINER and train.lr_schedule.name == "constant"

@@ -31,7 +31,6 @@ from optuna.trial import Trial, TrialState
 
 from studies import PARAMETER, LearningRatePruner, LearningRateSampler
 from studies.prior import Prior
-from studies.training import UNKNOWN, Training
 
 KNOWS_NOTHING = math.log(500)  # nats: every word of the recorded vocabulary is as likely
 STARTUP = 3  # random points of TPE, and trials before the median counts
@@ -88,7 +87,8 @@ class Task:
         high: the highest.
         epochs: of a whole run.
         seed: of the searcher.
-        training: how the runs are trained, which the peers cannot be told.
+        baseline: perplexity of a model without context, which the peers cannot be told.
+        constant_rate: whether the runs' rate does not decay; nor can they be told that.
     """
 
     centres: Sequence[float]
@@ -97,7 +97,8 @@ class Task:
     high: float
     epochs: int
     seed: int
-    training: Training = UNKNOWN
+    baseline: float | None = None
+    constant_rate: bool = False
 
 
 class OnStudy:
@@ -229,9 +230,8 @@ class RayTune:
 
 def _own(task: Task, *, enqueue: bool = False, pruner: BasePruner | None = None) -> OnStudy:
     priors = {str(number): Prior(rate, task.width) for number, rate in enumerate(task.centres)}
-    told = task.training
     sampler = LearningRateSampler(
-        priors, seed=task.seed, baseline=told.baseline, constant_rate=told.constant_rate
+        priors, seed=task.seed, baseline=task.baseline, constant_rate=task.constant_rate
     )
     pruner = pruner or LearningRatePruner(seed=task.seed)
     return OnStudy(task, sampler, pruner, own=True, enqueue=enqueue)

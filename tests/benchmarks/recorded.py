@@ -18,8 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from steplaw import _local_quadratic
 
-from studies.training import Training
-
 Array = npt.NDArray[np.float64]
 
 STEP = 0.02  # of the stored curves, ln rate
@@ -68,7 +66,7 @@ class Curve:
     def __init__(self, part: Part, all_seeds: list[Part]) -> None:
         self.name, self.seed = part.name, part.seed
         self.tokens, self.batch = part.tokens, part.batch
-        self.training = Training(part.unigram_perplexity, part.constant_rate)
+        self.baseline, self.constant_rate = part.unigram_perplexity, part.constant_rate
         self._part = part
         self._grid = np.arange(part.rates[0], part.rates[-1] + STEP, STEP)
         means = np.mean([each.finals for each in all_seeds], axis=0)

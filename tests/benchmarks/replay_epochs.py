@@ -160,7 +160,8 @@ def search(
     rates = centres(curve, prior, rng)
     drawn = int(rng.integers(2**31))
     low, high = math.exp(curve.low), math.exp(curve.high)
-    task = Task(rates, WIDTH, low, high, curve.epochs, drawn, curve.training)
+    told = curve.baseline, curve.constant_rate
+    task = Task(rates, WIDTH, low, high, curve.epochs, drawn, *told)
     return Driver(curve, name, task, cohort, costs[str(curve.batch)]).run()
 
 

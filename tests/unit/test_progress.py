@@ -10,13 +10,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies import PARAMETER, LearningRateSampler, Prior
-from studies.observed import observe
+from studies.observed import observe, posterior_of
 from studies.progress import FALL, LEAST_FALL, UNLIKE_STUDY, ending_fall, log_fit
-from studies.training import Training
 
 SPACE = FloatDistribution(1e-5, 1e-1, log=True)
 OPTIMUM, EPOCHS = math.log(1e-3), 10
 LEFT, COST, CURVATURE = 0.7, 1.0, 0.25  # exponents of P and Q; a at the optimum
+PRIOR = {"rule": Prior(1e-3)}
 MU = np.arange(OPTIMUM - 4, OPTIMUM + 4, 0.1)
 
 
@@ -112,7 +112,7 @@ def test_only_trials_at_a_constant_rate_that_ran_to_their_end_are_read() -> None
     losses = [math.exp(loss) for loss in course(OPTIMUM)]
     trials = [ended(losses), ended(losses[:6], state=TrialState.PRUNED)]
     assert observe(trials).fall is None
-    found = observe(trials, Training(constant_rate=True)).fall
+    found = observe(trials, constant_rate=True).fall
     assert found is not None
     assert found[0] == pytest.approx(ending_fall(trials[0]))
     assert math.isnan(found[1])
@@ -120,23 +120,28 @@ def test_only_trials_at_a_constant_rate_that_ran_to_their_end_are_read() -> None
 
 def test_one_that_was_stopped_before_the_others_is_left_out() -> None:
     losses = [math.exp(loss) for loss in course(OPTIMUM)]
-    found = observe([ended(losses[:-1]), ended(losses)], Training(constant_rate=True)).fall
+    found = observe([ended(losses[:-1]), ended(losses)], constant_rate=True).fall
     assert found is not None
     assert np.isnan(found).tolist() == [True, False]
 
 
 def test_two_runs_on_the_same_side_show_where_the_best_rate_is() -> None:
     widths = {}
-    for constant_rate in (False, True):
-        study = study_from(1e-3, constant_rate=constant_rate)
-        for rate in (1.3e-3, 1.8e-3):
-            study.enqueue_trial({PARAMETER: rate})
-            train(study)
-        posterior = study.sampler.posterior(study)  # type: ignore[attr-defined]
-        low, high = (math.log(end) for end in posterior.interval())
+    study = study_from(1e-3, constant_rate=True)
+    for rate in (1.3e-3, 1.8e-3):
+        study.enqueue_trial({PARAMETER: rate})
+        train(study)
+    for told in (False, True):
+        known = posterior_of(study.trials, PRIOR, SPACE.low, SPACE.high, constant_rate=told)
+        low, high = (math.log(end) for end in known.interval())
         assert low < OPTIMUM < high
-        widths[constant_rate] = high - low
+        widths[told] = high - low
     assert widths[True] < 0.7 * widths[False]
+    # What is claimed of the best rate rests on the perplexities alone.
+    sampler = study.sampler
+    assert isinstance(sampler, LearningRateSampler)
+    claimed = [math.log(end) for end in sampler.posterior(study).interval()]
+    assert claimed[1] - claimed[0] == pytest.approx(widths[False])
 
 
 def test_it_takes_fewer_trainings() -> None:

@@ -8,9 +8,9 @@ import pytest
 from support import Workspace
 
 from studies.sampler import make_sampler
-from studies.training import UNKNOWN, Training
 from sweep.protocol import SHARED_TRAINER
-from sweep.training import stored_training, training_of
+from sweep.training import at_constant_rate, baseline_of, stored_baseline
+from trainers.config import LRSchedule, TrainConfig
 
 ONE_EPOCH = """\
     from trainers.report import Ending, EpochReport, Outcome
@@ -21,23 +21,24 @@ ONE_EPOCH = """\
 """
 
 
-CONSTANT = {"trainer": SHARED_TRAINER, "lr_schedule.name": "constant"}
-
-
-def test_nothing_is_known_of_a_trainer_of_the_user_s_own() -> None:
-    assert training_of(CONSTANT, 71.0) == Training(71.0, constant_rate=True)
-    assert training_of({**CONSTANT, "trainer": "mine:train"}, 71.0) == UNKNOWN
-
-
-def test_the_schedule_says_whether_the_rate_stays() -> None:
-    assert not training_of({**CONSTANT, "lr_schedule.name": "cosine"}, 71.0).constant_rate
-    assert not training_of({"trainer": SHARED_TRAINER}, 71.0).constant_rate
+def test_a_trainer_of_the_user_s_own_may_train_on_any_text() -> None:
+    assert baseline_of(SHARED_TRAINER, 71.0) == 71.0
+    assert baseline_of("mine:train", 71.0) is None
 
 
 def test_a_study_says_it_of_itself() -> None:
-    assert stored_training({"identity": CONSTANT, "unigram_perplexity": 71.0}).baseline == 71.0
-    assert stored_training({"identity": CONSTANT}) == Training(None, constant_rate=True)
-    assert stored_training({}) == UNKNOWN
+    stored = {"identity": {"trainer": SHARED_TRAINER}, "unigram_perplexity": 71.0}
+    assert stored_baseline(stored) == 71.0
+    assert stored_baseline({**stored, "identity": {"trainer": "mine:train"}}) is None
+    assert stored_baseline({"identity": {"trainer": SHARED_TRAINER}}) is None
+
+
+def test_the_schedule_says_whether_the_rate_stays() -> None:
+    cosine = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="cosine"))
+    constant = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_steps=10))
+    assert at_constant_rate(SHARED_TRAINER, constant)
+    assert not at_constant_rate(SHARED_TRAINER, cosine)
+    assert not at_constant_rate("mine:train", constant)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -49,7 +50,7 @@ def test_a_run_searches_with_what_its_report_reads(
     told: list[Any] = []
 
     def watched(*arguments: Any, **options: Any) -> Any:
-        told.append(options["training"])
+        told.append((options["baseline"], options["constant_rate"]))
         return make_sampler(*arguments, **options)
 
     trainer = ("--trainer", "held:train") if own else ()
@@ -57,5 +58,6 @@ def test_a_run_searches_with_what_its_report_reads(
         workspace.invoke("run", "--trials", 1, "--epochs", 1, *trainer)
     about = workspace.study().user_attrs
     assert about["unigram_perplexity"] > 1
-    known = UNKNOWN if own else Training(about["unigram_perplexity"], constant_rate=True)
-    assert set(told) == {stored_training(about)} == {known}
+    baseline = None if own else about["unigram_perplexity"]
+    assert stored_baseline(about) == baseline
+    assert set(told) == {(baseline, not own)}
