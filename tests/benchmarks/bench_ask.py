@@ -22,7 +22,8 @@ ROW = "{:>7} {:>7} {:>17} {:>9}"
 
 def study_of(trials: int, pruned: float, space: FloatDistribution) -> Study:
     """A study in memory of that many trials, this share of them pruned halfway."""
-    study = optuna.create_study(sampler=LearningRateSampler(RULES))
+    sampler = LearningRateSampler(RULES, constant_rate=True)
+    study = optuna.create_study(sampler=sampler)
     rng = np.random.default_rng(0)
     for _ in range(trials):
         x = rng.uniform(math.log(space.low), math.log(space.high))
