@@ -13,6 +13,8 @@ by the grid (Gelman et al. 2013, Bayesian Data Analysis, sections 3.7 and 14.2).
 Where the perplexity is known that a model without context reaches, m is likely below its ln: rates
 that all end there have learned nothing, and are no basin however flat they lie.
 
+Where the search asks for it, the runs' falls at their ends are read as well (`studies.progress`).
+
 The numbers below are of the Step Law runs (arXiv 2503.04715, 157 response curves of language
 models); 177 of their 1,911 runs were lost and ended at 6.7 nats, sd 0.5.
 """
