@@ -23,6 +23,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.table import Array
+from studies.trials import diverged
 
 FALL, STUDY_SD, RUN_SD = 1.1, 0.35, 0.25  # fall / a at the optimum; sds of its ln
 STUDIES, STUDY_WEIGHTS = np.array([-1.0, 0.0, 1.0]), np.array([0.25, 0.5, 0.25])  # in STUDY_SD
@@ -43,9 +44,7 @@ def ending_fall(trial: FrozenTrial) -> float:
     """
     epochs = sorted(trial.intermediate_values)
     values = np.array([trial.intermediate_values[epoch] for epoch in epochs])
-    if len(epochs) < LEAST_EPOCHS or epochs[0] < 1:
-        return math.nan
-    if not (np.isfinite(values).all() and values.min() > 0):
+    if len(epochs) < LEAST_EPOCHS or epochs[0] < 1 or diverged(trial) or values.min() <= 0:
         return math.nan
     if values.argmin() < STILL_LEARNS * len(epochs):
         return math.nan

@@ -174,14 +174,9 @@ class LearningRateSampler(BaseSampler):
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = Table.of(trials).without(trial.number)
-        few = len(known) <= FEW
+        falls = self._constant_rate and len(known) <= FEW
         posterior = posterior_of(
-            known,
-            self._priors,
-            low,
-            high,
-            self._baseline,
-            constant_rate=self._constant_rate and few,
+            known, self._priors, low, high, self._baseline, constant_rate=falls
         )
         return _next_rate(posterior, known, low, high)
 
