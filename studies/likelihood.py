@@ -1,51 +1,59 @@
 """How likely a study's results are under each curve that the response may have.
 
-With x = ln rate and y = ln perplexity (nats a token), near the optimum mu
+With x = ln rate, y = ln perplexity (nats a token) and B the y of a model that knows no context,
 
-    y(x) = m + rise(a phi(x)),    phi(x) = (x - mu)^2 left of mu, r (x - mu)^2 right of it,
+    y(x) = B - D exp(-a phi(x) / D),    phi(x) = (x - mu)^2 left of mu, r (x - mu)^2 right of it:
 
-rise(t) = s ln(1 + t/s): a parabola that levels off far out, where little is learned. From a wall
-somewhere above mu on, training is lost. A trained y has seed noise, and an error
-that grows with y - lowest y, so that only near points shape the basin. mu, r and a live on a grid,
-the noise is summed over, and m is integrated out under a flat prior: nothing is approximated but
-by the grid (Gelman et al. 2013, Bayesian Data Analysis, sections 3.7 and 14.2).
+what is gained over B is a bump around the optimum mu, D high; near mu the curve is the parabola
+m + a phi with m = B - D, and far out on either side nothing is gained. Each run lies on the curve,
+or off it with a probability that rises from a wall at w above mu on: a contaminated normal (Box and
+Tiao 1968, Biometrika 55), one mixture a run, so that every run that is explained by an accident
+costs one. mu, r, a, D, w and the noise s live on a grid: nothing is approximated but by the grid.
 
-Where the perplexity is known that a model without context reaches, m is likely below its ln: rates
-that all end there have learned nothing, and are no basin however flat they lie.
-
-Where the search asks for it, the runs' falls at their ends are read as well (`studies.progress`).
-
-The numbers below are of the Step Law runs (arXiv 2503.04715, 157 response curves of language
-models); 177 of their 1,911 runs were lost and ended at 6.7 nats, sd 0.5.
+Where B is unknown it is a hypothesis too: that no run has learned anything, that the worst one
+shows it, or that none does. All numbers stand in `studies.numbers`.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from studies.progress import ANY_FALL, log_fit
-from studies.table import Array, Indices, together
+from studies.numbers import (
+    ACCIDENT,
+    BELOW_LOWEST,
+    CLOSE,
+    CLOSEST,
+    CURVATURE_CLASSES,
+    CURVATURES,
+    DEPTH_MISFIT,
+    LEARNED,
+    LEARNED_SD,
+    LOST_ABOVE,
+    LOST_AT_BASELINE,
+    LOST_BETWEEN,
+    LOST_SD,
+    NEAR_WALL,
+    NEAR_WALL_SCALE,
+    NOISE_WEIGHTS,
+    NOISES,
+    SLOPE_MISFIT,
+    STEEPER,
+    STEEPER_WEIGHTS,
+    TOO_LOW,
+    TOO_LOW_RISE,
+    TOO_LOW_SD,
+    UNKNOWN_DEPTH,
+    USUAL_WALL,
+    USUAL_WALL_SCALE,
+    WALL_BLUR,
+    WALLS,
+)
+from studies.progress import log_fit
+from studies.table import Array, Indices
 
-CURVATURES = np.geomspace(0.004, 1.0, 9)  # a, nats / ln^2
-# Median of a, sd of ln a and weight: long trainings (Step Law), and short ones of small models,
-# whose basin is far narrower (tests/benchmarks/curves).
-CURVATURE_CLASSES = ((0.022, 0.5, 0.7), (0.3, 0.8, 0.3))
-LEVELS_OFF = 0.3  # s, nats
-STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25])  # r
-NOISES = (0.001, 0.003, 0.01, 0.03)  # sd of y between seeds, nats
-NOISE_WEIGHTS = (0.25, 0.35, 0.25, 0.15)
-FAR_ERROR = 0.4  # sd of the curve's error as a share of y - lowest y
-LEARNED, LEARNED_SD = 0.08, 0.04  # nats below that of a model without context, about the least
-
-WALL, WALL_SCALE = 2.1, 0.3  # the wall's distance from mu: logistic (1.4 to 3.1 in 90 %)
-CHANCE = 0.02  # that a run is lost, or held, against all this
-LOST_JUMP = 0.7  # nats: where the perplexity doubles, a run may have been lost
-ALIKE = 0.4  # nats within which all results may be lost: further apart they show a basin
-LOST_SDS = (0.002, 0.2)  # lost runs end at one plateau, or scatter around it
-SPAN = 10.0  # nats that y may take before anything is known
-CLOSE, CLOSEST = 0.15, 6  # nats above the lowest, and results: whose falls are read
+FORGOTTEN = 1e-9  # cells so much less likely than the likeliest are left out from then on
+HIGHEST = 2.0  # nats above B; what ends further up says no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Observations:
     Attributes:
         x: rates with a result.
         y: their ln perplexity, trained to the end or predicted.
-        variance: of y on top of seed noise: 0 where it was trained to the end.
+        variance: of y on top of the noise between runs: 0 where it was trained to the end.
         lost: rates that diverged.
         running: rates whose result is still to come.
         baseline: ln perplexity of a model that knows no context; infinite where it is unknown.
@@ -72,82 +80,103 @@ class Observations:
     fall: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One way to read the results: those at the highest rates were lost, or none was.
+@dataclass(slots=True)
+class Cells:
+    """The likely hypotheses: one (mu, r, a, B, D) each, by every noise and wall.
 
     Attributes:
-        basin: indices of the results that were not lost.
-        lost: of those that were.
-        held: the highest rate below the wall; -inf where none is known.
-        fell: the lowest rate beyond it; inf where none is known.
+        mu: indices into the grid of mu, (cells,); likewise steeper and curvature.
+        baseline: B, (cells,).
+        depth: D, (cells,).
+        prior: of r, a, B and D.
+        likelihood: (cells, noises, walls), the priors of noise and wall among it.
+        log_scale: what its logarithm is to be raised by.
     """
 
-    basin: Indices
-    lost: Indices
-    held: float
-    fell: float
+    mu: Indices
+    steeper: Array
+    curvature: Array
+    baseline: Array
+    depth: Array
+    known_baseline: bool
+    prior: Array
+    likelihood: Array
+    log_scale: float = 0.0
+
+    def kept(self, which: Array) -> None:
+        """Forgets the others."""
+        for name in ("mu", "steeper", "curvature", "baseline", "depth", "prior", "likelihood"):
+            setattr(self, name, getattr(self, name)[which])
 
 
-class Rises:
-    """How far the rates of some results lie above each optimum.
+def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
+    """The likely cells with their likelihoods.
 
     Args:
-        x: ln rates, of n results.
-        mu: the grid.
-
-    Attributes:
-        place: (n,), the column of each result.
-        rises: over (mu, r, a, column), nats.
+        seen: the observations.
+        mu: the grid, ln rate.
+        prior: of each mu; it only decides which cells are too unlikely to be kept.
     """
-
-    def __init__(self, x: Array, mu: Array) -> None:
-        columns, self.place = together(x)
-        self.rises = rise(CURVATURES[:, None] * basin(mu, columns)[:, :, None, :])
-
-
-def readings(seen: Observations) -> Iterator[Reading]:
-    """Every way to read the results that their jumps allow.
-
-    A lost run seldom gives NaN: most end at about the loss of a model that knows no context.
-    """
-    rising = np.argsort(seen.x, kind="stable")
-    y = seen.y[rising]
-    below, beyond = np.minimum.accumulate(y), np.minimum.accumulate(y[::-1])[::-1]
-    jumped = (np.diff(y) > LOST_JUMP) & (beyond[1:] > below[:-1] + LOST_JUMP)
-    firsts = [int(jump) + 1 for jump in np.flatnonzero(jumped)]
-    if len(y) and np.ptp(y) < ALIKE:
-        firsts.append(0)
-    for first in [len(y), *firsts]:
-        basin, lost = rising[:first], rising[first:]
-        held = seen.x[basin].max(initial=-math.inf)
-        fell = np.append(seen.x[lost], seen.lost).min(initial=math.inf)
-        yield Reading(basin, lost, float(held), float(fell))
+    cells = _every_cell(seen, len(mu))
+    walls = np.log(_wall_prior()), np.log(NOISE_WEIGHTS)
+    shared = np.exp(walls[1][:, None] + walls[0]).astype(np.float32)
+    cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
+    for x in seen.lost:
+        _take(cells, mu, prior, off_chance(x - mu)[cells.mu][:, None, :])
+    order = np.argsort(seen.y, kind="stable")  # the best ones leave the fewest cells
+    for x, y, variance in zip(seen.x[order], seen.y[order], seen.variance[order], strict=True):
+        _take(cells, mu, prior, _density(cells, mu, float(x), float(y), float(variance)))
+    _take_falls(cells, seen, mu)
+    return cells
 
 
-def log_likelihood(reading: Reading, seen: Observations, mu: Array, at: Rises) -> Array:
-    """ln of the likelihood times the priors of r and a, over (mu, r, a).
+def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
+    """Multiplies in how fast the runs near the lowest still fell."""
+    if seen.fall is None or np.isnan(seen.fall).all():
+        return
+    known = np.flatnonzero(~np.isnan(seen.fall))
+    highest = min(seen.y[known].min() + CLOSE, seen.baseline - LEARNED)
+    close = known[seen.y[known] < highest]
+    used = close[np.argsort(seen.y[close], kind="stable")[:CLOSEST]]
+    fit = log_fit(seen.x[used], seen.fall[used], mu, CURVATURES)
+    place = np.searchsorted(CURVATURES, cells.curvature)
+    likely = fit[cells.mu, place]
+    cells.likelihood *= np.exp(likely - likely.max()).astype(np.float32)[:, None, None]
+    cells.log_scale += float(likely.max())
+
+
+def off_chance(distance: Array) -> Array:
+    """The probability that a run is off the curve, over (distance, wall).
 
     Args:
-        reading: of `seen`.
-        mu: the grid.
-        at: the rises at the rates of `seen`, which all readings share.
+        distance: of its rate above mu, ln rate.
     """
-    wall = wall_below(mu, reading.fell) - wall_below(mu, reading.held)
+    beyond = 0.5 * (1.0 + np.tanh(0.5 * (distance[..., None] - WALLS) / WALL_BLUR))
+    return np.asarray(ACCIDENT + (1.0 - ACCIDENT) * beyond)
+
+
+def too_low_chance(distance: Array) -> Array:
+    """The probability that a rate so far above mu is too low to learn even word frequencies."""
+    chance = 0.5 * (1.0 + np.tanh(0.85 * (-distance - TOO_LOW) / TOO_LOW_SD))
+    return np.where(distance < 0, chance, 0.0)
+
+
+def gone(depth: Array, curvature: Array, phi: Array) -> Array:
+    """How far a rate lies above the optimum, nats."""
+    return np.asarray(depth * -np.expm1(-curvature * phi / depth))
+
+
+def misfit(depth: Array, rise: Array) -> Array:
+    """The sd of the curve's own error where it has risen so far, nats."""
+    left = np.maximum(1.0 - rise / depth, 1e-9)
     return np.asarray(
-        (np.log(np.maximum(wall, 0.0) + CHANCE) + _beyond(reading, seen, mu))[:, None, None]
-        + np.log(STEEPER_WEIGHTS)[:, None]
-        + _curvature_prior()
-        + _basin_fit(reading.basin, seen, at)
-        + _plateau_fit(seen.y[reading.lost])
-        + _progress_fit(reading, seen, mu)
+        depth * np.hypot(SLOPE_MISFIT * -np.log(left) * left, DEPTH_MISFIT * (1.0 - left))
     )
 
 
-def basin(mu: Array, x: Array) -> Array:
-    """phi over (mu, r, x)."""
-    distance = (x - mu[:, None])[:, None, :]
-    return np.asarray(distance**2 * np.where(distance > 0, STEEPER[:, None], 1.0))
+def phi_of(distance: Array, steeper: Array) -> Array:
+    """phi of a rate so far above mu."""
+    return np.asarray(distance**2 * np.where(distance > 0, steeper, 1.0))
 
 
 def nearest(x: Array, points: Array) -> tuple[Array, Array]:
@@ -162,104 +191,100 @@ def nearest(x: Array, points: Array) -> tuple[Array, Array]:
     return x - ends[place - 1], ends[np.minimum(place, len(ends) - 1)] - x
 
 
-def rise(t: Array) -> Array:
-    """How far a rate lies above the optimum in nats, t = a phi."""
-    return np.asarray(LEVELS_OFF * np.log(1.0 + t / LEVELS_OFF))  # log1p takes four times as long
+def _take(cells: Cells, mu: Array, prior: Array, density: Array) -> None:
+    """Multiplies one run in, and forgets what has become too unlikely."""
+    cells.likelihood *= density.astype(np.float32)
+    likely = cells.likelihood.sum((1, 2)) * cells.prior * prior[cells.mu]
+    highest = float(likely.max())
+    kept = likely > FORGOTTEN * highest
+    if kept.mean() < 0.8:
+        cells.kept(kept)
+    scale = float(cells.likelihood.max())
+    cells.likelihood /= scale
+    cells.log_scale += math.log(scale)
 
 
-def wall_below(mu: Array, x: Array | float) -> Array:
-    """The probability that the wall lies below ln rate x, by mu and x broadcast."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * (x - mu - WALL) / WALL_SCALE)))
+def _density(cells: Cells, mu: Array, x: float, y: float, variance: float) -> Array:
+    """Of one run's result, over (cells, noises, walls)."""
+    distance = x - mu
+    y = np.minimum(y, cells.baseline + HIGHEST).astype(np.float32)
+    u = (cells.curvature * phi_of(distance[cells.mu], cells.steeper) / cells.depth).astype("f4")
+    left, depth = np.exp(-u), cells.depth.astype(np.float32)
+    above = y - cells.baseline.astype(np.float32)
+    residual = above + depth * left
+    error = (SLOPE_MISFIT * depth * u * left) ** 2 + (DEPTH_MISFIT * depth * (1 - left)) ** 2
+    spread = (error + variance)[:, None] + (NOISES**2).astype(np.float32)
+    on = np.exp(-0.5 * residual[:, None] ** 2 / spread) / np.sqrt(2 * np.pi * spread)
+    off = off_chance(distance).astype(np.float32)[cells.mu]
+    low = too_low_chance(distance).astype(np.float32)[cells.mu] * cells.known_baseline
+    held = np.maximum(1.0 - off - low[:, None], 1e-3)
+    elsewhere = off * _lost_density(above, depth)[:, None]
+    elsewhere += (low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6))[:, None]
+    return np.asarray(on[:, :, None] * held[:, None, :] + elsewhere[:, None, :])
 
 
-def _beyond(reading: Reading, seen: Observations, mu: Array) -> Array | float:
-    """ln of the chance that the optimum lies beyond a rate far worse than the best, over mu.
+def _lost_density(above: Array, depth: Array) -> Array:
+    """Of a lost run's ln perplexity, so far above B: between m and B, at B, or above it."""
+    between = (above > -depth - 0.01) & (above < 0.01)
+    density = np.where(between, LOST_BETWEEN / np.maximum(depth, 0.1), 1e-6)
+    half_normal = np.exp(-0.5 * (above / LOST_SD) ** 2) / (LOST_SD * math.sqrt(math.pi / 2))
+    density += np.where(above > -0.01, LOST_AT_BASELINE * half_normal, 0.0)
+    rest = 1.0 - LOST_BETWEEN - LOST_AT_BASELINE
+    return np.asarray(density + np.where(above > 0, rest / LOST_ABOVE, 0.0))
 
-    There is one basin: between the best rate and the optimum none is far worse but by accident. The
-    error that far points are allowed knows nothing of that.
-    """
-    if not len(reading.basin):
-        return 0.0
-    x, y = seen.x[reading.basin], seen.y[reading.basin]
-    best = int(y.argmin())
-    far = y - 2 * np.sqrt(seen.variance[reading.basin]) > y[best] + ALIKE
-    above = x[far & (x > x[best])].min(initial=math.inf)
-    below = x[far & (x < x[best])].max(initial=-math.inf)
-    return np.where((mu > above) | (mu < below), math.log(CHANCE), 0.0)
+
+def _every_cell(seen: Observations, grid: int) -> Cells:
+    baseline, depth, weight = _levels(seen)
+    axes = np.arange(grid), STEEPER, CURVATURES, np.arange(len(depth))
+    mu, steeper, curvature, level = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    prior = STEEPER_WEIGHTS[:, None, None] * _curvature_prior()[:, None] * weight
+    return Cells(
+        mu,
+        steeper,
+        curvature,
+        baseline[level],
+        depth[level],
+        math.isfinite(seen.baseline),
+        np.tile(prior.ravel(), grid),
+        np.empty(0),
+    )
+
+
+def _levels(seen: Observations) -> tuple[Array, Array, Array]:
+    """Pairs of B and D with their weights."""
+    known = math.isfinite(seen.baseline)
+    if not len(seen.y):
+        top = seen.baseline if known else UNKNOWN_DEPTH
+        return np.array([top]), np.array([min(UNKNOWN_DEPTH, max(top, 0.1))]), np.ones(1)
+    lowest, highest = float((seen.y + np.sqrt(seen.variance)).min()), float(seen.y.max())
+    if known:
+        tops = [(seen.baseline, 1.0)]
+    else:
+        tops = [(lowest + 0.05, 0.25), (lowest + UNKNOWN_DEPTH, 0.4)]
+        tops += [(highest, 0.35)] if highest > lowest + 0.3 else []
+    widths = np.gradient(BELOW_LOWEST)
+    parts = []
+    for top, weight in tops:
+        depth = top - min(lowest, top) + BELOW_LOWEST
+        sound = depth > 0.02
+        learned = 0.5 * (1.0 + np.tanh(0.85 * (depth - LEARNED) / LEARNED_SD)) + ACCIDENT
+        shares = weight * widths * learned
+        parts.append((np.full(sound.sum(), top), depth[sound], shares[sound]))
+    baseline, depth, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return baseline, depth, weight
 
 
 def _curvature_prior() -> Array:
-    """ln of each curvature's probability."""
     density = np.zeros(len(CURVATURES))
     for middle, sd, weight in CURVATURE_CLASSES:
         z = np.log(CURVATURES / middle) / sd
         density += weight * np.exp(-0.5 * z**2) / sd
-    return np.asarray(np.log(density / density.sum()))
+    return np.asarray(density / density.sum())
 
 
-def _basin_fit(basin_runs: Indices, seen: Observations, at: Rises) -> Array | float:
-    """ln of the integral over m of prod_i Normal(y_i; m + rise_i, v_i), m flat over SPAN.
-
-    With weights w = 1/v and weighted means taken off y and rise, it is a constant less
-    (C - 2 B + A) / 2, where A = sum w rise^2, B = sum w rise y and C = sum w y^2.
-    """
-    if not len(basin_runs):
-        return 0.0
-    seen_y, variance = seen.y[basin_runs], seen.variance[basin_runs]
-    rises, place = at.rises, at.place[basin_runs]
-    # What is only predicted to be the lowest must not call the others far.
-    lowest = (seen_y + np.sqrt(variance)).min()
-    error = FAR_ERROR * np.maximum(seen_y - lowest, 0.0)
-    w = 1.0 / (np.array(NOISES)[:, None] ** 2 + variance + error**2)
-    weight = w.sum(1)
-    mean = w @ seen_y / weight
-    y = seen_y - mean[:, None]
-    at_rate, y_at_rate = (
-        np.array([np.bincount(place, each, rises.shape[-1]) for each in summed]).T
-        for summed in (w, w * y)
-    )
-    rise_sum = rises @ at_rate
-    A = rises**2 @ at_rate - rise_sum**2 / weight
-    B, C = rises @ y_at_rate, (w * y**2).sum(1)
-    scale = np.log(w / (2 * math.pi)).sum(1) - np.log(weight / (2 * math.pi))
-    logs = np.log(NOISE_WEIGHTS) - math.log(SPAN) + 0.5 * (scale - (C - 2 * B + A))
-    if math.isfinite(seen.baseline):
-        logs = logs + _learning(seen.baseline - mean + rise_sum / weight, 1 / weight)
-    return np.asarray(np.logaddexp.reduce(logs, axis=-1))
-
-
-def _learning(depth: Array, variance: Array) -> Array:
-    """ln of the chance that training gains so much on a model without context.
-
-    The normal distribution function by the logistic one (Johnson and Kotz 1970, chapter 22).
-
-    Args:
-        depth: nats that m is thought to lie below that model's loss.
-        variance: of it.
-    """
-    z = (depth - LEARNED) / np.sqrt(variance + LEARNED_SD**2)
-    return np.asarray(np.log(0.5 * (1.0 + np.tanh(0.85 * z)) + CHANCE))
-
-
-def _plateau_fit(y: Array) -> float:
-    """ln density of what lost runs end at: a plateau anywhere in SPAN, of either width."""
-    if not len(y):
-        return 0.0
-    spread = float(((y - y.mean()) ** 2).sum())
-    logs = [
-        -(len(y) - 1) * math.log(sd * math.sqrt(2 * math.pi)) - 0.5 * spread / sd**2
-        for sd in LOST_SDS
-    ]
-    return float(np.logaddexp(logs[0], logs[1])) - math.log(2 * SPAN) - 0.5 * math.log(len(y))
-
-
-def _progress_fit(reading: Reading, seen: Observations, mu: Array) -> Array | float:
-    """ln density of the falls of the results near the lowest, over (mu, r, a)."""
-    if seen.fall is None or np.isnan(seen.fall).all():
-        return 0.0
-    known = np.flatnonzero(~np.isnan(seen.fall))
-    close = known[seen.y[known] < min(seen.y[known].min() + CLOSE, seen.baseline - LEARNED)]
-    used = close[np.argsort(seen.y[close], kind="stable")[:CLOSEST]]
-    held = used[~np.isin(used, reading.lost)]
-    lost = (len(used) - len(held)) * math.log(ANY_FALL)
-    return lost + log_fit(seen.x[held], seen.fall[held], mu, CURVATURES)[:, None, :]
+def _wall_prior() -> Array:
+    """The probability of each of `WALLS`: what lies nearest to it."""
+    ends = np.concatenate([[0.0], (WALLS[1:] + WALLS[:-1]) / 2, [20.0]])
+    usual = 0.5 * (1.0 + np.tanh(0.5 * (ends - USUAL_WALL) / USUAL_WALL_SCALE))
+    near = -np.expm1(-ends / NEAR_WALL_SCALE)
+    return np.asarray(np.diff((1.0 - NEAR_WALL) * usual + NEAR_WALL * near))

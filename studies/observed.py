@@ -9,11 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.errors import StudyError
 from studies.forecast import forecasts
 from studies.likelihood import Observations
-from studies.noise import with_noise
 from studies.prior import Prior
-from studies.progress import ending_fall
-from studies.response import Posterior
+from studies.posterior import Posterior
 from studies.table import Array, Mask, Table, places
+from studies.progress import ending_fall
 from studies.trials import diverged, failed, last_epoch, ln_rate
 
 KEPT = 2  # answers: what the search goes by, and what is claimed
@@ -21,9 +20,7 @@ KEPT = 2  # answers: what the search goes by, and what is claimed
 _last: dict[Hashable, Posterior] = {}
 
 
-def observe(
-    trials: Iterable[FrozenTrial], baseline: float | None = None, *, constant_rate: bool = False
-) -> Observations:
+def observe(trials: Iterable[FrozenTrial], baseline: float | None = None, *, constant_rate: bool = False) -> Observations:
     """Reads trials: nothing but what the study stores.
 
     A complete trial counts with its value, a pruned or running one with its predicted final value
@@ -33,8 +30,6 @@ def observe(
     Args:
         trials: of one study, the one that asks excepted.
         baseline: perplexity of a model that knows no context; None where it is unknown.
-        constant_rate: whether to read how fast they still learned at their ends, which only those
-            at a constant rate tell.
 
     Returns:
         The observations, in the order of the trials.
@@ -74,7 +69,6 @@ def posterior_of(
 ) -> Posterior:
     """What trials say of the best rate.
 
-    Each result is as uncertain as the noise between the runs, so that no claim is finer than that.
     Where the trials say what they said before, it is the same answer, not worked out again.
 
     Args:
@@ -83,7 +77,6 @@ def posterior_of(
         low: the lowest rate of the range.
         high: the highest.
         baseline: perplexity of a model that knows no context; None where it is unknown.
-        constant_rate: as for `observe`; for the search alone, since intervals come out too narrow.
 
     Raises:
         StudyError: a trial's value is not positive, so that it is no perplexity.
@@ -94,7 +87,7 @@ def posterior_of(
         if len(_last) >= KEPT:
             del _last[next(iter(_last))]
         seen = observe(table, baseline, constant_rate=constant_rate)
-        _last[asked] = Posterior(with_noise(seen), priors, low, high)
+        _last[asked] = Posterior(seen, priors, low, high)
     return _last[asked]
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studies.curve import lost_chance
-from studies.response import Posterior
+from studies.posterior import Posterior
 
 LEVEL = 0.9
 FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise; 1.2 was too wide
@@ -42,7 +41,7 @@ class Optimum:
 def optimum(posterior: Posterior) -> Optimum:
     """Reads a posterior; every rate to two digits."""
     x = np.arange(math.log(posterior.range[0]), math.log(posterior.range[1]), STEP)
-    lost = lost_chance(posterior, x) > 0.5
+    lost = posterior.lost(x) > 0.5
     near = [
         math.exp(each)
         for each, is_lost in zip(x, lost, strict=True)

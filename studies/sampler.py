@@ -20,14 +20,13 @@ from studies.likelihood import nearest
 from studies.observed import posterior_of
 from studies.peers import PEERS, WorkingRangeSampler
 from studies.prior import Prior
-from studies.response import Posterior
+from studies.posterior import Posterior
 from studies.table import Table
 from studies.trials import failed, ln_rate
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
 CANDIDATE_STEP = 0.05  # ln rate
 TIE = 0.02  # share of the largest gain; what lies closer is the grid's error
-FEW = 20  # trials; of more their perplexities alone say enough
 LEARNING_RATE = "learning-rate"
 SAMPLERS = (LEARNING_RATE, *PEERS)
 
@@ -57,7 +56,6 @@ def make_sampler(
             trial that is sampled, so that one sampler serves a whole study.
         priors: what the rules say; only "learning-rate" uses it.
         baseline: perplexity of a model that knows no context; only "learning-rate" uses it.
-        constant_rate: whether trials train at one rate to the end; only "learning-rate" uses it.
         known: the study's trials for one ask, where they have just been read; only "learning-rate"
             uses it.
 
@@ -105,9 +103,6 @@ class LearningRateSampler(BaseSampler):
         high: the highest.
         baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
-        constant_rate: whether trials train at one rate from a warm-up to the end and report each
-            epoch: how fast they still learn at the end then tells on which side of the best rate
-            to look.
         known: the study's trials for one ask, where they have just been read; otherwise the study
             is read at each.
 
@@ -174,9 +169,8 @@ class LearningRateSampler(BaseSampler):
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = Table.of(trials).without(trial.number)
-        falls = self._constant_rate and len(known) <= FEW
         posterior = posterior_of(
-            known, self._priors, low, high, self._baseline, constant_rate=falls
+            known, self._priors, low, high, self._baseline, constant_rate=self._constant_rate
         )
         return _next_rate(posterior, known, low, high)
 
@@ -192,7 +186,9 @@ class LearningRateSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         known = [trial.distributions.get(PARAMETER) for trial in trials]
         low, high = self._range(next((each for each in reversed(known) if each), None))
-        return posterior_of(trials, self._priors, low, high, self._baseline)
+        return posterior_of(
+            trials, self._priors, low, high, self._baseline, constant_rate=self._constant_rate
+        )
 
     def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
         if self._low is not None and self._high is not None:

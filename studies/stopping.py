@@ -8,7 +8,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
-from studies.response import Posterior
+from studies.posterior import Posterior
 from studies.table import Table
 from studies.trials import ln_rate, sound, value_of
 

@@ -17,7 +17,7 @@ from studies.definition import PARAMETER, WIDE, Identity, edge, searched, widen
 from studies.observed import posterior_of
 from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
-from studies.response import Posterior
+from studies.posterior import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
 from studies.table import Table

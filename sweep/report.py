@@ -16,7 +16,7 @@ from studies.noise import measured_noise
 from studies.observed import observe, posterior_of
 from studies.optimum import Optimum, optimum
 from studies.prior import MERGE_FACTOR, Prior, log_distance
-from studies.response import Posterior
+from studies.posterior import Posterior
 from studies.transfer import FORECAST
 from sweep.across import exponents
 from sweep.confirmed import Confirmation, stored_confirmation

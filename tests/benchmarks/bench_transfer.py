@@ -27,9 +27,8 @@ from steplaw import HIGH, LOW, Array, Curve, read, runs
 
 from studies.exponents import Estimate, fit_exponents
 from studies.likelihood import Observations
-from studies.noise import with_noise
 from studies.observed import posterior_of
-from studies.response import Posterior
+from studies.posterior import Posterior
 from studies.rules import Setting
 from studies.transfer import WITHIN, Critical, Swept, predict, usual_critical_batch
 

@@ -1,0 +1,47 @@
+"""Every number of the search that was chosen, in one table: what it is, and what it was chosen by.
+
+Chosen on the recorded short curves (tests/benchmarks/curves), the long ones' anatomy, Step Law
+(arXiv 2503.04715) and Marin's runs (arXiv 2509.02046). `docs/search.md` says what moves when one of
+them is doubled.
+"""
+
+import numpy as np
+
+# The curve: y = B - D exp(-a phi / D), phi = (x - mu)^2 left of mu, r (x - mu)^2 right of it.
+GRID_STEP = 0.1  # of mu, ln rate; the optimum is never known to better than twice that
+OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate
+CURVATURES = np.geomspace(0.008, 2.0, 9)  # a, nats / ln^2
+# Median of a, sd of ln a and weight: long trainings (Step Law), and short ones of small models.
+CURVATURE_CLASSES = ((0.022, 0.5, 0.7), (0.3, 0.8, 0.3))
+STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25])  # r
+# m, the curve's lowest loss: nats below the lowest that was seen (flat, cut at the baseline B).
+BELOW_LOWEST = np.array(
+    [-0.03, -0.012, -0.005, -0.0015, 0.0015, 0.005, 0.012, 0.03, 0.07, 0.15, 0.3, 0.55, 0.9, 1.4]
+)
+LEARNED, LEARNED_SD = 0.08, 0.04  # nats that training gains at least, about
+UNKNOWN_DEPTH = 3.0  # D where B is unknown and no run has shown it, nats
+
+# What a run deviates from the curve: sd in nats between runs at one rate, and of the curve's form.
+NOISES, NOISE_WEIGHTS = np.array([0.003, 0.01, 0.03, 0.08]), np.array([0.4, 0.33, 0.2, 0.07])
+SLOPE_MISFIT, DEPTH_MISFIT = 0.4, 0.05  # shares of D u e^-u and of D (1 - e^-u)
+
+# Off the curve: an accident anywhere, or beyond a wall above mu.
+ACCIDENT = 0.02
+WALLS = np.array([0.15, 0.35, 0.6, 1.0, 1.5, 2.0, 2.5, 3.5])  # its distance above mu, ln rate
+USUAL_WALL, USUAL_WALL_SCALE = 2.1, 0.3  # logistic: Step Law
+NEAR_WALL, NEAR_WALL_SCALE = 0.2, 0.7  # share and mean (exponential) of walls near mu: Marin
+WALL_BLUR = 0.1  # logistic scale of one run's wall around the study's
+LOST_AT_BASELINE, LOST_SD, LOST_ABOVE = 0.55, 0.08, 3.0  # where lost runs end: B, or to 3 above
+LOST_BETWEEN = 0.4  # or anywhere between m and B
+TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends up to 1.9 above B
+
+# Between seeds.
+SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate
+
+# The prior: the rules' normals, a wide normal round each, uniform over the range.
+RULES_WEIGHT, WIDE_WEIGHT, WIDE_SD = 0.27, 0.7, 2.3
+
+# The search.
+WORTH = 0.002  # nats that are worth a training; finer gains are noise
+NOTHING_TRIED = 1.5  # before any, the next rate is compared with one this far from mu, ln rate
+CLOSE, CLOSEST = 0.15, 6  # nats above the lowest, and results: whose falls are read

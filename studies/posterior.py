@@ -1,0 +1,300 @@
+"""The response model's posterior: what a few trained rates say of the best one, on a grid.
+
+    p(mu, r, a, D, w | results) ~ prior(mu) prior(r, a, D, w) p(results | mu, r, a, D, w)
+
+The last two factors are `studies.likelihood`'s. The prior of the optimum mu is a mixture: the
+scaling rules' normals, a wide normal round each of them, and a uniform share over the range, so
+that a wrong rule is outlived. Whatever is asked of the posterior is a sum over the grid.
+
+A seed's own optimum lies around the mean's (sd `SEED_SHIFT`), so what is claimed of the best rate,
+and of what a rate costs at a new seed, is spread by that; the search itself looks for the optimum
+of the seed that it trains.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from studies.likelihood import (
+    Cells,
+    Observations,
+    cells_of,
+    gone,
+    misfit,
+    nearest,
+    off_chance,
+    phi_of,
+)
+from studies.numbers import (
+    ACCIDENT,
+    GRID_STEP,
+    LOST_BETWEEN,
+    NOISES,
+    NOTHING_TRIED,
+    OUTSIDE,
+    RULES_WEIGHT,
+    SEED_SHIFT,
+    STEEPER,
+    WALLS,
+    WIDE_SD,
+    WIDE_WEIGHT,
+    WORTH,
+)
+from studies.prior import Prior
+from studies.table import Array
+
+NO_RULE = "no rule"
+LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there
+NEGLIGIBLE = 1e-4  # probability
+MOST_LIKELY = 400  # cells: enough for what is asked of each run
+BAND_Z = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])  # of a run around the curve, sd
+BAND_SHARES = np.array([0.09, 0.235, 0.35, 0.235, 0.09])
+SHIFTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # of a seed, in its sd
+SHIFT_WEIGHTS = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545])
+
+
+class Posterior:
+    """What is known of the best rate.
+
+    Args:
+        seen: the observations.
+        priors: what each rule says; empty where there is none.
+        low: the lowest rate of the range.
+        high: the highest.
+    """
+
+    def __init__(
+        self, seen: Observations, priors: Mapping[str, Prior], low: float, high: float
+    ) -> None:
+        self._seen = seen
+        self._low, self._high = math.log(low), math.log(high)
+        self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
+        self._parts = _prior_parts(priors, self._mu)
+        prior = np.asarray(sum(self._parts.values()))
+        self._cells: Cells = cells_of(seen, self._mu, prior)
+        cells = self._cells
+        likely = cells.likelihood.astype(np.float64) * cells.prior[:, None, None]
+        weights = likely * prior[cells.mu][:, None, None]
+        self._weights = weights / weights.sum()
+        self._likelihood = np.bincount(cells.mu, likely.sum((1, 2)), len(self._mu))
+        self._by_cell = self._weights.sum((1, 2))
+        self._by_mu = np.bincount(cells.mu, self._by_cell, len(self._mu))
+
+    @property
+    def seen(self) -> Observations:
+        """What it rests on."""
+        return self._seen
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest rate that is searched."""
+        return math.exp(self._low), math.exp(self._high)
+
+    @cached_property
+    def density(self) -> tuple[Array, Array]:
+        """The grid of ln rate, and each point's probability to be the optimum over the seeds."""
+        distance = (self._mu[:, None] - self._mu) / SEED_SHIFT
+        kernel = np.exp(-0.5 * distance**2)
+        return self._mu, (kernel / kernel.sum(0)) @ self._by_mu
+
+    @property
+    def best_rate(self) -> float:
+        """The median of the best rate."""
+        return self._quantile(0.5)
+
+    @property
+    def noise(self) -> float:
+        """The sd of ln perplexity between runs at one rate, nats."""
+        return math.sqrt(float(self._weights.sum((0, 2)) @ NOISES**2))
+
+    def interval(self, mass: float = 0.9) -> tuple[float, float]:
+        """The central interval that holds the best rate with a probability of `mass`."""
+        return self._quantile(0.5 - mass / 2), self._quantile(0.5 + mass / 2)
+
+    @property
+    def sd(self) -> float:
+        """Of the best ln rate."""
+        mu, weight = self.density
+        return math.sqrt(float(weight @ (mu - weight @ mu) ** 2))
+
+    @property
+    def edge(self) -> str:
+        """Where the best rate may well lie out of the range: "lower", "upper" or ""."""
+        mu, weight = self.density
+        below, above = weight[mu < self._low].sum(), weight[mu > self._high].sum()
+        if max(below, above) < LEANS:
+            return ""
+        return "lower" if below > above else "upper"
+
+    def rule_weights(self) -> dict[str, float]:
+        """How much each rule is believed, `NO_RULE` included; together 1.
+
+        Rule k's weight is w_k times the integral of its normal against the likelihood (Bayes
+        factors).
+        """
+        shares = {name: float(part @ self._likelihood) for name, part in self._parts.items()}
+        return {name: share / sum(shares.values()) for name, share in shares.items()}
+
+    def improvement(self, x: Array) -> Array:
+        """What a training at each rate is expected to gain.
+
+        The expected fall of ln(regret + `WORTH`), where the regret is how far a rate lies above
+        the optimum in nats: to halve a small regret counts as much as to halve a large one, down
+        to what is worth a training. By expected improvement itself (Jones et al. 1998, Journal of
+        Global Optimization 13) the large ones outweigh all others, which with a right prior costs
+        most of a training more (measured). Running trials count as tried: what they will reach
+        follows under each hypothesis, so the next rate complements them.
+
+        Args:
+            x: ln rates.
+
+        Returns:
+            The gain at each, at least 0.
+        """
+        likely = self._by_mu > NEGLIGIBLE / len(self._mu)
+        weight, curvature, depth = (each[likely] for each in self._by_shape)
+        mu = self._mu[likely]
+        distance = x - mu[:, None]
+        there = phi_of(distance[:, None, :], STEEPER[:, None])
+        before = gone(depth, curvature, self._best_phi(mu)) + WORTH
+        ratio = before[..., None] / (gone(depth[..., None], curvature[..., None], there) + WORTH)
+        expected = np.einsum("mr,mrx->mx", weight, np.log(np.maximum(ratio, 1.0)))
+        return np.asarray((expected * (1.0 - self._off(distance, likely))).sum(0))
+
+    def excess(self, x: float, confidence: float | None = None) -> float:
+        """How far the perplexity at a rate lies above the best one's, as a share (0.01: 1 %).
+
+        Args:
+            x: ln rate, of a run that is not lost.
+            confidence: the share is at most this with that probability; None: its expectation.
+        """
+        regret, weight = [], []
+        for shift, share in zip(SHIFTS * SEED_SHIFT, SHIFT_WEIGHTS, strict=True):
+            regret.append(np.expm1(self._gone(x - shift)))
+            weight.append(share * self._by_cell)
+        values, shares = np.concatenate(regret), np.concatenate(weight)
+        if confidence is None:
+            return float(values @ shares)
+        order = np.argsort(values)
+        place = int(np.searchsorted(np.cumsum(shares[order]), confidence))
+        return float(values[order[min(place, len(order) - 1)]])
+
+    def cost(self, x: Array) -> Array:
+        """What each rate is expected to cost at a new seed, in nats above the best one's.
+
+        Its place on the curve, and where it may be lost, what is lost then.
+
+        Args:
+            x: ln rates.
+        """
+        found = np.zeros(len(x))
+        cells, wall = self._cells, self._weights.sum(1)
+        for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
+            for place, rate in enumerate(x - shift):
+                off = (off_chance(rate - self._mu)[cells.mu] - ACCIDENT).clip(0.0)
+                lost = (off * wall).sum(1)
+                between = (1.0 - LOST_BETWEEN / 2) * cells.depth
+                on = self._gone(float(rate))
+                found[place] += share * float(
+                    (self._by_cell - lost) @ on + lost @ np.maximum(between, on)
+                )
+        return found
+
+    def lost(self, x: Array) -> Array:
+        """The probability that training at each ln rate is lost at a new seed."""
+        found = np.zeros(len(x))
+        wall = np.zeros((len(self._mu), len(WALLS)))
+        np.add.at(wall, self._cells.mu, self._weights.sum(1))
+        for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
+            off = off_chance(x[:, None] - shift - self._mu)
+            found += share * np.einsum("xmw,mw->x", off, wall)
+        return found
+
+    def outcomes(self, x: Array) -> tuple[Array, Array]:
+        """What a run of the study's seed may reach at each ln rate: ln perplexities and weights.
+
+        Of the likeliest hypotheses, each on the curve, noise and misfit included, or lost.
+
+        Returns:
+            Both over (x, outcomes); the weights of a rate make 1.
+        """
+        cells = self._cells
+        likely = np.argsort(self._by_cell)[-MOST_LIKELY:]
+        weight = self._by_cell[likely] / self._by_cell[likely].sum()
+        walls = self._weights.sum(1)[likely]
+        walls /= walls.sum(1, keepdims=True)
+        baseline, depth = cells.baseline[likely], cells.depth[likely]
+        distance = x[:, None] - self._mu[cells.mu[likely]]
+        rise = gone(depth, cells.curvature[likely], phi_of(distance, cells.steeper[likely]))
+        spread = np.hypot(misfit(depth, rise), self.noise)
+        off = np.einsum("xcw,cw->xc", off_chance(distance), walls)
+        on = [baseline - depth + rise + z * spread for z in BAND_Z]
+        lost = [baseline - depth / 2, np.broadcast_to(baseline, off.shape)]
+        values = [*on, np.broadcast_to(lost[0], off.shape), lost[1]]
+        shares = [share * (1 - off) for share in BAND_SHARES]
+        shares += [LOST_BETWEEN * off, (1 - LOST_BETWEEN) * off]
+        return np.concatenate(values, 1), np.concatenate([weight * each for each in shares], 1)
+
+    def _gone(self, x: float) -> Array:
+        """How far ln rate x lies above each cell's optimum, nats, (cells,)."""
+        cells = self._cells
+        phi = phi_of(x - self._mu[cells.mu], cells.steeper)
+        return gone(cells.depth, cells.curvature, phi)
+
+    @cached_property
+    def _by_shape(self) -> tuple[Array, Array, Array]:
+        """Weight, mean curvature and mean depth, each over (mu, r)."""
+        cells = self._cells
+        steeper = np.searchsorted(STEEPER, cells.steeper)
+        place, size = cells.mu * len(STEEPER) + steeper, len(self._mu) * len(STEEPER)
+        sums = [
+            np.bincount(place, self._by_cell * each, size).reshape(-1, len(STEEPER))
+            for each in (np.ones(len(place)), cells.curvature, cells.depth)
+        ]
+        weight = np.maximum(sums[0], 1e-300)
+        return sums[0], np.maximum(sums[1] / weight, 1e-6), np.maximum(sums[2] / weight, 0.05)
+
+    def _off(self, distance: Array, likely: Array) -> Array:
+        """The probability that a run so far from mu is off the curve, over (mu, x)."""
+        wall = np.zeros((len(self._mu), len(WALLS)))
+        np.add.at(wall, self._cells.mu, self._weights.sum(1))
+        share = wall[likely] / np.maximum(wall[likely].sum(1, keepdims=True), 1e-300)
+        return np.asarray(np.einsum("mxw,mw->mx", off_chance(distance), share))
+
+    def _best_phi(self, mu: Array) -> Array:
+        """phi of the best rate tried, over (mu, r)."""
+        tried = np.unique(np.concatenate([self._seen.x[self.on_curve], self._seen.running]))
+        if not len(tried):
+            return np.full((len(mu), 1), NOTHING_TRIED**2)
+        below, above = nearest(mu, tried)
+        return np.minimum(below[:, None] ** 2, STEEPER * above[:, None] ** 2)
+
+    @cached_property
+    def on_curve(self) -> Array:
+        """Which results are likely on the curve, not lost: (results,)."""
+        seen = self._seen
+        if not len(seen.y):
+            return np.zeros(0, bool)
+        return seen.y < seen.y.min() + 0.7
+
+    def _quantile(self, probability: float) -> float:
+        mu, weight = self.density
+        return math.exp(np.interp(probability, np.cumsum(weight), mu + GRID_STEP / 2))
+
+
+def _prior_parts(priors: Mapping[str, Prior], mu: Array) -> dict[str, Array]:
+    """Each rule's share of the prior over the grid; a rule off the grid has none of it."""
+    known = (RULES_WEIGHT + WIDE_WEIGHT) if priors else 0.0
+    parts = {NO_RULE: np.full(len(mu), (1.0 - known) / len(mu))}
+    total = sum(prior.weight for prior in priors.values())
+    for name, prior in priors.items():
+        share, middle = prior.weight / total * GRID_STEP, math.log(prior.rate)
+        parts[name] = RULES_WEIGHT * share * _normal(mu - middle, prior.width)
+        parts[NO_RULE] = parts[NO_RULE] + WIDE_WEIGHT * share * _normal(mu - middle, WIDE_SD)
+    return parts
+
+
+def _normal(distance: Array, sd: float) -> Array:
+    return np.asarray(np.exp(-0.5 * (distance / sd) ** 2) / (math.sqrt(2 * math.pi) * sd))
