@@ -122,7 +122,7 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
     shared = np.exp(walls[1][:, None] + walls[0]).astype(np.float32)
     cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
     for x in seen.lost:
-        _take(cells, mu, prior, off_chance(x - mu)[cells.mu][:, None, :])
+        _take(cells, mu, prior, off_chance((x - mu)[:, None])[cells.mu][:, None, :].astype(np.float32))
     order = np.argsort(seen.y, kind="stable")  # the best ones leave the fewest cells
     for x, y, variance in zip(seen.x[order], seen.y[order], seen.variance[order], strict=True):
         _take(cells, mu, prior, _density(cells, mu, float(x), float(y), float(variance)))
@@ -145,13 +145,14 @@ def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     cells.log_scale += float(likely.max())
 
 
-def off_chance(distance: Array) -> Array:
-    """The probability that a run is off the curve, over (distance, wall).
+def off_chance(distance: Array, wall: Array = WALLS) -> Array:
+    """The probability that a run is off the curve, by distance and wall, broadcast.
 
     Args:
         distance: of its rate above mu, ln rate.
+        wall: the wall's.
     """
-    beyond = 0.5 * (1.0 + np.tanh(0.5 * (distance[..., None] - WALLS) / WALL_BLUR))
+    beyond = 0.5 * (1.0 + np.tanh(0.5 * (distance - wall) / WALL_BLUR))
     return np.asarray(ACCIDENT + (1.0 - ACCIDENT) * beyond)
 
 
@@ -193,7 +194,7 @@ def nearest(x: Array, points: Array) -> tuple[Array, Array]:
 
 def _take(cells: Cells, mu: Array, prior: Array, density: Array) -> None:
     """Multiplies one run in, and forgets what has become too unlikely."""
-    cells.likelihood *= density.astype(np.float32)
+    cells.likelihood *= density
     likely = cells.likelihood.sum((1, 2)) * cells.prior * prior[cells.mu]
     highest = float(likely.max())
     kept = likely > FORGOTTEN * highest
@@ -213,14 +214,16 @@ def _density(cells: Cells, mu: Array, x: float, y: float, variance: float) -> Ar
     above = y - cells.baseline.astype(np.float32)
     residual = above + depth * left
     error = (SLOPE_MISFIT * depth * u * left) ** 2 + (DEPTH_MISFIT * depth * (1 - left)) ** 2
-    spread = (error + variance)[:, None] + (NOISES**2).astype(np.float32)
+    spread = (error + np.float32(variance))[:, None] + (NOISES**2).astype(np.float32)
     on = np.exp(-0.5 * residual[:, None] ** 2 / spread) / np.sqrt(2 * np.pi * spread)
-    off = off_chance(distance).astype(np.float32)[cells.mu]
-    low = too_low_chance(distance).astype(np.float32)[cells.mu] * cells.known_baseline
-    held = np.maximum(1.0 - off - low[:, None], 1e-3)
-    elsewhere = off * _lost_density(above, depth)[:, None]
-    elsewhere += (low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6))[:, None]
-    return np.asarray(on[:, :, None] * held[:, None, :] + elsewhere[:, None, :])
+    off = off_chance(distance[:, None]).astype(np.float32)[cells.mu]
+    low = too_low_chance(distance).astype(np.float32)[cells.mu] * np.float32(cells.known_baseline)
+    held = np.maximum(1.0 - off - low[:, None], np.float32(1e-3))
+    elsewhere = off * _lost_density(above, depth).astype(np.float32)[:, None]
+    elsewhere += (low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6)).astype(np.float32)[:, None]
+    density = on[:, :, None] * held[:, None, :]
+    density += elsewhere[:, None, :]
+    return np.asarray(density)
 
 
 def _lost_density(above: Array, depth: Array) -> Array:

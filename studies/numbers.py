@@ -16,18 +16,18 @@ CURVATURE_CLASSES = ((0.022, 0.5, 0.7), (0.3, 0.8, 0.3))
 STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25])  # r
 # m, the curve's lowest loss: nats below the lowest that was seen (flat, cut at the baseline B).
 BELOW_LOWEST = np.array(
-    [-0.03, -0.012, -0.005, -0.0015, 0.0015, 0.005, 0.012, 0.03, 0.07, 0.15, 0.3, 0.55, 0.9, 1.4]
+    [-0.03, -0.01, -0.003, 0.002, 0.008, 0.025, 0.06, 0.14, 0.3, 0.6, 1.2]
 )
 LEARNED, LEARNED_SD = 0.08, 0.04  # nats that training gains at least, about
 UNKNOWN_DEPTH = 3.0  # D where B is unknown and no run has shown it, nats
 
 # What a run deviates from the curve: sd in nats between runs at one rate, and of the curve's form.
-NOISES, NOISE_WEIGHTS = np.array([0.003, 0.01, 0.03, 0.08]), np.array([0.4, 0.33, 0.2, 0.07])
+NOISES, NOISE_WEIGHTS = np.array([0.004, 0.015, 0.06]), np.array([0.5, 0.35, 0.15])
 SLOPE_MISFIT, DEPTH_MISFIT = 0.4, 0.05  # shares of D u e^-u and of D (1 - e^-u)
 
 # Off the curve: an accident anywhere, or beyond a wall above mu.
 ACCIDENT = 0.02
-WALLS = np.array([0.15, 0.35, 0.6, 1.0, 1.5, 2.0, 2.5, 3.5])  # its distance above mu, ln rate
+WALLS = np.array([0.15, 0.4, 0.8, 1.4, 2.1, 3.0])  # its distance above mu, ln rate
 USUAL_WALL, USUAL_WALL_SCALE = 2.1, 0.3  # logistic: Step Law
 NEAR_WALL, NEAR_WALL_SCALE = 0.2, 0.7  # share and mean (exponential) of walls near mu: Marin
 WALL_BLUR = 0.1  # logistic scale of one run's wall around the study's

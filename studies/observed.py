@@ -7,7 +7,6 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.errors import StudyError
-from studies.forecast import forecasts
 from studies.likelihood import Observations
 from studies.prior import Prior
 from studies.posterior import Posterior
@@ -44,15 +43,15 @@ def observe(trials: Iterable[FrozenTrial], baseline: float | None = None, *, con
         _refuse(table[place])
     lost = tried & table.mask(diverged)
     unended = tried & ~lost & np.isnan(y)
+    waits = table.mask(_is_under_way)
     variance = np.zeros_like(y)
-    y[unended], variance[unended] = forecasts(table, unended)
     known = tried & ~lost & ~np.isnan(y)
     return Observations(
         x=x[known],
         y=y[known],
         variance=variance[known],
         lost=x[lost],
-        running=x[unended & ~known],
+        running=x[unended & waits],
         baseline=math.log(baseline) if baseline else math.inf,
         fall=_falls(table, known & ~unended)[known] if constant_rate else None,
     )
@@ -96,6 +95,10 @@ def _falls(table: Table, whole: Mask) -> Array:
     epochs = table.column(last_epoch)
     longest = whole & (epochs == epochs[whole].max(initial=0.0))
     return np.where(longest, table.column(ending_fall), np.nan)
+
+
+def _is_under_way(trial: FrozenTrial) -> bool:
+    return not trial.state.is_finished() and not trial.user_attrs.get("paused")
 
 
 def _ln_value(trial: FrozenTrial) -> float:

@@ -48,7 +48,8 @@ from studies.table import Array
 NO_RULE = "no rule"
 LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there
 NEGLIGIBLE = 1e-4  # probability
-MOST_LIKELY = 400  # cells: enough for what is asked of each run
+MOST_LIKELY = 4000  # hypotheses: enough for what is asked of all of them at many rates
+SAFER = np.arange(-1.5, 0.35, 0.1)  # places above mu at which the best rate is looked for
 BAND_Z = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])  # of a run around the curve, sd
 BAND_SHARES = np.array([0.09, 0.235, 0.35, 0.235, 0.09])
 SHIFTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # of a seed, in its sd
@@ -66,12 +67,15 @@ class Posterior:
     """
 
     def __init__(
-        self, seen: Observations, priors: Mapping[str, Prior], low: float, high: float
+        self, seen: Observations, priors: Mapping[str, Prior], low: float, high: float,
+        hint: Array | None = None
     ) -> None:
         self._seen = seen
         self._low, self._high = math.log(low), math.log(high)
         self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
         self._parts = _prior_parts(priors, self._mu)
+        if hint is not None:
+            self._parts = {name: part * hint for name, part in self._parts.items()}
         prior = np.asarray(sum(self._parts.values()))
         self._cells: Cells = cells_of(seen, self._mu, prior)
         cells = self._cells
@@ -163,52 +167,55 @@ class Posterior:
         expected = np.einsum("mr,mrx->mx", weight, np.log(np.maximum(ratio, 1.0)))
         return np.asarray((expected * (1.0 - self._off(distance, likely))).sum(0))
 
-    def excess(self, x: float, confidence: float | None = None) -> float:
-        """How far the perplexity at a rate lies above the best one's, as a share (0.01: 1 %).
+    def regret(self, x: Array) -> Array:
+        """What is left to gain over each rate at a new seed, in nats, as expected.
 
-        Args:
-            x: ln rate, of a run that is not lost.
-            confidence: the share is at most this with that probability; None: its expectation.
-        """
-        regret, weight = [], []
-        for shift, share in zip(SHIFTS * SEED_SHIFT, SHIFT_WEIGHTS, strict=True):
-            regret.append(np.expm1(self._gone(x - shift)))
-            weight.append(share * self._by_cell)
-        values, shares = np.concatenate(regret), np.concatenate(weight)
-        if confidence is None:
-            return float(values @ shares)
-        order = np.argsort(values)
-        place = int(np.searchsorted(np.cumsum(shares[order]), confidence))
-        return float(values[order[min(place, len(order) - 1)]])
-
-    def cost(self, x: Array) -> Array:
-        """What each rate is expected to cost at a new seed, in nats above the best one's.
-
-        Its place on the curve, and where it may be lost, what is lost then.
+        Under each hypothesis a rate costs its height above the optimum, and where it may be lost
+        what is lost then, both over the seeds; what is left to gain is that less the cost of the
+        rate that is best under the hypothesis, which next to a wall is not mu.
 
         Args:
             x: ln rates.
         """
-        found = np.zeros(len(x))
-        cells, wall = self._cells, self._weights.sum(1)
-        for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
-            for place, rate in enumerate(x - shift):
-                off = (off_chance(rate - self._mu)[cells.mu] - ACCIDENT).clip(0.0)
-                lost = (off * wall).sum(1)
-                between = (1.0 - LOST_BETWEEN / 2) * cells.depth
-                on = self._gone(float(rate))
-                found[place] += share * float(
-                    (self._by_cell - lost) @ on + lost @ np.maximum(between, on)
-                )
-        return found
+        mu, weight, hypothesis = self._hypotheses
+        least = np.min([self._cost(place, hypothesis) for place in SAFER], axis=0)
+        cost = np.array([self._cost(each - mu, hypothesis) for each in x])
+        return np.asarray((np.maximum(cost - least, 0.0)) @ weight)
+
+    def excess(self, x: float) -> float:
+        """The same of one rate as a share of the perplexity (0.01: 1 %)."""
+        return math.expm1(min(float(self.regret(np.array([x]))[0]), 10.0))
+
+    @cached_property
+    def _hypotheses(self) -> tuple[Array, Array, tuple[Array, ...]]:
+        """The likeliest (mu, r, a, D, w): mu, weights that make 1, and r, a, D and w."""
+        by_wall = self._weights.sum(1)
+        likely = np.argsort(by_wall, axis=None)[-MOST_LIKELY:]
+        cell, wall = np.unravel_index(likely, by_wall.shape)
+        weight = by_wall[cell, wall]
+        cells = self._cells
+        rest = cells.steeper[cell], cells.curvature[cell], cells.depth[cell], WALLS[wall]
+        return self._mu[cells.mu[cell]], weight / weight.sum(), rest
+
+    def _cost(self, distance: Array | float, hypothesis: tuple[Array, ...]) -> Array:
+        """What a rate so far above mu costs over the seeds, nats, by hypothesis."""
+        steeper, curvature, depth, wall = hypothesis
+        cost = np.zeros(len(depth))
+        for shift, share in zip(SHIFTS * self._new_seed_sd, SHIFT_WEIGHTS, strict=True):
+            seen = np.broadcast_to(distance - shift, depth.shape)
+            on = gone(depth, curvature, phi_of(seen, steeper))
+            off = off_chance(seen, wall) - ACCIDENT
+            between = (1.0 - LOST_BETWEEN / 2) * depth
+            cost += share * (on + off * np.maximum(between - on, 0.0))
+        return cost
 
     def lost(self, x: Array) -> Array:
         """The probability that training at each ln rate is lost at a new seed."""
         found = np.zeros(len(x))
         wall = np.zeros((len(self._mu), len(WALLS)))
         np.add.at(wall, self._cells.mu, self._weights.sum(1))
-        for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
-            off = off_chance(x[:, None] - shift - self._mu)
+        for shift, share in zip(SHIFTS * self._new_seed_sd, SHIFT_WEIGHTS, strict=True):
+            off = off_chance((x[:, None] - shift - self._mu)[..., None])
             found += share * np.einsum("xmw,mw->x", off, wall)
         return found
 
@@ -229,7 +236,7 @@ class Posterior:
         distance = x[:, None] - self._mu[cells.mu[likely]]
         rise = gone(depth, cells.curvature[likely], phi_of(distance, cells.steeper[likely]))
         spread = np.hypot(misfit(depth, rise), self.noise)
-        off = np.einsum("xcw,cw->xc", off_chance(distance), walls)
+        off = np.einsum("xcw,cw->xc", off_chance(distance[..., None]), walls)
         on = [baseline - depth + rise + z * spread for z in BAND_Z]
         lost = [baseline - depth / 2, np.broadcast_to(baseline, off.shape)]
         values = [*on, np.broadcast_to(lost[0], off.shape), lost[1]]
@@ -237,11 +244,10 @@ class Posterior:
         shares += [LOST_BETWEEN * off, (1 - LOST_BETWEEN) * off]
         return np.concatenate(values, 1), np.concatenate([weight * each for each in shares], 1)
 
-    def _gone(self, x: float) -> Array:
-        """How far ln rate x lies above each cell's optimum, nats, (cells,)."""
-        cells = self._cells
-        phi = phi_of(x - self._mu[cells.mu], cells.steeper)
-        return gone(cells.depth, cells.curvature, phi)
+    @property
+    def _new_seed_sd(self) -> float:
+        """Of a new seed's optimum around the one that the runs show: both have their shift."""
+        return SEED_SHIFT * math.sqrt(2)
 
     @cached_property
     def _by_shape(self) -> tuple[Array, Array, Array]:
@@ -261,7 +267,7 @@ class Posterior:
         wall = np.zeros((len(self._mu), len(WALLS)))
         np.add.at(wall, self._cells.mu, self._weights.sum(1))
         share = wall[likely] / np.maximum(wall[likely].sum(1, keepdims=True), 1e-300)
-        return np.asarray(np.einsum("mxw,mw->mx", off_chance(distance), share))
+        return np.asarray(np.einsum("mxw,mw->mx", off_chance(distance[..., None]), share))
 
     def _best_phi(self, mu: Array) -> Array:
         """phi of the best rate tried, over (mu, r)."""
