@@ -27,6 +27,7 @@ from studies.numbers import (
     CURVATURE_CLASSES,
     CURVATURES,
     DEPTH_MISFIT,
+    FLATTENS,
     LEARNED,
     LEARNED_SD,
     LOST_ABOVE,
@@ -164,15 +165,15 @@ def too_low_chance(distance: Array) -> Array:
 
 def gone(depth: Array, curvature: Array, phi: Array) -> Array:
     """How far a rate lies above the optimum, nats."""
-    return np.asarray(depth * -np.expm1(-curvature * phi / depth))
+    u = curvature * phi / depth
+    return np.asarray(depth * -np.expm1(-u - FLATTENS * u * u))
 
 
 def misfit(depth: Array, rise: Array) -> Array:
     """The sd of the curve's own error where it has risen so far, nats."""
     left = np.maximum(1.0 - rise / depth, 1e-9)
-    return np.asarray(
-        depth * np.hypot(SLOPE_MISFIT * -np.log(left) * left, DEPTH_MISFIT * (1.0 - left))
-    )
+    u = -np.log(left) if FLATTENS == 0 else (np.sqrt(1.0 - 4.0 * FLATTENS * np.log(left)) - 1.0) / (2.0 * FLATTENS)
+    return np.asarray(depth * np.hypot(SLOPE_MISFIT * u * left, DEPTH_MISFIT * (1.0 - left)))
 
 
 def phi_of(distance: Array, steeper: Array) -> Array:
@@ -210,7 +211,7 @@ def _density(cells: Cells, mu: Array, x: float, y: float, variance: float) -> Ar
     distance = x - mu
     y = np.minimum(y, cells.baseline + HIGHEST).astype(np.float32)
     u = (cells.curvature * phi_of(distance[cells.mu], cells.steeper) / cells.depth).astype("f4")
-    left, depth = np.exp(-u), cells.depth.astype(np.float32)
+    left, depth = np.exp(-u - FLATTENS * u * u), cells.depth.astype(np.float32)
     above = y - cells.baseline.astype(np.float32)
     residual = above + depth * left
     error = (SLOPE_MISFIT * depth * u * left) ** 2 + (DEPTH_MISFIT * depth * (1 - left)) ** 2

@@ -8,6 +8,8 @@ them is doubled.
 import numpy as np
 
 # The curve: y = B - D exp(-a phi / D), phi = (x - mu)^2 left of mu, r (x - mu)^2 right of it.
+import os
+FLATTENS = float(os.environ.get('FLAT', 0.25))
 GRID_STEP = 0.1  # of mu, ln rate; the optimum is never known to better than twice that
 OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate
 CURVATURES = np.geomspace(0.008, 2.0, 9)  # a, nats / ln^2

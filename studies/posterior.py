@@ -118,6 +118,11 @@ class Posterior:
         return self._quantile(0.5 - mass / 2), self._quantile(0.5 + mass / 2)
 
     @property
+    def spread(self) -> float:
+        """How far the best ln rate is known: the sd of a normal with the same middle half."""
+        return math.log(self._quantile(0.75) / self._quantile(0.25)) / 1.349
+
+    @property
     def sd(self) -> float:
         """Of the best ln rate."""
         mu, weight = self.density
