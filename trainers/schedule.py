@@ -7,18 +7,44 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from trainers.config import TrainConfig
+from trainers.errors import TrainerError
 
 
 def lr_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:
     """The rate as a closed form of the steps taken, so a resumed run continues it exactly.
 
-    Linear warm-up to the config's rate, then constant, or half a cosine down to zero at the
-    horizon (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts).
+    Linear warm-up to the config's rate, then constant, or down to zero at the horizon: half a
+    cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts) or a line.
+
+    Raises:
+        TrainerError: as of `warmup_steps`.
     """
-    horizon = (config.lr_schedule.horizon_epochs or config.epochs) * steps_per_epoch
+    warmup = warmup_steps(config, steps_per_epoch)
     return LambdaLR(
-        optimizer, _factor(config.lr_schedule.name, config.lr_schedule.warmup_steps, horizon)
+        optimizer, _factor(config.lr_schedule.name, warmup, _horizon(config, steps_per_epoch))
     )
+
+
+def warmup_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """The steps of the warm-up; a share is rounded up, as transformers does.
+
+    Raises:
+        TrainerError: they are more than the run's, or than those up to the horizon.
+    """
+    schedule, horizon = config.lr_schedule, _horizon(config, steps_per_epoch)
+    # Rounded first: 0.07 x 100 is a little over 7.
+    steps = schedule.warmup_steps or math.ceil(round(schedule.warmup_share * horizon, 6))
+    most = min(horizon, config.epochs * steps_per_epoch)
+    if steps > most:
+        raise TrainerError(
+            f"the warm-up takes {steps} steps and the run only {most}: take a smaller "
+            "lr_schedule.warmup_steps or warmup_share, or more epochs"
+        )
+    return steps
+
+
+def _horizon(config: TrainConfig, steps_per_epoch: int) -> int:
+    return (config.lr_schedule.horizon_epochs or config.epochs) * steps_per_epoch
 
 
 def _factor(name: str, warmup: int, horizon: int) -> Callable[[int], float]:
@@ -28,6 +54,8 @@ def _factor(name: str, warmup: int, horizon: int) -> Callable[[int], float]:
         if name == "constant":
             return 1.0
         done = min(1.0, (step - warmup) / max(1, horizon - warmup))
+        if name == "linear":
+            return 1.0 - done
         return 0.5 * (1 + math.cos(math.pi * done))
 
     return factor
