@@ -39,7 +39,7 @@ from sweep.view.tensorboard import with_tensorboard
 from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
-from trainers.schedule import warmup_steps
+from trainers.schedule import check_warmup
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def check_length(config: SweepConfig, corpus: Corpus) -> None:
             f"batch size {config.trainer.batch_size} is over the {sequences} training sequences "
             f"of {corpus.source}: take a smaller --batch, or more data"
         )
-    warmup_steps(config.trainer, math.ceil(sequences / config.trainer.batch_size))
+    check_warmup(config.trainer, math.ceil(sequences / config.trainer.batch_size))
 
 
 def run(config: SweepConfig, view: View, *, again: str, join: bool = False) -> StudySummary | None:

@@ -35,7 +35,7 @@ class Member:
         half: False switches autocast and scaler off, to show that the loops are one.
 
     Raises:
-        TrainerError: the model's name or options are wrong, or the warm-up outlasts the run.
+        TrainerError: the model's name or options are wrong.
     """
 
     def __init__(

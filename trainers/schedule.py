@@ -15,9 +15,6 @@ def lr_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int
 
     Linear warm-up to the config's rate, then constant, or down to zero at the horizon: half a
     cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts) or a line.
-
-    Raises:
-        TrainerError: as of `warmup_steps`.
     """
     warmup = warmup_steps(config, steps_per_epoch)
     return LambdaLR(
@@ -26,21 +23,26 @@ def lr_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int
 
 
 def warmup_steps(config: TrainConfig, steps_per_epoch: int) -> int:
-    """The steps of the warm-up; a share is rounded up, as transformers does.
+    """The steps of the warm-up; a share is rounded up, as transformers does."""
+    schedule = config.lr_schedule
+    share = schedule.warmup_share * _horizon(config, steps_per_epoch)
+    # Rounded first: 0.07 x 100 is a little over 7.
+    return schedule.warmup_steps or math.ceil(round(share, 6))
+
+
+def check_warmup(config: TrainConfig, steps_per_epoch: int) -> None:
+    """Refuses a warm-up that would never reach the rate.
 
     Raises:
-        TrainerError: they are more than the run's, or than those up to the horizon.
+        TrainerError: it takes more steps than the run has, or than those up to the horizon.
     """
-    schedule, horizon = config.lr_schedule, _horizon(config, steps_per_epoch)
-    # Rounded first: 0.07 x 100 is a little over 7.
-    steps = schedule.warmup_steps or math.ceil(round(schedule.warmup_share * horizon, 6))
-    most = min(horizon, config.epochs * steps_per_epoch)
+    steps = warmup_steps(config, steps_per_epoch)
+    most = min(_horizon(config, steps_per_epoch), config.epochs * steps_per_epoch)
     if steps > most:
         raise TrainerError(
             f"the warm-up takes {steps} steps and the run only {most}: take a smaller "
             "lr_schedule.warmup_steps or warmup_share, or more epochs"
         )
-    return steps
 
 
 def _horizon(config: TrainConfig, steps_per_epoch: int) -> int:

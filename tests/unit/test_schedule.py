@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, Se
 
 from trainers.config import LRSchedule, TrainConfig
 from trainers.errors import TrainerError
-from trainers.schedule import clip_norm, lr_scheduler, warmup_steps
+from trainers.schedule import check_warmup, clip_norm, lr_scheduler, warmup_steps
 
 RATE, STEPS, EPOCHS, HORIZON = 3e-3, 7, 6, 4
 TOTAL = STEPS * EPOCHS
@@ -143,13 +143,16 @@ OVER_THE_RUN = LRSchedule(warmup_share=0.51, horizon_epochs=2 * EPOCHS)
     ],
 )
 def test_a_warm_up_longer_than_the_run_or_the_horizon_is_refused(schedule, said):
+    config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule)
     with pytest.raises(TrainerError, match=said) as caught:
-        ours(schedule)
+        check_warmup(config, STEPS)
     assert "\n" not in str(caught.value)
 
 
 def test_a_warm_up_may_take_the_whole_run():
-    found = ours(LRSchedule(name="cosine", warmup_steps=TOTAL))
+    schedule = LRSchedule(name="cosine", warmup_steps=TOTAL)
+    check_warmup(TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule), STEPS)
+    found = ours(schedule)
     assert found == pytest.approx([RATE * (step + 1) / TOTAL for step in range(TOTAL)])
 
 

@@ -274,6 +274,12 @@ def test_the_rate_in_a_report_is_the_epoch_s_last(make, folder):
     )
 
 
+def test_a_warm_up_longer_than_the_run_is_refused_before_the_first_step(make, folder):
+    config = make(epochs=2, lr_schedule=LRSchedule(warmup_steps=2 * STEPS + 1))
+    with pytest.raises(TrainerError, match=f"takes {2 * STEPS + 1} steps and the run only"):
+        drive(config, folder())
+
+
 def test_skipped_steps_are_counted_and_do_not_advance_the_rate(make, folder, monkeypatch):
     monkeypatch.setattr(trainers.precision, "INITIAL_SCALE", 2.0**60)
     run = drive(make(precision="fp16", epochs=30, lr_schedule=COSINE), folder())
