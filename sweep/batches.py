@@ -12,7 +12,7 @@ from sweep.estimate import peek_corpus
 from sweep.fixed import with_study
 from sweep.notes import terms
 from sweep.plan import make_plan, study_name
-from sweep.session import check_batch, find_existing, run
+from sweep.session import check_length, find_existing, run
 from sweep.storage import open_storage
 from sweep.summary import summarise
 from sweep.view import View
@@ -66,7 +66,7 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
         return
     corpus = peek_corpus(make_plan(configs[0]))
     for config in configs:
-        check_batch(config, corpus)
+        check_length(config, corpus)
 
 
 def _finished_before(config: SweepConfig) -> Study | None:

@@ -8,7 +8,7 @@ from optuna.study import Study
 from sweep.apart import call_apart
 from sweep.config import SweepConfig
 from sweep.plan import Plan, make_plan, study_directory, study_name
-from sweep.session import check_batch, find_existing, show_notes
+from sweep.session import check_length, find_existing, show_notes
 from sweep.storage import check_storage, open_storage
 from sweep.transfer import find_forecast, sentence, with_forecast
 from sweep.view import View
@@ -26,7 +26,7 @@ def dry_run(config: SweepConfig, view: View) -> None:
     existing = find_existing(plan, study_name(plan))
     corpus = peek_corpus(plan)
     show_notes(corpus, view)
-    check_batch(config, corpus)
+    check_length(config, corpus)
     plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
     device = torch.device(config.device)

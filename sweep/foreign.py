@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def write_foreign(exported: Exported, name: str, path: Path) -> None:
 
 def hf_arguments(train: TrainConfig) -> Table:
     """Keyword arguments of `transformers.TrainingArguments`."""
-    schedule = train.lr_schedule
-    constant = "constant_with_warmup" if schedule.warmup_steps else "constant"
+    warmup = _hf_warmup(train)
+    constant = "constant_with_warmup" if any(warmup.values()) else "constant"
+    decay = train.lr_schedule.name
     return {
         "output_dir": "runs/hf",
         "learning_rate": train.learning_rate,
@@ -57,8 +59,8 @@ def hf_arguments(train: TrainConfig) -> Table:
         "fp16": train.precision == "fp16",
         "bf16": train.precision == "bf16",
         "max_grad_norm": gradient_norm(train),
-        "lr_scheduler_type": "cosine" if schedule.name == "cosine" else constant,
-        "warmup_steps": schedule.warmup_steps,
+        "lr_scheduler_type": constant if decay == "constant" else decay,
+        **warmup,
         "optim": "adamw_torch",
         "adam_beta1": train.betas[0],
         "adam_beta2": train.betas[1],
@@ -71,6 +73,23 @@ def hf_arguments(train: TrainConfig) -> Table:
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,
     }
+
+
+def _hf_warmup(train: TrainConfig) -> Table:
+    """The warm-up's argument: from version 5 on, `warmup_steps` below 1 is a share of the run."""
+    schedule = train.lr_schedule
+    if not schedule.warmup_share:
+        return {"warmup_steps": schedule.warmup_steps}
+    name = "warmup_ratio" if _hf_version() < 5 else "warmup_steps"
+    return {name: schedule.warmup_share * _horizon(train) / train.epochs}
+
+
+def _hf_version() -> int:
+    """The major version of the transformers here; without one, the one that began to take this."""
+    try:
+        return int(version("transformers").partition(".")[0])
+    except PackageNotFoundError:
+        return 5
 
 
 def lightning_arguments(train: TrainConfig) -> Table:
@@ -129,16 +148,21 @@ def unsaid(train: TrainConfig, name: str) -> list[str]:
 
 
 def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
-    schedule = train.lr_schedule
-    horizon = schedule.horizon_epochs or train.epochs
-    if name == "lightning" and (schedule.name != "constant" or schedule.warmup_steps):
+    schedule, horizon = train.lr_schedule, _horizon(train)
+    share = schedule.warmup_share
+    warmup = f"{share:.3g} of the steps" if share else f"{schedule.warmup_steps} steps"
+    if name == "lightning" and (schedule.name != "constant" or share or schedule.warmup_steps):
         return [
-            f"the rate's schedule: {schedule.name} over {horizon} epochs after "
-            f"{schedule.warmup_steps} steps of linear warm-up, stepped with the optimizer"
+            f"the rate's schedule: {schedule.name} over {horizon} epochs after {warmup} of linear "
+            "warm-up, stepped with the optimizer"
         ]
-    if schedule.name == "cosine" and horizon != train.epochs:
-        return [f"the cosine ends after {horizon} epochs, not with the run"]
+    if schedule.name != "constant" and horizon != train.epochs:
+        return [f"the {schedule.name} decay ends after {horizon} epochs, not with the run"]
     return []
+
+
+def _horizon(train: TrainConfig) -> int:
+    return train.lr_schedule.horizon_epochs or train.epochs
 
 
 FORMATS: dict[str, tuple[str, str, Callable[[TrainConfig], Table]]] = {

@@ -15,7 +15,7 @@ from studies.transfer import FORECAST
 from sweep.config import StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.storage import sqlite_path
-from trainers.config import TrainConfig
+from trainers.config import LATER, TrainConfig
 from trainers.data import Corpus, source_fingerprint
 from trainers.errors import TrainerError
 from trainers.importing import import_object
@@ -104,13 +104,18 @@ def study_name(plan: Plan) -> str:
 
 
 def identity_fields(plan: Plan) -> dict[str, Any]:
-    """What makes two trials comparable, but for the text itself: flat keys to plain values."""
+    """What makes two trials comparable, but for the text itself: flat keys to plain values.
+
+    A field that earlier versions did not have is left out where it is as it was then, so that
+    their studies are found under the names that they have.
+    """
     fields = dataclasses.asdict(plan.train)
     del fields["learning_rate"], fields["micro_batch"]
     content = source_fingerprint(plan.train.data)
     if content:  # the user's own text, which may have changed under the same name
         fields["data"]["content"] = content[:12]
-    return Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
+    flat = Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
+    return {k: value for k, value in flat.items() if k not in LATER or value != LATER[k]}
 
 
 def identity(plan: Plan, corpus: Corpus) -> Identity:

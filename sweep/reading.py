@@ -15,6 +15,7 @@ from sweep.errors import SweepError
 from sweep.lease import KEY
 from sweep.masking import without_password
 from sweep.storage import open_storage
+from trainers.config import LATER
 
 DEFAULT_STORAGE = "sqlite:///sweep.db"
 
@@ -69,8 +70,9 @@ def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
         raise SweepError(
             f"study '{study.study_name}' was not made by sweep: choose another --study"
         )
-    there = Identity({key: value for key, value in stored.items() if key in mine})
-    differences = Identity(dict(mine)).differences(there)
+    here = {**LATER, **mine}
+    there = {**LATER, **{key: value for key, value in stored.items() if key in here}}
+    differences = Identity(here).differences(Identity(there))
     if differences:
         raise SweepError(
             f"study '{study.study_name}' was made with other settings: "

@@ -39,6 +39,7 @@ from sweep.view.tensorboard import with_tensorboard
 from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
+from trainers.schedule import check_warmup
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def prepare(config: SweepConfig, view: View, *, known: bool = False) -> Prepared
         directory = Path(existing.user_attrs["directory"])
     with _emptied_on_refusal(directory):
         corpus = load_corpus(config.trainer.data, directory)
-        check_batch(config, corpus)
+        check_length(config, corpus)
     if not known:
         show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)
@@ -129,11 +130,12 @@ def show_notes(corpus: Corpus, view: View) -> None:
     view.note(f"data {corpus.source}: {share}")
 
 
-def check_batch(config: SweepConfig, corpus: Corpus) -> None:
-    """Refuses a batch that the text cannot fill.
+def check_length(config: SweepConfig, corpus: Corpus) -> None:
+    """Refuses a batch that the text cannot fill, and a warm-up that the run is too short for.
 
     Raises:
         SweepError: the batch is over the number of training sequences.
+        TrainerError: the warm-up is longer than the run.
     """
     sequences = len(corpus.train.lengths)
     if config.trainer.batch_size > sequences:
@@ -141,6 +143,7 @@ def check_batch(config: SweepConfig, corpus: Corpus) -> None:
             f"batch size {config.trainer.batch_size} is over the {sequences} training sequences "
             f"of {corpus.source}: take a smaller --batch, or more data"
         )
+    check_warmup(config.trainer, math.ceil(sequences / config.trainer.batch_size))
 
 
 def run(config: SweepConfig, view: View, *, again: str, join: bool = False) -> StudySummary | None:

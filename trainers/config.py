@@ -1,5 +1,6 @@
 """Everything that fixes a training run. The constraints stand here once, for every caller."""
 
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, FiniteFloat
@@ -70,15 +71,29 @@ class LRSchedule:
     """How the rate moves over the steps that the optimizer took.
 
     Attributes:
-        name: "constant", or "cosine" (to zero at the horizon).
+        name: "constant", or a decay to zero at the horizon: "cosine" or "linear".
         warmup_steps: steps of linear warm-up from zero.
-        horizon_epochs: the epochs over which cosine decays; 0 takes the run's own epochs. Fix it
-            where a run is to be extended later.
+        warmup_share: the warm-up as a share of the steps up to the horizon, in its place.
+        horizon_epochs: the epochs that a decay and a share count; 0 takes the run's own epochs.
+            Fix it where a run is to be extended later.
     """
 
-    name: Literal["constant", "cosine"] = "constant"
+    name: Literal["constant", "cosine", "linear"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_share: Annotated[FiniteFloat, Field(ge=0, lt=1, strict=True)] = 0.0
     horizon_epochs: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps and self.warmup_share:
+            raise ValueError(
+                f"lr_schedule.warmup_steps ({self.warmup_steps}) and lr_schedule.warmup_share "
+                f"({self.warmup_share:g}) both give the warm-up: set one of them to 0"
+            )
+
+    @property
+    def depends_on_epochs(self) -> bool:
+        """Whether another number of epochs would change the rates of the first ones."""
+        return not self.horizon_epochs and (self.name != "constant" or self.warmup_share > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -121,3 +136,7 @@ class TrainConfig:
     lr_schedule: LRSchedule = Field(default_factory=LRSchedule)
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+
+
+LATER = MappingProxyType({"lr_schedule.warmup_share": 0.0})
+"""Fields that earlier versions did not store, by dotted name, and what their runs had."""

@@ -11,7 +11,7 @@ import torch
 from trainers import checkpoint
 from trainers.batches import Batch
 from trainers.cohort import Stepped, step_together
-from trainers.config import TrainConfig
+from trainers.config import LATER, TrainConfig
 from trainers.dropout import BLOCK
 from trainers.errors import TrainerError
 from trainers.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
@@ -162,17 +162,17 @@ class Member:
             ) from error
 
     def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
-        then, now = _flat(stored), _flat(_plain(self.config))
+        then, now = {**LATER, **_flat(stored)}, _flat(_plain(self.config))
         then["micro_batch"] = now["micro_batch"]
-        schedule = self.config.lr_schedule
-        if schedule.name == "constant" or schedule.horizon_epochs:
+        if not self.config.lr_schedule.depends_on_epochs:
             then["epochs"] = now["epochs"]  # such a run may be extended
         for name in [*now, *then]:
             was, is_now = then.get(name, "unset"), now.get(name, "unset")
             if was == is_now:
                 continue
             hint = (
-                "; only a cosine that began with lr_schedule.horizon_epochs fixed can be extended"
+                "; a decay or a warm-up by share can be extended only where it began with "
+                "lr_schedule.horizon_epochs fixed"
                 if name == "epochs"
                 else ""
             )

@@ -22,6 +22,7 @@ from trainers.evaluate import evaluate, evaluate_all
 from trainers.member import Member
 from trainers.memory import peak_memory_bytes, reset_peak_memory
 from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.schedule import check_warmup
 
 PROGRESS_INTERVAL_S = 0.5
 
@@ -112,6 +113,7 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
         )
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
+    check_warmup(config, steps)
     member = Member(config, len(corpus.vocabulary), steps, device)
     member.restore(directory)
 

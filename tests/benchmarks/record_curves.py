@@ -1,15 +1,17 @@
 """Records dense response curves: 24 learning rates from 1e-5 to 1, every epoch's validation loss.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--long] [--to FOLDER] [--text FILE]
+    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--set short|long|held-out]
+                                                               [--to FOLDER] [--text FILE]
 
 The real trainer on real text, eight rates side by side. One part is one file of FOLDER: a slice
 (what is trained), a batch size and a seed. Parts that are there are skipped, so the recording can
-be stopped at any time and goes on where it was. What is held fixed stands in `SHORT`, `LONG`,
-`EPOCHS` and `config_of`; each file holds its whole configuration, the text's fingerprint and what
-it took. The short runs (0.46 million tokens, in `curves`) took 26 minutes of one core: with so few
-steps at batch 2048 they learn little more than word frequencies; only one of them, in FP16,
-diverged. The long ones (1.94 million, in `curves-long`) took 79 minutes of one core. None of the
-search's numbers was chosen by those, so that they show what it is worth.
+be stopped at any time and goes on where it was. What is held fixed stands in `SETS`, `EPOCHS` and
+`config_of`; each file holds its whole configuration, the text's fingerprint and what it took. The
+short runs (0.46 million tokens, in `curves`) took 26 minutes of one core: with so few steps at
+batch 2048 they learn little more than word frequencies; only one of them, in FP16, diverged. The
+long ones (1.94 million, in `curves-long`) took 79 minutes of one core. The held-out ones differ in
+model, text, optimizer and schedule (`curves-held-out`; --text names a folder with the raw text of
+WikiText-2's validation and test splits): nobody looks at them before the search is done.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,7 +31,7 @@ import torch
 
 from trainers.batches import Batches
 from trainers.cohort import step_together
-from trainers.config import DataConfig, LRSchedule, ModelConfig, PrecisionName, TrainConfig
+from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import load_corpus
 from trainers.data.files import write_atomically
 from trainers.evaluate import evaluate_all
@@ -39,8 +41,6 @@ from trainers.models import build_model, parameter_count
 from trainers.report import Ending, EpochReport
 from trainers.train import course
 
-CURVES = Path(__file__).parent / "curves"
-LONG_CURVES = CURVES.with_name("curves-long")
 RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]
 EPOCHS = 10
 COHORT = 8
@@ -49,66 +49,94 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """How much of which text: sequences of a name or file."""
-
-    sequences: int
-    validation: int
-    name: str = "docstrings"
-
-
-SHORT = Text(4352, 1000)  # batch 2048: 3 steps an epoch, 30 in all
-LONG = Text(18432, 2000)  # batch 2048: 9 steps an epoch, 90 in all
-
-
-@dataclass(frozen=True, slots=True)
 class Slice:
-    """What is trained, but for batch size, seed and rate."""
+    """What is trained, but for batch size, seed and rate; `settings` are TrainConfig's others."""
 
-    model: dict[str, int] = field(
-        default_factory=lambda: {"embed": 16, "hidden": 32, "layers": 2, "context": 16}
-    )
-    precision: PrecisionName = "fp32"
-    schedule: LRSchedule = field(default_factory=LRSchedule)
+    model: dict[str, int]
+    settings: dict[str, Any] = field(default_factory=dict)
     batches: tuple[int, ...] = (128, 2048)
     seeds: tuple[int, ...] = (0,)
 
 
+@dataclass(frozen=True, slots=True)
+class CurveSet:
+    """A folder's curves: how many sequences of which text, and the slices, the main one first."""
+
+    folder: str
+    sequences: int
+    validation: int
+    slices: dict[str, Slice]
+    text: str = "docstrings"
+    model: str = "context_vector"
+    window: int = 12
+
+
+TINY = {"embed": 16, "hidden": 32, "layers": 2, "context": 16}
 SLICES = {
-    "small": Slice(batches=(32, 128, 512, 2048), seeds=(0, 1, 2)),
-    "cosine": Slice(schedule=LRSchedule(name="cosine")),
-    "fp16": Slice(precision="fp16"),
-    "larger": Slice(model={"embed": 32, "hidden": 64, "layers": 2, "context": 32}),
+    "small": Slice(TINY, batches=(32, 128, 512, 2048), seeds=(0, 1, 2)),
+    "cosine": Slice(TINY, {"lr_schedule": LRSchedule(name="cosine")}),
+    "fp16": Slice(TINY, {"precision": "fp16"}),
+    "larger": Slice({"embed": 32, "hidden": 64, "layers": 2, "context": 32}),
+}
+# As GPTs are trained (Brown et al. 2020, arXiv 2005.14165, appendix B), but for the line.
+GPT = {"width": 32, "layers": 2, "heads": 2}
+ADAMW: dict[str, Any] = {
+    "optimizer": "adamw",
+    "betas": (0.9, 0.95),
+    "weight_decay": 0.1,
+    "lr_schedule": LRSchedule(name="linear", warmup_share=0.1),
+}
+HELD_OUT = {
+    "small": Slice(GPT, ADAMW, batches=(32, 128, 256), seeds=(0, 1, 2)),
+    "fp16": Slice(GPT, {**ADAMW, "precision": "fp16"}, batches=(256,)),
+    "larger": Slice({"width": 48, "layers": 2, "heads": 2}, ADAMW, batches=(128,)),
+}
+SETS = {
+    "short": CurveSet("curves", 4352, 1000, SLICES),  # batch 2048: 30 steps in all
+    "long": CurveSet("curves-long", 18432, 2000, SLICES),  # 90
+    "held-out": CurveSet(
+        "curves-held-out", 6144, 1500, HELD_OUT, text="wikitext-2", model="gpt", window=16
+    ),  # batch 256: 240
 }
 
 
-def parts() -> Iterator[tuple[str, int, int]]:
+def parts(curves: CurveSet) -> Iterator[tuple[str, int, int]]:
     """Each (slice, batch size, seed), in the order to record them."""
-    for name, each in SLICES.items():
+    for name, each in curves.slices.items():
         for seed in each.seeds:
             yield from ((name, batch, seed) for batch in reversed(each.batches))
 
 
-def config_of(name: str, batch: int, seed: int, rate: float, text: Text) -> TrainConfig:
-    """One run: Adam, no weight decay, no dropout, the usual clipping, no early stop."""
-    each = SLICES[name]
+def config_of(
+    curves: CurveSet, name: str, batch: int, seed: int, rate: float, text: str
+) -> TrainConfig:
+    """One run: Adam unless the slice says otherwise, no dropout, the usual clipping, no early stop.
+
+    Args:
+        curves: the set.
+        name: the slice.
+        batch: sequences a step.
+        seed: of the run.
+        rate: its learning rate.
+        text: where the set's text is.
+    """
+    each = curves.slices[name]
     return TrainConfig(
         learning_rate=rate,
         batch_size=batch,
-        precision=each.precision,
         epochs=EPOCHS,
         patience=EPOCHS,
         seed=seed,
-        lr_schedule=each.schedule,
-        model=ModelConfig(options={**each.model, "dropout": 0.0}),
+        model=ModelConfig(name=curves.model, options={**each.model, "dropout": 0.0}),
         data=DataConfig(
-            name=text.name,
+            name=text,
             vocabulary_size=500,
-            window=12,
-            stride=6,
-            train_sequences=text.sequences,
-            validation_sequences=text.validation,
+            window=curves.window,
+            stride=curves.window // 2,
+            train_sequences=curves.sequences,
+            validation_sequences=curves.validation,
         ),
+        **each.settings,
     )
 
 
@@ -131,9 +159,11 @@ def train_all(configs: list[TrainConfig], folder: Path) -> list[dict[str, Any]]:
     return runs
 
 
-def record(name: str, batch: int, seed: int, text: Text, corpus_folder: Path) -> dict[str, Any]:
+def record(
+    curves: CurveSet, name: str, batch: int, seed: int, text: str, corpus_folder: Path
+) -> dict[str, Any]:
     """One part: every rate's run, and what all of them have in common."""
-    configs = [config_of(name, batch, seed, rate, text) for rate in RATES]
+    configs = [config_of(curves, name, batch, seed, rate, text) for rate in RATES]
     corpus = load_corpus(configs[0].data, corpus_folder)
     model = build_model(configs[0].model, len(corpus.vocabulary))
     wall, processor = time.monotonic(), time.process_time()
@@ -145,12 +175,13 @@ def record(name: str, batch: int, seed: int, text: Text, corpus_folder: Path) ->
             runs += train_all(configs[first : first + COHORT], Path(folder))
     common = asdict(configs[0])
     del common["learning_rate"]
+    common["data"]["name"] = curves.text
     return {
         "slice": name,
         "batch": batch,
         "seed": seed,
         "parameters": parameter_count(model),
-        "steps": EPOCHS * math.ceil(text.sequences / batch),
+        "steps": EPOCHS * math.ceil(curves.sequences / batch),
         "tokens_an_epoch": corpus.train.targets,
         "validation_tokens": corpus.validation.scored,
         "unigram_perplexity": round(corpus.unigram_perplexity, 3),
@@ -164,15 +195,16 @@ def record(name: str, batch: int, seed: int, text: Text, corpus_folder: Path) ->
     }
 
 
-def costs(text: Text, corpus_folder: Path) -> dict[str, dict[str, float]]:
-    """Seconds of a core for an epoch of the small model's cohorts, validation included."""
+def costs(curves: CurveSet, text: str, corpus_folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds of a core for an epoch of the main slice's cohorts, validation included."""
     found: dict[str, dict[str, float]] = {}
-    for batch in SLICES["small"].batches:
-        config = config_of("small", batch, 0, 1e-3, text)
+    main = next(iter(curves.slices))
+    for batch in curves.slices[main].batches:
+        config = config_of(curves, main, batch, 0, 1e-3, text)
         corpus = load_corpus(config.data, corpus_folder)
         training, validation = Batches(corpus.train, CPU), Batches(corpus.validation, CPU)
         batches = list(
-            islice(training.shuffled(batch, 0, 1), min(MEASURED_STEPS, text.sequences // batch))
+            islice(training.shuffled(batch, 0, 1), min(MEASURED_STEPS, curves.sequences // batch))
         )
         found[str(batch)] = {}
         for size in MEASURED_COHORTS:
@@ -180,7 +212,7 @@ def costs(text: Text, corpus_folder: Path) -> dict[str, dict[str, float]]:
             step_s = min(_seconds(step_together, members, [one] * size) for one in batches)
             evaluation_s = _seconds(evaluate_all, [member.model for member in members], validation)
             # By rows: an epoch's last batch may be a small one.
-            epoch_s = step_s * text.sequences / batch + evaluation_s
+            epoch_s = step_s * curves.sequences / batch + evaluation_s
             found[str(batch)][str(size)] = round(epoch_s, 3)
     return found
 
@@ -201,25 +233,26 @@ def _text(part: dict[str, Any]) -> str:
 def main() -> None:
     """Records what is missing, and says what each part took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--long", action="store_true", help="four times as many tokens a run")
+    parser.add_argument("--set", choices=SETS, default="short")
     parser.add_argument("--to", type=Path)
-    parser.add_argument("--text", default=SHORT.name, help="or a text file")
+    parser.add_argument("--text", help="where the set's text is: a file or folder")
     options = parser.parse_args()
-    text = replace(LONG if options.long else SHORT, name=options.text)
-    to = options.to or (LONG_CURVES if options.long else CURVES)
+    curves: CurveSet = SETS[options.set]
+    text = options.text or curves.text
+    to = options.to or Path(__file__).with_name(curves.folder)
     torch.set_num_threads(1)
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name, batch, seed in parts():
+        for name, batch, seed in parts(curves):
             path = to / f"{name}-b{batch}-s{seed}.json"
             if path.exists():
                 continue
-            part = record(name, batch, seed, text, Path(folder))
+            part = record(curves, name, batch, seed, text, Path(folder))
             write_atomically(path, _text(part).encode())
             print(f"{path.name}: {part['wall_s']} s, {part['processor_s']} s of a core", flush=True)
         path = to / "costs.json"
         if not path.exists():
-            measured = {"epoch_s": costs(text, Path(folder))}
+            measured = {"epoch_s": costs(curves, text, Path(folder))}
             write_atomically(path, (json.dumps(measured) + "\n").encode())
 
 

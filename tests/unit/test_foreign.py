@@ -1,6 +1,7 @@
 """The best configuration as other trainers' arguments, read by those where they are installed."""
 
 import importlib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import yaml
 from support import open_ledger, report
 
 from sweep.export import Exported, export
-from sweep.foreign import gradient_norm, unsaid, write_foreign
+from sweep.foreign import gradient_norm, hf_arguments, unsaid, write_foreign
 from trainers.config import LRSchedule, TrainConfig
 from trainers.report import Outcome
+from trainers.schedule import lr_scheduler, warmup_steps
 
 TRAIN = TrainConfig(
     learning_rate=1.0,
@@ -87,6 +89,47 @@ def test_what_they_cannot_say_is_said(exported: Exported, tmp_path: Path, name: 
     assert "trial 0 of study, perplexity 40.00" in text
 
 
+@pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
+def test_transformers_warms_up_by_the_share_and_decays_alike(name: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    schedule = LRSchedule(name=name, warmup_share=0.07)  # type: ignore[arg-type]
+    train = TrainConfig(learning_rate=1e-2, epochs=10, lr_schedule=schedule)
+    taken = transformers.TrainingArguments(
+        **{**hf_arguments(train), "output_dir": str(tmp_path), "use_cpu": True}
+    )
+    total = 160
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1e-2)
+    theirs = transformers.get_scheduler(
+        taken.lr_scheduler_type, optimizer, taken.get_warmup_steps(total), total
+    ).lr_lambdas[0]
+    ours = lr_scheduler(train, optimizer, total // 10).lr_lambdas[0]
+    warmup = 12
+    assert taken.get_warmup_steps(total) == warmup_steps(train, total // 10) == warmup
+    # Their warm-up begins at zero, ours at the first step's share.
+    assert [theirs(n + 1) for n in range(warmup)] == pytest.approx([ours(n) for n in range(warmup)])
+    after = range(warmup, total)
+    assert [theirs(n) for n in after] == pytest.approx([ours(n) for n in after])
+
+
+@pytest.mark.parametrize(("installed", "name"), [("4.57.1", "warmup_ratio"), ("", "warmup_steps")])
+def test_the_share_has_the_name_that_the_installed_version_knows(
+    installed: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(package: str) -> str:
+        assert package == "transformers"
+        if not installed:
+            raise PackageNotFoundError
+        return installed
+
+    monkeypatch.setattr("sweep.foreign.version", version)
+    schedule = LRSchedule(warmup_share=0.1, horizon_epochs=20)
+    arguments = hf_arguments(TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=schedule))
+    found = {key: value for key, value in arguments.items() if key.startswith("warmup")}
+    assert found == {name: 0.2}, "of the run, not of the horizon"
+    assert arguments["lr_scheduler_type"] == "constant_with_warmup"
+
+
 @pytest.mark.parametrize(("epochs", "norm"), [(5, 0.5), (15, 0.5), (25, 1.0), (50, 1.0), (80, 2.0)])
 def test_the_norm_is_the_one_that_holds_longest(epochs: int, norm: float) -> None:
     assert gradient_norm(TrainConfig(learning_rate=1e-3, epochs=epochs)) == norm
@@ -101,6 +144,9 @@ def test_adams_decay_and_a_schedule_of_its_own_length_are_no_arguments() -> None
     )
     said = " ".join(unsaid(train, "hf"))
     assert "the optimizer is Adam: its weight decay is added to the gradient" in said
-    assert "the cosine ends after 9 epochs, not with the run" in said
+    assert "the cosine decay ends after 9 epochs, not with the run" in said
     assert "clipped by a schedule" not in said
     assert "cosine over 9 epochs after 0 steps" in " ".join(unsaid(train, "lightning"))
+    share = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_share=0.1))
+    said = " ".join(unsaid(share, "lightning"))
+    assert "constant over 50 epochs after 0.1 of the steps of linear warm-up" in said

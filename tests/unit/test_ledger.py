@@ -497,6 +497,21 @@ class TestWhoseStudy:
         with pytest.raises(SweepError, match="batch_size: 32 there, 7 here"):
             open_ledger(tmp_path, identity=other)
 
+    @pytest.mark.parametrize(("there", "here"), [(None, 0.1), (0.1, None), (0.0, 0.1), (0.1, 0.0)])
+    def test_a_field_that_came_later_is_at_its_default_where_it_is_absent(
+        self, there: float | None, here: float | None, tmp_path: Path
+    ) -> None:
+        def identity(share: float | None) -> Identity:
+            schedule = {} if share is None else {"warmup_share": share}
+            return Identity.of({"trainer": "one", "lr_schedule": {"name": "constant", **schedule}})
+
+        open_ledger(tmp_path, identity=identity(there)).__exit__()
+        same = {None: 0.0, 0.0: None}
+        open_ledger(tmp_path, identity=identity(same.get(there, there))).__exit__()
+        said = f"lr_schedule.warmup_share: {there or 0.0} there, {here or 0.0} here"
+        with pytest.raises(SweepError, match=said):
+            open_ledger(tmp_path, identity=identity(here))
+
     def test_a_study_of_someone_elses_is_refused_and_left_as_it_is(self, tmp_path: Path) -> None:
         storage = open_storage(storage_of(tmp_path), create=True)
         optuna.create_study(study_name="study", storage=storage, direction="maximize")

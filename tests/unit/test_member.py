@@ -339,8 +339,10 @@ def test_without_a_checkpoint_nothing_is_restored(tmp_path):
     assert one.history == []
 
 
-COSINE = LRSchedule(name="cosine")
+COSINE, LINEAR = LRSchedule(name="cosine"), LRSchedule(name="linear")
+SHARE = LRSchedule(warmup_share=0.5)
 FIXED = LRSchedule(name="cosine", horizon_epochs=6)
+FIXED_SHARE = LRSchedule(warmup_share=0.5, horizon_epochs=6)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ def test_another_run_s_checkpoint_is_refused_naming_the_field(tmp_path, changes,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED])
+@pytest.mark.parametrize("schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED, FIXED_SHARE])
 def test_more_epochs_extend_a_run_whose_rate_they_do_not_change(tmp_path, schedule):
     member(lr_schedule=schedule).finish_epoch(report(1, 9.0), tmp_path)
     other = member(lr_schedule=schedule, epochs=20)
@@ -381,10 +383,23 @@ def test_more_epochs_extend_a_run_whose_rate_they_do_not_change(tmp_path, schedu
     assert len(other.history) == 1
 
 
-def test_a_cosine_over_the_run_s_own_epochs_cannot_be_extended(tmp_path):
-    member(lr_schedule=COSINE).finish_epoch(report(1, 9.0), tmp_path)
+@pytest.mark.parametrize("schedule", [COSINE, LINEAR, SHARE], ids=["cosine", "linear", "share"])
+def test_a_schedule_over_the_run_s_own_epochs_cannot_be_extended(tmp_path, schedule):
+    member(lr_schedule=schedule).finish_epoch(report(1, 9.0), tmp_path)
     with pytest.raises(TrainerError, match=r"epochs = 6, not 20; .*lr_schedule\.horizon_epochs"):
-        member(lr_schedule=COSINE, epochs=20).restore(tmp_path)
+        member(lr_schedule=schedule, epochs=20).restore(tmp_path)
+
+
+def test_a_checkpoint_from_before_warmup_share_had_none(tmp_path):
+    member().finish_epoch(report(1, 9.0), tmp_path)
+    stored = checkpoint.read(tmp_path / checkpoint.LAST)
+    del stored["config"]["lr_schedule"]["warmup_share"]
+    checkpoint.write(tmp_path / checkpoint.LAST, stored)
+    now = member()
+    now.restore(tmp_path)
+    assert len(now.history) == 1
+    with pytest.raises(TrainerError, match=r"with lr_schedule\.warmup_share = 0\.0, not 0\.5"):
+        member(lr_schedule=SHARE).restore(tmp_path)
 
 
 def test_a_checkpoint_of_another_vocabulary_is_one_line(tmp_path):

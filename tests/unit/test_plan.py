@@ -118,6 +118,14 @@ class TestTheStudy:
         names = {study_name(plan(*change)) for change in [(), *((one,) for one in sets)]}
         assert len(names) == 7
 
+    def test_a_field_that_came_later_changes_it_only_where_it_is_set(self, plan: Make) -> None:
+        """The name is that of the first version without the field, so its study is found."""
+        assert study_name(plan()) == "context_vector-b2048-fp16-wikitext-3c2fe9fa"
+        share = "trainer.lr_schedule.warmup_share"
+        assert identity_fields(plan(f"{share}=0.0")) == identity_fields(plan())
+        assert identity_fields(plan(f"{share}=0.1"))["lr_schedule.warmup_share"] == 0.1
+        assert study_name(plan(f"{share}=0.1")) != study_name(plan())
+
     def test_what_does_not_leaves_it(self, plan: Make) -> None:
         sets = ("study.trials=99", "study.pruner=none", "study.range=[1e-4,1e-2]", "device=cpu")
         assert {study_name(plan(*change)) for change in [(), *((one,) for one in sets)]} == {

@@ -8,9 +8,10 @@ import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, SequentialLR
 
 from trainers.config import LRSchedule, TrainConfig
-from trainers.schedule import clip_norm, lr_scheduler
+from trainers.errors import TrainerError
+from trainers.schedule import check_warmup, clip_norm, lr_scheduler, warmup_steps
 
-RATE, STEPS, EPOCHS = 3e-3, 7, 6
+RATE, STEPS, EPOCHS, HORIZON = 3e-3, 7, 6, 4
 TOTAL = STEPS * EPOCHS
 DEFAULT = TrainConfig(learning_rate=RATE).clip_schedule
 
@@ -61,6 +62,18 @@ def test_cosine_is_torch_s_own(warmup):
 
 
 @pytest.mark.parametrize("warmup", [0, 2, 5, 20])
+def test_linear_is_torch_s_own(warmup):
+    expected = torch_s(
+        lambda tried: LinearLR(
+            tried, start_factor=1, end_factor=0, total_iters=HORIZON * STEPS - warmup
+        ),
+        warmup,
+    )
+    found = ours(LRSchedule(name="linear", warmup_steps=warmup, horizon_epochs=HORIZON))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("warmup", [0, 2, 5, 20])
 def test_constant_is_torch_s_own(warmup):
     expected = torch_s(lambda tried: ConstantLR(tried, factor=1.0), warmup)
     assert ours(LRSchedule(warmup_steps=warmup)) == pytest.approx(expected, rel=1e-12, abs=0)
@@ -95,9 +108,57 @@ def test_beyond_the_horizon_the_rate_stays_zero():
     assert all(rate > 0 for rate in found[: -2 * STEPS])
 
 
-def test_a_warm_up_over_the_horizon_is_a_warm_up_all_through():
-    found = ours(LRSchedule(name="cosine", warmup_steps=2 * TOTAL))
-    assert found == pytest.approx([RATE * (step + 1) / (2 * TOTAL) for step in range(TOTAL)])
+@pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize(("share", "steps"), [(0.1, 5), (0.5, 21), (0.01, 1), (0.999, 42)])
+def test_a_share_is_of_the_run_s_steps_rounded_up(name, share, steps):
+    # 4.2, 21, 0.42 and 41.958 steps
+    found = ours(LRSchedule(name=name, warmup_share=share))
+    assert found == ours(LRSchedule(name=name, warmup_steps=steps))
+
+
+def test_a_share_that_is_whole_but_for_rounding_is_whole():
+    config = TrainConfig(learning_rate=RATE, epochs=10, lr_schedule=LRSchedule(warmup_share=0.07))
+    assert 0.07 * 100 > 7
+    assert warmup_steps(config, 10) == 7
+
+
+def test_a_share_counts_the_horizon_where_it_is_fixed():
+    found = ours(LRSchedule(warmup_share=0.25, horizon_epochs=HORIZON))
+    assert found == ours(LRSchedule(warmup_steps=STEPS))
+
+
+LONG = LRSchedule(warmup_steps=TOTAL + 1)
+OVER_THE_HORIZON = LRSchedule(
+    name="linear", warmup_steps=HORIZON * STEPS + 1, horizon_epochs=HORIZON
+)
+OVER_THE_RUN = LRSchedule(warmup_share=0.51, horizon_epochs=2 * EPOCHS)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (LONG, "takes 43 steps and the run only 42"),
+        (OVER_THE_HORIZON, "takes 29 steps and the run only 28"),
+        (OVER_THE_RUN, "takes 43 steps and the run only 42"),
+    ],
+)
+def test_a_warm_up_longer_than_the_run_or_the_horizon_is_refused(schedule, said):
+    config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule)
+    with pytest.raises(TrainerError, match=said) as caught:
+        check_warmup(config, STEPS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_warm_up_may_take_the_whole_run():
+    schedule = LRSchedule(name="cosine", warmup_steps=TOTAL)
+    check_warmup(TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule), STEPS)
+    found = ours(schedule)
+    assert found == pytest.approx([RATE * (step + 1) / TOTAL for step in range(TOTAL)])
+
+
+def test_the_warm_up_is_steps_or_a_share():
+    with pytest.raises(ValueError, match=r"warmup_steps \(3\) and lr_schedule\.warmup_share"):
+        LRSchedule(warmup_steps=3, warmup_share=0.1)
 
 
 def test_clipping_as_the_design_says():

@@ -36,7 +36,7 @@ from trainers.train import train
 CPU = torch.device("cpu")
 STEPS = 3
 MODEL = {"embed": 8, "hidden": 16, "layers": 2, "context": 8, "dropout": 0.2}
-COSINE = LRSchedule(name="cosine", warmup_steps=4, horizon_epochs=50)
+COSINE = LRSchedule(name="cosine", warmup_steps=3, horizon_epochs=50)
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +274,12 @@ def test_the_rate_in_a_report_is_the_epoch_s_last(make, folder):
     )
 
 
+def test_a_warm_up_longer_than_the_run_is_refused_before_the_first_step(make, folder):
+    config = make(epochs=2, lr_schedule=LRSchedule(warmup_steps=2 * STEPS + 1))
+    with pytest.raises(TrainerError, match=f"takes {2 * STEPS + 1} steps and the run only"):
+        drive(config, folder())
+
+
 def test_skipped_steps_are_counted_and_do_not_advance_the_rate(make, folder, monkeypatch):
     monkeypatch.setattr(trainers.precision, "INITIAL_SCALE", 2.0**60)
     run = drive(make(precision="fp16", epochs=30, lr_schedule=COSINE), folder())
@@ -281,7 +287,7 @@ def test_skipped_steps_are_counted_and_do_not_advance_the_rate(make, folder, mon
     skipped = [report.skipped_steps for report in run.reports]
     assert skipped[0] == STEPS, "no gradient survives such a scale"
     assert sum(skipped) > 30
-    assert run.reports[0].learning_rate == 1e-2 / 4, "the rate waits with them"
+    assert run.reports[0].learning_rate == pytest.approx(1e-2 / 3), "the rate waits with them"
     assert run.state["scheduler"]["last_epoch"] == 30 * STEPS - sum(skipped)
     steps = next(iter(run.state["optimizer"]["state"].values()))["step"]
     assert steps == 30 * STEPS - sum(skipped)

@@ -37,7 +37,11 @@ def test_the_schedule_says_whether_the_rate_stays() -> None:
     cosine = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="cosine"))
     constant = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_steps=10))
     assert at_constant_rate(SHARED_TRAINER, constant)
+    share = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_share=0.1))
+    linear = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="linear"))
+    assert at_constant_rate(SHARED_TRAINER, share)
     assert not at_constant_rate(SHARED_TRAINER, cosine)
+    assert not at_constant_rate(SHARED_TRAINER, linear)
     assert not at_constant_rate("mine:train", constant)
 
 
