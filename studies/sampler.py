@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, validate_range
 from studies.errors import StudyError, unknown_name
+from studies.failures import as_tried
 from studies.likelihood import nearest
 from studies.observed import posterior_of
 from studies.peers import PEERS, WorkingRangeSampler
@@ -91,7 +92,8 @@ class LearningRateSampler(BaseSampler):
     """Exact Bayes for one log-scale float `learning_rate` whose value is a perplexity.
 
     The same study gets the same next rate, whoever opened it: there is no state but the study's,
-    and no chance in a rate. Any other parameter is drawn at random.
+    and no chance in a rate. Any other parameter is drawn at random. A training that diverged should
+    report NaN or return infinity: of one that returns NaN Optuna keeps only that it failed.
 
     Example:
         study = optuna.create_study(sampler=LearningRateSampler({"sqrt": 8e-4, "linear": 6.4e-3}))
@@ -173,7 +175,7 @@ class LearningRateSampler(BaseSampler):
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
         low, high = self._range(param_distribution)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
-        known = Table.of(trials).without(trial.number)
+        known = as_tried(Table.of(trials).without(trial.number))
         falls = self._constant_rate and len(known) <= FEW
         posterior = posterior_of(
             known, self._priors, low, high, self._baseline, constant_rate=falls

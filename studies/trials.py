@@ -38,8 +38,8 @@ def ln_rate(trial: FrozenTrial) -> float:
 
 
 def failed(trial: FrozenTrial) -> bool:
-    """Whether it says nothing about its rate."""
-    return trial.state == TrialState.FAIL
+    """Whether it says nothing about its rate; one that reported NaN before it failed diverged."""
+    return trial.state == TrialState.FAIL and not diverged(trial)
 
 
 def sound(trial: FrozenTrial) -> bool:

@@ -125,6 +125,16 @@ class TestAsking:
         with open_ledger(tmp_path, trials=9) as ledger:
             assert asked(ledger).config.learning_rate not in FIRST
 
+    def test_no_rate_is_asked_for_twice_where_every_trial_fails(self, tmp_path: Path) -> None:
+        rates = []
+        with open_ledger(tmp_path, trials=12, sampler="learning-rate") as ledger:
+            while (spec := ledger.ask()) is not None:
+                rates.append(spec.config.learning_rate)
+                ledger.report({spec.number: report(1, 50)})
+                ledger.tell(spec.number, Outcome.FAILED, "failed: no room on the disk")
+        assert len(rates) == 12
+        assert len({round(rate, 9) for rate in rates if rate not in FIRST}) == 12 - 2 * len(FIRST)
+
     def test_reopened_it_draws_what_it_would_have_drawn(self, tmp_path: Path) -> None:
         drawn: list[list[float]] = []
         for name, reopen in (("one", False), ("two", True)):

@@ -125,23 +125,62 @@ def make_free_ask(study: Study) -> float:
     return float(study.sampler.sample_independent(study, trial, PARAMETER, SPACE))
 
 
-def test_a_failed_trial_changes_nothing() -> None:
+def test_a_rate_that_failed_is_not_asked_for_again_at_once() -> None:
     study = study_of(LearningRateSampler(RULES), trials=3)
     before = make_free_ask(study)
     add(study, before, TrialState.FAIL)
-    assert make_free_ask(study) == before
+    assert abs(math.log(make_free_ask(study) / before)) >= APART
+
+
+def test_where_every_trial_fails_each_has_a_rate_of_its_own() -> None:
+    def breaks(trial: optuna.Trial) -> float:
+        trial.suggest_float(PARAMETER, SPACE.low, SPACE.high, log=True)
+        raise OSError
+
+    study = study_of(LearningRateSampler(RULES))
+    study.optimize(breaks, n_trials=8, catch=OSError)
+    assert min(gaps([trial.params[PARAMETER] for trial in study.trials])) >= APART - 1e-9
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_rate_that_failed_first_is_found_all_the_same(fails: int) -> None:
+    """Ctrl-C is a failure to Optuna, and so is a mistake in the code that is then mended."""
+    study = study_of(LearningRateSampler({"sqrt": Prior(OPTIMUM, 0.3)}))
+    for _ in range(fails):
+        add(study, OPTIMUM, TrialState.FAIL)
+    for _ in range(5):
+        run_one(study)
+    assert study.best_value < 12 * 1.002
+
+
+@pytest.mark.parametrize("priors", [{}, RULES, {"linear": 5e-2}])
+@pytest.mark.parametrize("wall", [1.3e-3, 3e-3])
+def test_it_moves_away_from_rates_that_return_nan(
+    priors: dict[str, float | Prior], wall: float
+) -> None:
+    def loses_above(trial: optuna.Trial) -> float:
+        rate = trial.suggest_float(PARAMETER, SPACE.low, SPACE.high, log=True)
+        return perplexity(rate) if rate < wall else math.nan
+
+    study = study_of(LearningRateSampler(priors))
+    study.optimize(loses_above, n_trials=20)
+    assert study.best_value < 12 * 1.01
+    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= 12
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("state", "more"),
     [
-        {"value": math.inf, "intermediate_values": {1: 400.0, 2: math.inf}},
-        {"intermediate_values": {1: math.inf}},
+        (TrialState.PRUNED, {"value": math.inf, "intermediate_values": {1: 400.0, 2: math.inf}}),
+        (TrialState.PRUNED, {"intermediate_values": {1: math.inf}}),
+        (TrialState.FAIL, {"intermediate_values": {1: 400.0, 2: math.nan}}),
     ],
 )
-def test_no_rate_above_a_diverged_one_is_asked_for(more: dict[str, object]) -> None:
+def test_no_rate_above_a_diverged_one_is_asked_for(
+    state: TrialState, more: dict[str, object]
+) -> None:
     study = study_of(LearningRateSampler({"linear": 2e-2}))
-    add(study, 1e-2, TrialState.PRUNED, **more)
+    add(study, 1e-2, state, **more)
     rates = [run_one(study) for _ in range(6)]
     assert max(rates) < 1e-2
     assert study.best_value < 12 * 1.01
