@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.trials import rate_of
+from studies.trials import diverged, failed, rate_of
 
 APART = 0.05
 ATTEMPTS = 16
@@ -24,6 +24,10 @@ PEERS: dict[str, Callable[[int, int], BaseSampler]] = {
     ),
     "random": lambda seed, startup: RandomSampler(seed=seed),
 }
+
+
+# TPE does not see trials that wait, or that failed.
+_MIRRORED = {TrialState.WAITING: TrialState.RUNNING, TrialState.FAIL: TrialState.PRUNED}
 
 
 class WorkingRangeSampler(BaseSampler):
@@ -68,16 +72,13 @@ class WorkingRangeSampler(BaseSampler):
     ) -> float:
         """Draws a rate at least 5 % away from every other trial's.
 
-        Failed trials do not count: running out of memory says nothing about a rate.
+        Of those that failed nothing else counts: running out of memory says nothing about a rate.
         """
-        others = [
-            other
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and other.state != TrialState.FAIL
-        ]
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         taken = [rate for other in others if (rate := rate_of(other, param_name)) is not None]
+        known = [other for other in others if not failed(other)]
         number = trial.number if self._trial_number is None else self._trial_number
-        for rate in self._draws(_mirror(others, param_name, self._range), param_name, number):
+        for rate in self._draws(_mirror(known, param_name, self._range), param_name, number):
             if all(abs(math.log(rate / other)) >= math.log1p(APART) for other in taken):
                 return rate
         return middle_of_widest_gap(self._range.low, self._range.high, taken)
@@ -122,15 +123,12 @@ def _copy(
 ) -> FrozenTrial:
     # TPE ranks pruned trials by their last step: a late divergence would beat an early pruning,
     # whereas one without values comes last.
-    values = trial.intermediate_values
-    diverged = not all(math.isfinite(value) for value in values.values())
-    waits = trial.state == TrialState.WAITING
     return create_trial(
-        state=TrialState.RUNNING if waits else trial.state,
+        state=_MIRRORED.get(trial.state, trial.state),
         value=trial.value,
         params={param_name: rate},
         distributions={param_name: space},
-        intermediate_values={} if diverged else values,
+        intermediate_values={} if diverged(trial) else trial.intermediate_values,
     )
 
 
