@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from studies.definition import PARAMETER, validate_range
+from studies.definition import PARAMETER, range_within, validate_range
 from studies.errors import StudyError, unknown_name
 from studies.failures import as_tried
 from studies.likelihood import nearest
@@ -103,7 +103,7 @@ class LearningRateSampler(BaseSampler):
         priors: what each scaling rule says, by its name: a rate, or a `Prior` with a width and a
             weight of its own; empty where nothing is known.
         seed: of the other parameters.
-        low: the lowest rate to ask for; None for the parameter's own.
+        low: the lowest rate to ask for, where the parameter allows it; None for its own.
         high: the highest.
         baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
@@ -160,8 +160,8 @@ class LearningRateSampler(BaseSampler):
         """The next rate; another parameter at random.
 
         Raises:
-            StudyError: the rate's scale is not logarithmic, a value is no perplexity, or the study
-                maximizes.
+            StudyError: the rate's scale is not logarithmic or allows no rate of the range, a value
+                is no perplexity, or the study maximizes.
             ValueError: the study has several objectives.
         """
         self._raise_error_if_multi_objective(study)
@@ -173,7 +173,7 @@ class LearningRateSampler(BaseSampler):
             )
         if study.direction != StudyDirection.MINIMIZE:
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
-        low, high = self._range(param_distribution)
+        low, high = range_within(param_distribution, self._low, self._high)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = as_tried(Table.of(trials).without(trial.number))
         falls = self._constant_rate and len(known) <= FEW
@@ -193,18 +193,12 @@ class LearningRateSampler(BaseSampler):
         """
         trials = study.get_trials(deepcopy=False)
         known = [trial.distributions.get(PARAMETER) for trial in trials]
-        low, high = self._range(next((each for each in reversed(known) if each), None))
+        latest = next((each for each in reversed(known) if each), None)
+        if latest is None and self._low is not None and self._high is not None:
+            low, high = self._low, self._high
+        else:
+            low, high = range_within(latest, self._low, self._high)
         return posterior_of(trials, self._priors, low, high, self._baseline)
-
-    def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
-        if self._low is not None and self._high is not None:
-            return self._low, self._high
-        if not isinstance(distribution, FloatDistribution) or not distribution.log:
-            raise StudyError(f"{PARAMETER} must be a float on a log scale, got {distribution}")
-        return (
-            distribution.low if self._low is None else self._low,
-            distribution.high if self._high is None else self._high,
-        )
 
 
 def _next_rate(posterior: Posterior, trials: Table, low: float, high: float) -> float:

@@ -217,6 +217,39 @@ def test_a_range_of_its_own_is_kept_to_while_trials_store_the_wide_one() -> None
     assert study.best_params[PARAMETER] > 8e-4
 
 
+SAMPLER = pytest.mark.parametrize("name", ["learning-rate", "tpe", "random"])
+
+
+@SAMPLER
+def test_no_rate_is_stored_that_the_parameter_does_not_allow(name: str) -> None:
+    study = optuna.create_study(sampler=make_sampler(name, low=1e-6, high=1e-2, seed=0, startup=1))
+    narrow = FloatDistribution(1e-3, 1.0, log=True)
+    for _ in range(6):
+        trial = study.ask({PARAMETER: narrow})
+        assert 1e-3 <= trial.params[PARAMETER] <= 1e-2
+        study.tell(trial, perplexity(trial.params[PARAMETER]))
+    for _ in range(2):  # one rate alone is in both
+        assert study.ask({PARAMETER: FloatDistribution(1e-2, 1.0, log=True)}).params == {
+            PARAMETER: pytest.approx(1e-2)
+        }
+
+
+@SAMPLER
+def test_a_range_is_no_excuse_for_a_distribution_that_cannot_be_searched(name: str) -> None:
+    study = optuna.create_study(sampler=make_sampler(name, low=1e-3, high=1e-1, seed=0, startup=1))
+    with pytest.raises(StudyError, match="learning_rate must be a float on a log scale"):
+        study.ask({PARAMETER: FloatDistribution(1e-4, 1.0)})
+    with pytest.raises(
+        StudyError,
+        match=r"searched from 0.001 to 0.1, where its distribution, from 1e-06 to 1e-05, allows no",
+    ):
+        study.ask({PARAMETER: FloatDistribution(1e-6, 1e-5, log=True)})
+    for low, high in ((1e-1, 1e-3), (math.nan, 1.0)):
+        turned = optuna.create_study(sampler=LearningRateSampler({}, low=low, high=high))
+        with pytest.raises(StudyError, match="allows no rate"):
+            ask(turned)
+
+
 def test_a_full_range_still_gets_a_rate() -> None:
     study = optuna.create_study(sampler=LearningRateSampler({}, low=1e-3, high=1.2e-3))
     rates = [ask(study) for _ in range(20)]
