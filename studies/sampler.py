@@ -4,6 +4,7 @@ See `studies.response` for the model and its formulas, `studies.observed` for wh
 """
 
 import math
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,10 +21,11 @@ from studies.failures import as_tried
 from studies.likelihood import nearest
 from studies.observed import posterior_of
 from studies.peers import PEERS, WorkingRangeSampler
+from studies.perplexity import is_perplexity, look_like_losses, suspicion
 from studies.prior import Prior
 from studies.response import Posterior
 from studies.table import Table
-from studies.trials import failed, ln_rate
+from studies.trials import failed, ln_rate, sound, value_of
 
 APART = 0.08  # ln rate between two trials: finer differences are noise
 CANDIDATE_STEP = 0.05  # ln rate
@@ -128,7 +130,7 @@ class LearningRateSampler(BaseSampler):
         constant_rate: bool = False,
         known: Sequence[FrozenTrial] | None = None,
     ) -> None:
-        if baseline is not None and not 1 <= baseline < math.inf:
+        if baseline is not None and not (is_perplexity(baseline) and baseline < math.inf):
             raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
         self._known, self._baseline, self._constant_rate = known, baseline, constant_rate
         self._priors = {
@@ -176,6 +178,8 @@ class LearningRateSampler(BaseSampler):
         low, high = range_within(param_distribution, self._low, self._high)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = as_tried(Table.of(trials).without(trial.number))
+        if self._known is None:
+            _warn_of_losses(known, self._baseline)
         falls = self._constant_rate and len(known) <= FEW
         posterior = posterior_of(
             known, self._priors, low, high, self._baseline, constant_rate=falls
@@ -199,6 +203,12 @@ class LearningRateSampler(BaseSampler):
         else:
             low, high = range_within(latest, self._low, self._high)
         return posterior_of(trials, self._priors, low, high, self._baseline)
+
+
+def _warn_of_losses(trials: Table, baseline: float | None) -> None:
+    values = trials.column(value_of)[trials.mask(sound)]
+    if baseline is not None and look_like_losses(values, baseline):
+        warnings.warn(f"{suspicion(values[0], baseline)}; return that", stacklevel=2)
 
 
 def _next_rate(posterior: Posterior, trials: Table, low: float, high: float) -> float:

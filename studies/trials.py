@@ -5,6 +5,7 @@ import math
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import PARAMETER
+from studies.perplexity import is_perplexity
 
 
 def rate_of(trial: FrozenTrial, parameter: str = PARAMETER) -> float | None:
@@ -45,7 +46,7 @@ def failed(trial: FrozenTrial) -> bool:
 def sound(trial: FrozenTrial) -> bool:
     """Whether it ran to its end, with a value that a perplexity can have."""
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    return value is not None and 0.0 < value < math.inf
+    return value is not None and is_perplexity(value) and value < math.inf
 
 
 def value_of(trial: FrozenTrial) -> float:

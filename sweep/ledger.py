@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, searched, widen
 from studies.observed import posterior_of
+from studies.perplexity import is_perplexity
 from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.response import Posterior
@@ -407,6 +408,11 @@ class Ledger:
         stored = _frozen(trial).intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
         perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
+        if not is_perplexity(perplexity):
+            raise SweepError(
+                f"trial {number}, epoch {report.epoch}: the trainer's validation_loss must be nats "
+                f"a token, at least 0, got {report.validation_loss:g}"
+            )
         if report.epoch not in stored:
             try:
                 trial.report(perplexity, report.epoch)

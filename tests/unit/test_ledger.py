@@ -188,6 +188,16 @@ class TestReporting:
             ledger.report({number: broken})
         assert stored(tmp_path)[0].intermediate_values == {1: math.inf}
 
+    def test_a_loss_below_zero_is_no_loss(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = asked(ledger).number
+            with pytest.raises(
+                SweepError,
+                match=r"trial 0, epoch 1: the trainer's validation_loss must be .* 0, got -3.9",
+            ):
+                ledger.report({number: dataclasses.replace(report(1, 50), validation_loss=-3.9)})
+        assert stored(tmp_path)[0].intermediate_values == {}
+
     def test_all_that_arrives_together_is_written_before_any_of_it_is_judged(
         self, tmp_path: Path
     ) -> None:

@@ -2,6 +2,7 @@ import itertools
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -295,6 +296,22 @@ def test_bad_input_is_refused_in_words() -> None:
     add(negative, 1e-3, TrialState.COMPLETE, value=-0.5)
     with pytest.raises(StudyError, match=r"trial 0: value must be a perplexity, above 0, got -0.5"):
         ask(negative)
+
+
+def test_it_says_so_once_where_losses_are_returned() -> None:
+    def run(value: Callable[[float], float], baseline: float | None) -> list[str]:
+        study = study_of(LearningRateSampler(RULES, baseline=baseline))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default")
+            for _ in range(4):
+                trial = study.ask({PARAMETER: SPACE})
+                study.tell(trial, value(perplexity(trial.params[PARAMETER])))
+        return [str(each.message) for each in said]
+
+    (line,) = run(math.log, 900.0)
+    assert "looks like a loss in nats beside 900, the text's unigram perplexity" in line
+    assert line.endswith("; return that")
+    assert run(math.log, None) == run(float, 900.0) == run(float, 20.0) == []
 
 
 def test_importing_it_loads_no_torch() -> None:
