@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -109,6 +110,24 @@ def test_parallel_asks_spread_and_stay_apart(trials: int) -> None:
     tried = [trial.params[PARAMETER] for trial in study.trials]
     assert min(gaps(tried)) >= APART - 1e-9
     assert max(gaps(together)) > 0.3
+
+
+def test_threads_may_share_a_study_and_a_process() -> None:
+    def search(optimum: float) -> Study:
+        def objective(trial: optuna.Trial) -> float:
+            rate = trial.suggest_float(PARAMETER, SPACE.low, SPACE.high, log=True)
+            return perplexity(rate * OPTIMUM / optimum)
+
+        study = study_of(LearningRateSampler(RULES))
+        study.optimize(objective, n_trials=10, n_jobs=4)
+        return study
+
+    optima = (OPTIMUM, 5 * OPTIMUM)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(search, optima))
+    for study, optimum in zip(found, optima, strict=True):
+        assert len(study.trials) == 10
+        assert abs(math.log(study.best_params[PARAMETER] / optimum)) < 0.7
 
 
 def test_a_waiting_rate_is_not_asked_for_again() -> None:
