@@ -1,6 +1,8 @@
 """Reads what the search needs of stored trials."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -13,9 +15,22 @@ def rate_of(trial: FrozenTrial, parameter: str = PARAMETER) -> float | None:
 
     One that waits, or was killed between ask and suggest, has only its fixed parameters.
     """
-    fixed = trial.system_attrs.get("fixed_params", {})
-    rate = trial.params.get(parameter, fixed.get(parameter))
-    return None if rate is None else float(rate)
+    return as_rate(trial.params.get(parameter, fixed_params(trial).get(parameter)))
+
+
+def as_rate(value: object) -> float | None:
+    """A rate as another program may have enqueued it; None where it is none: text, 0, NaN."""
+    try:
+        rate = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return rate if 0.0 < rate < math.inf else None
+
+
+def fixed_params(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The parameters that a trial was enqueued with, as they were given."""
+    given = trial.system_attrs.get("fixed_params")
+    return given if isinstance(given, Mapping) else {}
 
 
 def diverged(trial: FrozenTrial) -> bool:
@@ -35,7 +50,7 @@ def best_until(trial: FrozenTrial, epoch: int) -> float:
 def ln_rate(trial: FrozenTrial) -> float:
     """ln of a trial's rate, NaN where it has none yet."""
     rate = rate_of(trial)
-    return math.log(rate) if rate is not None and rate > 0 else math.nan
+    return math.nan if rate is None else math.log(rate)
 
 
 def failed(trial: FrozenTrial) -> bool:

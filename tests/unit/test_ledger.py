@@ -125,6 +125,49 @@ class TestAsking:
         with open_ledger(tmp_path, trials=9) as ledger:
             assert asked(ledger).config.learning_rate not in FIRST
 
+    @pytest.mark.parametrize("killed_first", [False, True])
+    @pytest.mark.parametrize(
+        "given",
+        [
+            "abc",
+            0,
+            -1e-3,
+            math.nan,
+            math.inf,
+            100.0,
+            None,
+            [1e-3],
+            "",
+            pytest.param(10**400, id="huge"),
+        ],
+    )
+    def test_an_enqueued_rate_that_is_none_is_a_failed_trial_in_words(
+        self, tmp_path: Path, given: object, killed_first: bool
+    ) -> None:
+        with open_ledger(tmp_path, sampler="learning-rate") as ledger:
+            finish(ledger, 50)
+            number = len(ledger.study.trials)
+            ledger.study.enqueue_trial({PARAMETER: given})
+            waiting = ledger.row(number).learning_rate
+            assert waiting == given or math.isnan(waiting)
+            for _ in FIRST[1:]:
+                finish(ledger, 51)
+            if killed_first:
+                ledger.study.ask()
+                killed(ledger)
+                ledger = open_ledger(tmp_path, sampler="learning-rate")
+                assert ledger.unfinished() == []
+            assert 1e-4 <= asked(ledger).config.learning_rate <= 1
+            (row,) = [row for row in summarise(ledger.study, "").trials if row.number == number]
+            assert row.state == "failed"
+            assert row.reason.startswith("failed: learning_rate must be a number from 1e-07 to 10,")
+            assert ledger.belief() is not None
+
+    def test_an_enqueued_rate_may_be_a_number_in_quotes(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            ledger.study.enqueue_trial({PARAMETER: "0.02"})
+            assert asked(ledger).config.learning_rate == 0.02
+
     def test_no_rate_is_asked_for_twice_where_every_trial_fails(self, tmp_path: Path) -> None:
         rates = []
         with open_ledger(tmp_path, trials=12, sampler="learning-rate") as ledger:
