@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 
 from studies.errors import StudyError
 
@@ -59,6 +59,32 @@ def validate_range(low: float, high: float) -> None:
         raise StudyError(
             f"range.high must be at least {NARROWEST:g} times range.low ({low:g}), got {high:g}"
         )
+
+
+def range_within(
+    distribution: BaseDistribution | None, low: float | None, high: float | None
+) -> tuple[float, float]:
+    """The part of a range that a parameter's distribution allows.
+
+    Args:
+        distribution: the parameter's.
+        low: the lowest rate of the range; None for the distribution's own.
+        high: the highest.
+
+    Raises:
+        StudyError: the rate's scale is not logarithmic, or the distribution allows none of them.
+    """
+    if not isinstance(distribution, FloatDistribution) or not distribution.log:
+        raise StudyError(f"{PARAMETER} must be a float on a log scale, got {distribution}")
+    low = distribution.low if low is None else low
+    high = distribution.high if high is None else high
+    within = max(low, distribution.low), min(high, distribution.high)
+    if not within[0] <= within[1]:
+        raise StudyError(
+            f"{PARAMETER} is searched from {low:g} to {high:g}, where its distribution, from "
+            f"{distribution.low:g} to {distribution.high:g}, allows no rate"
+        )
+    return within
 
 
 def edge(rate: float, low: float, high: float, tried: Iterable[float]) -> str:

@@ -2,8 +2,9 @@
 
 With x = ln rate, y = ln perplexity (nats a token) and B the y of a model that knows no context,
 
-    y(x) = B - D exp(-a phi(x) / D),    phi(x) = (x - mu)^2 left of mu, r (x - mu)^2 right of it:
+    y(x) = B - D exp(-u - u^2 / 4),    u = a phi(x) / D,
 
+with phi(x) = (x - mu)^2 left of mu, r (x - mu)^2 right of it:
 what is gained over B is a bump around the optimum mu, D high; near mu the curve is the parabola
 m + a phi with m = B - D, and far out on either side nothing is gained. Each run lies on the curve,
 or off it with a probability that rises from a wall at w above mu on: a contaminated normal (Box and
@@ -15,6 +16,7 @@ shows it, or that none does. All numbers stand in `studies.numbers`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +40,9 @@ from studies.numbers import (
     NEAR_WALL_SCALE,
     NOISE_WEIGHTS,
     NOISES,
+    SEED_SHIFT,
+    SHIFT_WEIGHTS,
+    SHIFTS,
     SLOPE_MISFIT,
     STEEPER,
     STEEPER_WEIGHTS,
@@ -58,27 +63,42 @@ HIGHEST = 2.0  # nats above B; what ends further up says no more
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """A run at another seed than the study's.
+
+    Attributes:
+        seed: its own.
+        x: ln rate.
+        y: ln perplexity; infinite where it diverged.
+    """
+
+    seed: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """What a study has seen; rates as ln rate.
 
     Attributes:
         x: rates with a result.
-        y: their ln perplexity, trained to the end or predicted.
-        variance: of y on top of the noise between runs: 0 where it was trained to the end.
+        y: their ln perplexity.
         lost: rates that diverged.
         running: rates whose result is still to come.
         baseline: ln perplexity of a model that knows no context; infinite where it is unknown.
         fall: how fast each result still fell at its end (`studies.progress`), nats for each unit of
             ln epoch, NaN where it says nothing; None where none does.
+        repeats: runs of the same thing with other seeds.
     """
 
     x: Array
     y: Array
-    variance: Array
     lost: Array
     running: Array
     baseline: float = math.inf
     fall: Array | None = None
+    repeats: tuple[Repeat, ...] = ()
 
 
 @dataclass(slots=True)
@@ -123,12 +143,35 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
     shared = np.exp(walls[1][:, None] + walls[0]).astype(np.float32)
     cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
     for x in seen.lost:
-        _take(cells, mu, prior, off_chance((x - mu)[:, None])[cells.mu][:, None, :].astype(np.float32))
+        _take(cells, mu, prior, _lost_chance(cells, mu, float(x)))
     order = np.argsort(seen.y, kind="stable")  # the best ones leave the fewest cells
-    for x, y, variance in zip(seen.x[order], seen.y[order], seen.variance[order], strict=True):
-        _take(cells, mu, prior, _density(cells, mu, float(x), float(y), float(variance)))
+    for x, y in zip(seen.x[order], seen.y[order], strict=True):
+        _take(cells, mu, prior, _density(cells, mu, float(x), float(y)))
     _take_falls(cells, seen, mu)
+    for seed in sorted({repeat.seed for repeat in seen.repeats}):
+        runs = [repeat for repeat in seen.repeats if repeat.seed == seed]
+        _take(cells, mu, prior, _seed_density(cells, mu, runs))
     return cells
+
+
+def _seed_density(cells: Cells, mu: Array, runs: Sequence[Repeat]) -> Array:
+    """Of another seed's results, over (cells, noises, walls): its shift is summed over."""
+    total = np.zeros(cells.likelihood.shape, np.float32)
+    for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
+        product = np.full(cells.likelihood.shape, share, np.float32)
+        for run in runs:
+            if math.isfinite(run.y):
+                product *= _density(cells, mu, run.x - shift, run.y)
+            else:
+                product *= _lost_chance(cells, mu, run.x - shift)
+        total += product
+    return total
+
+
+def _lost_chance(cells: Cells, mu: Array, x: float) -> Array:
+    """That a run diverges, over (cells, 1, walls)."""
+    chance = off_chance((x - mu)[:, None]).astype(np.float32)
+    return np.asarray(chance[cells.mu][:, None, :])
 
 
 def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
@@ -172,7 +215,7 @@ def gone(depth: Array, curvature: Array, phi: Array) -> Array:
 def misfit(depth: Array, rise: Array) -> Array:
     """The sd of the curve's own error where it has risen so far, nats."""
     left = np.maximum(1.0 - rise / depth, 1e-9)
-    u = -np.log(left) if FLATTENS == 0 else (np.sqrt(1.0 - 4.0 * FLATTENS * np.log(left)) - 1.0) / (2.0 * FLATTENS)
+    u = (np.sqrt(1.0 - 4.0 * FLATTENS * np.log(left)) - 1.0) / (2.0 * FLATTENS)
     return np.asarray(depth * np.hypot(SLOPE_MISFIT * u * left, DEPTH_MISFIT * (1.0 - left)))
 
 
@@ -206,7 +249,7 @@ def _take(cells: Cells, mu: Array, prior: Array, density: Array) -> None:
     cells.log_scale += math.log(scale)
 
 
-def _density(cells: Cells, mu: Array, x: float, y: float, variance: float) -> Array:
+def _density(cells: Cells, mu: Array, x: float, y: float) -> Array:
     """Of one run's result, over (cells, noises, walls)."""
     distance = x - mu
     y = np.minimum(y, cells.baseline + HIGHEST).astype(np.float32)
@@ -215,7 +258,7 @@ def _density(cells: Cells, mu: Array, x: float, y: float, variance: float) -> Ar
     above = y - cells.baseline.astype(np.float32)
     residual = above + depth * left
     error = (SLOPE_MISFIT * depth * u * left) ** 2 + (DEPTH_MISFIT * depth * (1 - left)) ** 2
-    spread = (error + np.float32(variance))[:, None] + (NOISES**2).astype(np.float32)
+    spread = error[:, None] + (NOISES**2).astype(np.float32)
     on = np.exp(-0.5 * residual[:, None] ** 2 / spread) / np.sqrt(2 * np.pi * spread)
     off = off_chance(distance[:, None]).astype(np.float32)[cells.mu]
     low = too_low_chance(distance).astype(np.float32)[cells.mu] * np.float32(cells.known_baseline)
@@ -260,7 +303,7 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
     if not len(seen.y):
         top = seen.baseline if known else UNKNOWN_DEPTH
         return np.array([top]), np.array([min(UNKNOWN_DEPTH, max(top, 0.1))]), np.ones(1)
-    lowest, highest = float((seen.y + np.sqrt(seen.variance)).min()), float(seen.y.max())
+    lowest, highest = float(seen.y.min()), float(seen.y.max())
     if known:
         tops = [(seen.baseline, 1.0)]
     else:

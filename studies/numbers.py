@@ -7,9 +7,8 @@ them is doubled.
 
 import numpy as np
 
-# The curve: y = B - D exp(-a phi / D), phi = (x - mu)^2 left of mu, r (x - mu)^2 right of it.
-import os
-FLATTENS = float(os.environ.get('FLAT', 0.25))
+# The curve: y = B - D exp(-u - u^2 / 4), u = a phi / D, phi = (x - mu)^2, r times that above mu.
+FLATTENS = 0.25  # the factor of u^2
 GRID_STEP = 0.1  # of mu, ln rate; the optimum is never known to better than twice that
 OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate
 CURVATURES = np.geomspace(0.008, 2.0, 9)  # a, nats / ln^2
@@ -39,6 +38,8 @@ TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends 
 
 # Between seeds.
 SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate
+SHIFTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # where it is summed, in its sd
+SHIFT_WEIGHTS = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545])
 
 # The prior: the rules' normals, a wide normal round each, uniform over the range.
 RULES_WEIGHT, WIDE_WEIGHT, WIDE_SD = 0.27, 0.7, 2.3
@@ -47,3 +48,19 @@ RULES_WEIGHT, WIDE_WEIGHT, WIDE_SD = 0.27, 0.7, 2.3
 WORTH = 0.002  # nats that are worth a training; finer gains are noise
 NOTHING_TRIED = 1.5  # before any, the next rate is compared with one this far from mu, ln rate
 CLOSE, CLOSEST = 0.15, 6  # nats above the lowest, and results: whose falls are read
+APART = 0.08  # ln rate between two whole runs: finer differences are noise
+CANDIDATE_STEP = 0.05  # ln rate
+TIE = 0.02  # share of the largest gain; what lies closer is the grid's error
+
+# Looks at runs that are not whole.
+LOOK_LEARNED = 0.1  # nats below B: then an epoch has taught something
+SHIFT, SHIFT_SD = 0.43, 0.25  # of the optimum with ln(epochs), at a constant rate
+DECAY_SHIFT, DECAY_SHIFT_SD = 0.2, 0.5  # where the rate decays
+OTHERWISE = 0.01  # weight of what a cross-section speaks against
+LOOKS, LOOK_APART = 5, 0.3  # at most; ln rate between them
+SCAN_UNSURE, LOOKS_SURE = 0.5, 0.3  # spreads of the optimum: of whole runs, and of the short ones
+RESUMED_WITHIN = 0.15  # ln rate: so near a paused run is as good as a new one
+AUDITED = 0.05  # share of the runs to be left that go on to check it
+
+# The end.
+LEAST_COMPLETE = 3  # whole runs; with fewer the posterior is little but the prior

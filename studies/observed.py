@@ -1,40 +1,113 @@
 """From a study's trials to what the response model takes in, and to what it makes of them."""
 
 import math
+import threading
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.errors import StudyError
-from studies.likelihood import Observations
-from studies.prior import Prior
+from studies.likelihood import Observations, Repeat
+from studies.numbers import (
+    DECAY_SHIFT,
+    DECAY_SHIFT_SD,
+    OTHERWISE,
+    SHIFT,
+    SHIFT_SD,
+)
+from studies.perplexity import is_perplexity
 from studies.posterior import Posterior
-from studies.table import Array, Mask, Table, places
+from studies.prior import Prior
 from studies.progress import ending_fall
-from studies.trials import diverged, failed, last_epoch, ln_rate
+from studies.table import Array, Mask, Table, places
+from studies.trials import (
+    best_until,
+    diverged,
+    failed,
+    is_paused,
+    last_epoch,
+    learned_at,
+    ln_rate,
+    sound,
+)
 
-KEPT = 2  # answers: what the search goes by, and what is claimed
+KEPT = 4  # posteriors, of one study after another
 
 _last: dict[Hashable, Posterior] = {}
+_lock = threading.Lock()
 
 
-def observe(trials: Iterable[FrozenTrial], baseline: float | None = None, *, constant_rate: bool = False) -> Observations:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a search is told beside its trials.
+
+    Attributes:
+        low: the lowest rate of the range.
+        high: the highest.
+        priors: what each rule says.
+        baseline: perplexity of a model that knows no context; None where it is unknown.
+        constant_rate: whether trials train at one rate, after a warm-up, to the end.
+        epochs: of a whole run; None takes the longest one's.
+        floor: epochs that a run gets before it is compared, such as its warm-up.
+        repeats: runs of the same thing with other seeds.
+        pauses: whether runs may be left as they are after a look and go on later.
+    """
+
+    low: float
+    high: float
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+    baseline: float | None = None
+    constant_rate: bool = False
+    epochs: int | None = None
+    floor: int = 1
+    repeats: tuple[Repeat, ...] = ()
+    pauses: bool = True
+
+    @property
+    def ln_baseline(self) -> float:
+        """Infinite where it is unknown."""
+        return math.log(self.baseline) if self.baseline else math.inf
+
+    def key(self) -> Hashable:
+        """Equal for the same terms."""
+        return tuple(self.priors.items()), *(
+            getattr(self, name) for name in self.__slots__ if name != "priors"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """When runs can be compared before they are whole.
+
+    Attributes:
+        epoch: the first one; None where nothing says how long a run is.
+        epochs: of a whole run.
+        learned: whether a run had learned something by then.
+    """
+
+    epoch: int | None
+    epochs: int
+    learned: bool
+
+
+def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
     """Reads trials: nothing but what the study stores.
 
-    A complete trial counts with its value, a pruned or running one with its predicted final value
-    and that value's variance, a diverged one as lost. A trial that nothing can be predicted of
-    counts as tried. Failed ones are left out: running out of memory says nothing about a rate.
+    A complete trial counts with its value, a diverged one as lost, one under way as tried. What was
+    paused or pruned has no result: it speaks through `cross_section`. Failed ones are left out:
+    running out of memory says nothing about a rate.
 
     Args:
         trials: of one study, the one that asks excepted.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        terms: what is known beside them.
 
     Returns:
         The observations, in the order of the trials.
 
     Raises:
-        StudyError: a trial's value is not positive, so that it is no perplexity.
+        StudyError: a trial's value is below 1, so that it is no perplexity.
     """
     table = Table.of(trials)
     x, y = table.column(ln_rate), table.column(_ln_value)
@@ -42,52 +115,98 @@ def observe(trials: Iterable[FrozenTrial], baseline: float | None = None, *, con
     for place in places(tried & np.isneginf(y)):
         _refuse(table[place])
     lost = tried & table.mask(diverged)
-    unended = tried & ~lost & np.isnan(y)
-    waits = table.mask(_is_under_way)
-    variance = np.zeros_like(y)
     known = tried & ~lost & ~np.isnan(y)
     return Observations(
         x=x[known],
         y=y[known],
-        variance=variance[known],
         lost=x[lost],
-        running=x[unended & waits],
-        baseline=math.log(baseline) if baseline else math.inf,
-        fall=_falls(table, known & ~unended)[known] if constant_rate else None,
+        running=x[tried & ~lost & np.isnan(y) & table.mask(_under_way)],
+        baseline=terms.ln_baseline,
+        fall=_falls(table, known)[known] if terms.constant_rate else None,
+        repeats=terms.repeats,
     )
 
 
+def look_of(table: Table, terms: Terms) -> Look:
+    """The first epoch at which a run had learned something, at most half of a whole run.
+
+    Where none has learned so early, half a run.
+    """
+    epochs = terms.epochs or int(table.column(last_epoch)[table.mask(sound)].max(initial=0))
+    if not epochs:
+        return Look(None, 0, False)
+    learned = table.column(learned_at, terms.ln_baseline)
+    first = float(np.fmin.reduce(learned, initial=math.inf))
+    if first <= epochs / 2:
+        return Look(max(int(first), terms.floor), epochs, True)
+    return Look(max(math.ceil(epochs / 2), terms.floor), epochs, False)
+
+
+def cross_section(table: Table, epoch: int, terms: Terms) -> Observations:
+    """All runs that got as far as an epoch, as they were then."""
+    x, last = table.column(ln_rate), table.column(last_epoch)
+    lost = table.mask(diverged) & (last <= epoch) & ~np.isnan(x)
+    with np.errstate(divide="ignore"):
+        y = np.log(table.column(best_until, epoch))
+    known = (last >= epoch) & ~np.isnan(x) & np.isfinite(y) & ~lost
+    return Observations(x[known], y[known], x[lost], np.zeros(0), terms.ln_baseline)
+
+
+def shift_to(epoch: int, look: Look, terms: Terms) -> tuple[float, float]:
+    """How far the best ln rate after some epochs lies above that of a whole run, and its sd.
+
+    At a constant rate what is left to learn depends on rate times time, what the steps' noise
+    costs on the rate alone, so that short runs like higher rates; a decay hides most of that.
+    """
+    shift, sd = (SHIFT, SHIFT_SD) if terms.constant_rate else (DECAY_SHIFT, DECAY_SHIFT_SD)
+    return shift * math.log(look.epochs / epoch), sd
+
+
 def posterior_of(
-    trials: Iterable[FrozenTrial],
-    priors: Mapping[str, Prior],
-    low: float,
-    high: float,
-    baseline: float | None = None,
-    *,
-    constant_rate: bool = False,
+    trials: Iterable[FrozenTrial], terms: Terms, judged: FrozenTrial | None = None
 ) -> Posterior:
     """What trials say of the best rate.
 
     Where the trials say what they said before, it is the same answer, not worked out again.
 
     Args:
-        trials: of one study, the one that asks excepted.
-        priors: what each rule says.
-        low: the lowest rate of the range.
-        high: the highest.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        trials: of one study, one that asks for a rate excepted.
+        terms: what is known beside them.
+        judged: one of them that is compared with the others at its last epoch, and does not count
+            as under way.
 
     Raises:
-        StudyError: a trial's value is not positive, so that it is no perplexity.
+        StudyError: a trial's value is below 1, so that it is no perplexity.
     """
     table = Table.of(trials)
-    asked = (table.contents(), tuple(priors.items()), low, high, baseline, constant_rate)
-    if asked not in _last:
-        if len(_last) >= KEPT:
-            del _last[next(iter(_last))]
-        seen = observe(table, baseline, constant_rate=constant_rate)
-        _last[asked] = Posterior(seen, priors, low, high)
-    return _last[asked]
+    at = judged and (judged.number, judged.last_step)
+    asked = (table.contents(), terms.key(), at)
+    with _lock:
+        if asked not in _last:
+            if len(_last) >= KEPT:
+                del _last[next(iter(_last))]
+            _last[asked] = _posterior(table, terms, judged)
+        return _last[asked]
+
+
+def _posterior(table: Table, terms: Terms, judged: FrozenTrial | None) -> Posterior:
+    seen = observe(table if judged is None else table.without(judged.number), terms)
+    look = look_of(table, terms)
+    # Before anything was learned the first epoch still shows which rates are far too low.
+    epoch = (look.epoch if look.learned else 1) if judged is None else judged.last_step
+    further = _further(table, terms, look, epoch) if epoch and look.epoch else None
+    return Posterior(seen, terms.priors, terms.low, terms.high, further)
+
+
+def _further(table: Table, terms: Terms, look: Look, epoch: int) -> Array | None:
+    """What the cross-section at an epoch says of the optimum at the end: a factor over its grid."""
+    section = cross_section(table, epoch, terms)
+    if epoch >= look.epochs or not len(section.x):
+        return None
+    mu, weight = Posterior(section, {}, terms.low, terms.high).own_density
+    shift, sd = shift_to(epoch, look, terms)
+    factor = np.exp(-0.5 * ((mu[:, None] + shift - mu) / sd) ** 2) @ weight
+    return np.asarray(factor / factor.max() + OTHERWISE)
 
 
 def _falls(table: Table, whole: Mask) -> Array:
@@ -97,19 +216,19 @@ def _falls(table: Table, whole: Mask) -> Array:
     return np.where(longest, table.column(ending_fall), np.nan)
 
 
-def _is_under_way(trial: FrozenTrial) -> bool:
-    return not trial.state.is_finished() and not trial.user_attrs.get("paused")
-
-
 def _ln_value(trial: FrozenTrial) -> float:
     """ln of its value at the end; NaN where it has not got there, -inf of no perplexity."""
     value = trial.value if trial.state == TrialState.COMPLETE else None
     if value is None or diverged(trial):
         return math.nan
-    return math.log(value) if value > 0 else -math.inf
+    return math.log(value) if is_perplexity(value) else -math.inf
+
+
+def _under_way(trial: FrozenTrial) -> bool:
+    return not trial.state.is_finished() and not is_paused(trial)
 
 
 def _refuse(trial: FrozenTrial) -> None:
     raise StudyError(
-        f"trial {trial.number}: value must be a perplexity, above 0, got {trial.value:g}"
+        f"trial {trial.number}: value must be a perplexity, at least 1, got {trial.value:g}"
     )

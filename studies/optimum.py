@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from studies.numbers import ACCIDENT
 from studies.posterior import Posterior
 
 LEVEL = 0.9
 FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise; 1.2 was too wide
 STEP = 0.1  # ln rate
-NEAR = 0.01  # of perplexity
+NEAR = math.log(1.01)  # nats above the best
+SAFE = 0.05  # chance of being lost, beside an accident's
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,10 @@ class Optimum:
         low, high: the central interval that holds it with a probability of `level`, never closer
             than a factor of 1.1 to the median.
         level: 0.9.
-        near: the lowest and highest rate of the range whose perplexity is within 1 % of the best as
-            likely as not; None where no rate is.
+        near: the lowest and highest rate of the range that are expected to cost less than 1 % over
+            the best at a new seed; None where no rate is.
+        safe_up_to: the highest rate of the range up to which training is lost at a new seed in less
+            than 5 %; None where that is so of none or of all.
         lost_from: the lowest rate of the range that loses training as likely as not; None where
             there is none.
         edge: "upper" or "lower" where the interval reaches out of the range, else "".
@@ -34,6 +38,7 @@ class Optimum:
     high: float
     level: float
     near: tuple[float, float] | None
+    safe_up_to: float | None
     lost_from: float | None
     edge: str
 
@@ -41,17 +46,16 @@ class Optimum:
 def optimum(posterior: Posterior) -> Optimum:
     """Reads a posterior; every rate to two digits."""
     x = np.arange(math.log(posterior.range[0]), math.log(posterior.range[1]), STEP)
-    lost = posterior.lost(x) > 0.5
-    near = [
-        math.exp(each)
-        for each, is_lost in zip(x, lost, strict=True)
-        if not is_lost and posterior.excess(float(each), 0.5) <= NEAR
-    ]
+    lost = posterior.lost(x) - ACCIDENT
+    near = x[posterior.regret(x) <= NEAR]
+    unsafe = lost > SAFE
+    safe = None if unsafe[0] or not unsafe.any() else x[unsafe.argmax() - 1]
     return Optimum(
         *best_rate(posterior),
         LEVEL,
-        (two_digits(near[0]), two_digits(near[-1])) if near else None,
-        two_digits(math.exp(x[lost.argmax()])) if lost.any() else None,
+        (two_digits(math.exp(near[0])), two_digits(math.exp(near[-1]))) if len(near) else None,
+        None if safe is None else two_digits(math.exp(safe)),
+        two_digits(math.exp(x[(lost > 0.5).argmax()])) if (lost > 0.5).any() else None,
         posterior.edge,
     )
 

@@ -23,7 +23,13 @@ from studies.trials import best_until
 
 
 class StudyPruner(BasePruner):
-    """A pruner that can say why; without a reason there is no pruning."""
+    """A pruner that can say why; without a reason there is no pruning.
+
+    Attributes:
+        looks: whether it leaves runs after a look that may be worth going on with later.
+    """
+
+    looks = False
 
     @abstractmethod
     def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:

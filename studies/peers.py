@@ -13,7 +13,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.trials import rate_of
+from studies.definition import range_within
+from studies.trials import diverged, failed, rate_of
 
 APART = 0.05
 ATTEMPTS = 16
@@ -24,6 +25,10 @@ PEERS: dict[str, Callable[[int, int], BaseSampler]] = {
     ),
     "random": lambda seed, startup: RandomSampler(seed=seed),
 }
+
+
+# TPE does not see trials that wait, or that failed.
+_MIRRORED = {TrialState.WAITING: TrialState.RUNNING, TrialState.FAIL: TrialState.PRUNED}
 
 
 class WorkingRangeSampler(BaseSampler):
@@ -43,7 +48,7 @@ class WorkingRangeSampler(BaseSampler):
         trial_number: int | None = None,
     ) -> None:
         self._build = build
-        self._range = FloatDistribution(low, high, log=True)
+        self._low, self._high = low, high
         self._seed = seed
         self._trial_number = trial_number
 
@@ -68,27 +73,28 @@ class WorkingRangeSampler(BaseSampler):
     ) -> float:
         """Draws a rate at least 5 % away from every other trial's.
 
-        Failed trials do not count: running out of memory says nothing about a rate.
+        Of those that failed nothing else counts: running out of memory says nothing about a rate.
         """
-        others = [
-            other
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and other.state != TrialState.FAIL
-        ]
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         taken = [rate for other in others if (rate := rate_of(other, param_name)) is not None]
+        known = [other for other in others if not failed(other)]
         number = trial.number if self._trial_number is None else self._trial_number
-        for rate in self._draws(_mirror(others, param_name, self._range), param_name, number):
+        low, high = range_within(param_distribution, self._low, self._high)
+        for rate in self._draws(known, param_name, FloatDistribution(low, high, log=True), number):
             if all(abs(math.log(rate / other)) >= math.log1p(APART) for other in taken):
                 return rate
-        return middle_of_widest_gap(self._range.low, self._range.high, taken)
+        return middle_of_widest_gap(low, high, taken)
 
-    def _draws(self, mirror: Study, param_name: str, number: int) -> Iterator[float]:
+    def _draws(
+        self, known: Sequence[FrozenTrial], param_name: str, space: FloatDistribution, number: int
+    ) -> Iterator[float]:
+        mirror = _mirror(known, param_name, space)
         # A draw that is not taken stays in the mirror as a running trial, which repels the next.
         for attempt in range(ATTEMPTS):
             words = np.random.SeedSequence([self._seed, number, attempt]).generate_state(1)
             mirror.sampler = self._build(int(words[0]))
-            rate = mirror.ask({param_name: self._range}).params[param_name]
-            yield min(max(float(rate), self._range.low), self._range.high)
+            rate = mirror.ask({param_name: space}).params[param_name]
+            yield min(max(float(rate), space.low), space.high)
 
 
 def middle_of_widest_gap(low: float, high: float, taken: Sequence[float]) -> float:
@@ -102,7 +108,7 @@ def middle_of_widest_gap(low: float, high: float, taken: Sequence[float]) -> flo
     Returns:
         The geometric middle of the widest gap between two neighbours, the range's ends included.
     """
-    points = sorted({low, high, *(rate for rate in taken if low < rate < high)})
+    points = [low, *sorted(rate for rate in taken if low < rate < high), high]
     below, above = max(pairwise(points), key=lambda pair: pair[1] / pair[0])
     return math.sqrt(below * above)
 
@@ -122,15 +128,12 @@ def _copy(
 ) -> FrozenTrial:
     # TPE ranks pruned trials by their last step: a late divergence would beat an early pruning,
     # whereas one without values comes last.
-    values = trial.intermediate_values
-    diverged = not all(math.isfinite(value) for value in values.values())
-    waits = trial.state == TrialState.WAITING
     return create_trial(
-        state=TrialState.RUNNING if waits else trial.state,
+        state=_MIRRORED.get(trial.state, trial.state),
         value=trial.value,
         params={param_name: rate},
         distributions={param_name: space},
-        intermediate_values={} if diverged else values,
+        intermediate_values={} if diverged(trial) else trial.intermediate_values,
     )
 
 

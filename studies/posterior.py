@@ -36,6 +36,8 @@ from studies.numbers import (
     OUTSIDE,
     RULES_WEIGHT,
     SEED_SHIFT,
+    SHIFT_WEIGHTS,
+    SHIFTS,
     STEEPER,
     WALLS,
     WIDE_SD,
@@ -52,8 +54,6 @@ MOST_LIKELY = 4000  # hypotheses: enough for what is asked of all of them at man
 SAFER = np.arange(-1.5, 0.35, 0.1)  # places above mu at which the best rate is looked for
 BAND_Z = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])  # of a run around the curve, sd
 BAND_SHARES = np.array([0.09, 0.235, 0.35, 0.235, 0.09])
-SHIFTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # of a seed, in its sd
-SHIFT_WEIGHTS = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545])
 
 
 class Posterior:
@@ -64,18 +64,23 @@ class Posterior:
         priors: what each rule says; empty where there is none.
         low: the lowest rate of the range.
         high: the highest.
+        further: what else speaks for each optimum on the grid, a factor.
     """
 
     def __init__(
-        self, seen: Observations, priors: Mapping[str, Prior], low: float, high: float,
-        hint: Array | None = None
+        self,
+        seen: Observations,
+        priors: Mapping[str, Prior],
+        low: float,
+        high: float,
+        further: Array | None = None,
     ) -> None:
         self._seen = seen
         self._low, self._high = math.log(low), math.log(high)
         self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
         self._parts = _prior_parts(priors, self._mu)
-        if hint is not None:
-            self._parts = {name: part * hint for name, part in self._parts.items()}
+        if further is not None:
+            self._parts = {name: part * further for name, part in self._parts.items()}
         prior = np.asarray(sum(self._parts.values()))
         self._cells: Cells = cells_of(seen, self._mu, prior)
         cells = self._cells
@@ -104,6 +109,11 @@ class Posterior:
         return self._mu, (kernel / kernel.sum(0)) @ self._by_mu
 
     @property
+    def own_density(self) -> tuple[Array, Array]:
+        """The same of the optimum of the seed that was trained."""
+        return self._mu, self._by_mu
+
+    @property
     def best_rate(self) -> float:
         """The median of the best rate."""
         return self._quantile(0.5)
@@ -121,12 +131,6 @@ class Posterior:
     def spread(self) -> float:
         """How far the best ln rate is known: the sd of a normal with the same middle half."""
         return math.log(self._quantile(0.75) / self._quantile(0.25)) / 1.349
-
-    @property
-    def sd(self) -> float:
-        """Of the best ln rate."""
-        mu, weight = self.density
-        return math.sqrt(float(weight @ (mu - weight @ mu) ** 2))
 
     @property
     def edge(self) -> str:
@@ -183,13 +187,27 @@ class Posterior:
             x: ln rates.
         """
         mu, weight, hypothesis = self._hypotheses
-        least = np.min([self._cost(place, hypothesis) for place in SAFER], axis=0)
         cost = np.array([self._cost(each - mu, hypothesis) for each in x])
-        return np.asarray((np.maximum(cost - least, 0.0)) @ weight)
+        return np.asarray(np.maximum(cost - self._least, 0.0) @ weight)
 
-    def excess(self, x: float) -> float:
-        """The same of one rate as a share of the perplexity (0.01: 1 %)."""
-        return math.expm1(min(float(self.regret(np.array([x]))[0]), 10.0))
+    def most_left(self, x: float, confidence: float = 0.9) -> float:
+        """What is left to gain over ln rate x, as a share (0.01: 1 %), is at most this.
+
+        Args:
+            x: ln rate.
+            confidence: the probability with which it is.
+        """
+        mu, weight, hypothesis = self._hypotheses
+        left = self._cost(x - mu, hypothesis) - self._least
+        order = np.argsort(left)
+        place = int(np.searchsorted(np.cumsum(weight[order]), confidence))
+        return math.expm1(min(max(float(left[order[min(place, len(order) - 1)]]), 0.0), 10.0))
+
+    @cached_property
+    def _least(self) -> Array:
+        """What the best rate costs, by hypothesis."""
+        _, _, hypothesis = self._hypotheses
+        return np.asarray(np.min([self._cost(place, hypothesis) for place in SAFER], axis=0))
 
     @cached_property
     def _hypotheses(self) -> tuple[Array, Array, tuple[Array, ...]]:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from studies.errors import StudyError
+from studies.perplexity import is_perplexity
 
 LARGEST_EXPONENT = 4.0
 
@@ -55,8 +56,8 @@ class Reference:
 
     def __post_init__(self) -> None:
         _require_positive("reference.learning_rate", self.learning_rate)
-        if self.perplexity is not None:
-            _require_positive("reference.perplexity", self.perplexity)
+        if self.perplexity is not None and not is_perplexity(self.perplexity):
+            raise StudyError(f"reference.perplexity must be at least 1, got {self.perplexity:g}")
 
 
 @dataclass(frozen=True, slots=True)

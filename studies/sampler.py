@@ -1,61 +1,56 @@
 """The learning-rate sampler: asks for the rate that is expected to gain most.
 
-See `studies.response` for the model and its formulas, `studies.observed` for what counts as what.
+See `studies.likelihood` for the model, `studies.strategy` for what is trained next.
 """
 
+import dataclasses
 import math
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from studies.definition import PARAMETER, validate_range
+from studies.definition import PARAMETER, range_within, validate_range
 from studies.errors import StudyError, unknown_name
-from studies.likelihood import nearest
-from studies.observed import posterior_of
+from studies.failures import as_tried
+from studies.observed import Terms, posterior_of
+from studies.patient import StudyPruner
 from studies.peers import PEERS, WorkingRangeSampler
-from studies.prior import Prior
+from studies.perplexity import look_like_losses, suspicion
 from studies.posterior import Posterior
+from studies.prior import Prior
+from studies.strategy import next_rate
 from studies.table import Table
-from studies.trials import failed, ln_rate
+from studies.trials import sound, value_of
 
-APART = 0.08  # ln rate between two trials: finer differences are noise
-CANDIDATE_STEP = 0.05  # ln rate
-TIE = 0.02  # share of the largest gain; what lies closer is the grid's error
 LEARNING_RATE = "learning-rate"
 SAMPLERS = (LEARNING_RATE, *PEERS)
 
 
 def make_sampler(
     name: str,
+    terms: Terms,
     *,
-    low: float,
-    high: float,
     seed: int,
     startup: int,
     trial_number: int | None = None,
-    priors: Mapping[str, float | Prior] | None = None,
-    baseline: float | None = None,
-    constant_rate: bool = False,
     known: Sequence[FrozenTrial] | None = None,
 ) -> BaseSampler:
     """Builds a sampler for the study's one parameter.
 
     Args:
         name: "learning-rate", "tpe" or "random".
-        low: the lowest rate of the working range.
-        high: the highest.
+        terms: the range, and what else is known; all but the range is for "learning-rate" alone.
         seed: the study's seed, at least 0.
         startup: trials finished within the range before TPE starts; random until then.
         trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
             trial that is sampled, so that one sampler serves a whole study.
-        priors: what the rules say; only "learning-rate" uses it.
-        baseline: perplexity of a model that knows no context; only "learning-rate" uses it.
         known: the study's trials for one ask, where they have just been read; only "learning-rate"
             uses it.
 
@@ -68,20 +63,12 @@ def make_sampler(
     """
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
-    validate_range(low, high)
+    validate_range(terms.low, terms.high)
     if name == LEARNING_RATE:
-        return LearningRateSampler(
-            priors,
-            seed=seed,
-            low=low,
-            high=high,
-            baseline=baseline,
-            constant_rate=constant_rate,
-            known=known,
-        )
+        return LearningRateSampler.by(terms, seed=seed, known=known)
     build = PEERS[name]
     return WorkingRangeSampler(
-        lambda draw_seed: build(draw_seed, startup), low, high, seed, trial_number
+        lambda draw_seed: build(draw_seed, startup), terms.low, terms.high, seed, trial_number
     )
 
 
@@ -89,7 +76,8 @@ class LearningRateSampler(BaseSampler):
     """Exact Bayes for one log-scale float `learning_rate` whose value is a perplexity.
 
     The same study gets the same next rate, whoever opened it: there is no state but the study's,
-    and no chance in a rate. Any other parameter is drawn at random.
+    and no chance in a rate. Any other parameter is drawn at random. A training that diverged should
+    report NaN or return infinity: of one that returns NaN Optuna keeps only that it failed.
 
     Example:
         study = optuna.create_study(sampler=LearningRateSampler({"sqrt": 8e-4, "linear": 6.4e-3}))
@@ -99,12 +87,14 @@ class LearningRateSampler(BaseSampler):
         priors: what each scaling rule says, by its name: a rate, or a `Prior` with a width and a
             weight of its own; empty where nothing is known.
         seed: of the other parameters.
-        low: the lowest rate to ask for; None for the parameter's own.
+        low: the lowest rate to ask for, where the parameter allows it; None for its own.
         high: the highest.
         baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
-        known: the study's trials for one ask, where they have just been read; otherwise the study
-            is read at each.
+        constant_rate: whether trials train at one rate from a warm-up to the end and report each
+            epoch: how fast they still learn at the end then tells on which side of the best rate
+            to look, and short runs like higher rates.
+        epochs: of a whole run; None takes the longest one's.
 
     Raises:
         StudyError: a prior's rate is not positive, or the baseline is no perplexity.
@@ -119,16 +109,31 @@ class LearningRateSampler(BaseSampler):
         high: float | None = None,
         baseline: float | None = None,
         constant_rate: bool = False,
-        known: Sequence[FrozenTrial] | None = None,
+        epochs: int | None = None,
     ) -> None:
         if baseline is not None and not 1 <= baseline < math.inf:
             raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
-        self._known, self._baseline, self._constant_rate = known, baseline, constant_rate
-        self._priors = {
+        given = {
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
         }
+        self._terms = Terms(0.0, math.inf, given, baseline, constant_rate, epochs)
         self._seed, self._low, self._high = seed, low, high
+        self._known: Sequence[FrozenTrial] | None = None
+
+    @classmethod
+    def by(cls, terms: Terms, *, seed: int, known: Sequence[FrozenTrial] | None) -> Self:
+        """A sampler that knows all of its terms.
+
+        Args:
+            terms: the range among them.
+            seed: of the other parameters.
+            known: the study's trials for one ask, where they have just been read; None reads the
+                study at each.
+        """
+        sampler = cls(seed=seed, low=terms.low, high=terms.high)
+        sampler._terms, sampler._known = terms, known
+        return sampler
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -153,8 +158,8 @@ class LearningRateSampler(BaseSampler):
         """The next rate; another parameter at random.
 
         Raises:
-            StudyError: the rate's scale is not logarithmic, a value is no perplexity, or the study
-                maximizes.
+            StudyError: the rate's scale is not logarithmic or allows no rate of the range, a value
+                is no perplexity, or the study maximizes.
             ValueError: the study has several objectives.
         """
         self._raise_error_if_multi_objective(study)
@@ -166,13 +171,12 @@ class LearningRateSampler(BaseSampler):
             )
         if study.direction != StudyDirection.MINIMIZE:
             raise StudyError("direction must be minimize: a trial's value is a perplexity")
-        low, high = self._range(param_distribution)
+        terms = self._within(param_distribution, study)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
-        known = Table.of(trials).without(trial.number)
-        posterior = posterior_of(
-            known, self._priors, low, high, self._baseline, constant_rate=self._constant_rate
-        )
-        return _next_rate(posterior, known, low, high)
+        known = as_tried(Table.of(trials).without(trial.number))
+        if self._known is None:
+            _warn_of_losses(known, terms.baseline)
+        return next_rate(known, terms)[0]
 
     def posterior(self, study: Study) -> Posterior:
         """What the study's trials say of the best rate.
@@ -183,38 +187,27 @@ class LearningRateSampler(BaseSampler):
         Raises:
             StudyError: no range was given and there is no trial to take it from.
         """
-        trials = study.get_trials(deepcopy=False)
-        known = [trial.distributions.get(PARAMETER) for trial in trials]
-        low, high = self._range(next((each for each in reversed(known) if each), None))
-        return posterior_of(
-            trials, self._priors, low, high, self._baseline, constant_rate=self._constant_rate
-        )
+        return posterior_of(study.get_trials(deepcopy=False), self.terms(study))
 
-    def _range(self, distribution: BaseDistribution | None) -> tuple[float, float]:
-        if self._low is not None and self._high is not None:
-            return self._low, self._high
-        if not isinstance(distribution, FloatDistribution) or not distribution.log:
-            raise StudyError(f"{PARAMETER} must be a float on a log scale, got {distribution}")
-        return (
-            distribution.low if self._low is None else self._low,
-            distribution.high if self._high is None else self._high,
-        )
+    def terms(self, study: Study) -> Terms:
+        """What is known beside the study's trials.
+
+        Raises:
+            StudyError: no range was given and there is no trial to take it from.
+        """
+        known = [each.distributions.get(PARAMETER) for each in study.get_trials(deepcopy=False)]
+        latest = next((each for each in reversed(known) if each), None)
+        if latest is None and self._low is not None and self._high is not None:
+            return dataclasses.replace(self._terms, low=self._low, high=self._high)
+        return self._within(latest, study)
+
+    def _within(self, distribution: BaseDistribution | None, study: Study) -> Terms:
+        low, high = range_within(distribution, self._low, self._high)
+        looks = isinstance(study.pruner, StudyPruner) and study.pruner.looks
+        return dataclasses.replace(self._terms, low=low, high=high, pauses=looks)
 
 
-def _next_rate(posterior: Posterior, trials: Table, low: float, high: float) -> float:
-    steps = max(1, math.ceil(math.log(high / low) / CANDIDATE_STEP))
-    x = np.linspace(math.log(low), math.log(high), steps + 1)
-    # Of rates that gain the same, the middle of the interval is the safest.
-    gain = posterior.improvement(x)
-    gain = np.minimum(gain, (1 - TIE) * gain.max())
-    gain -= 1e-9 * np.abs(x - math.log(posterior.best_rate))
-    taken = np.sort(trials.column(ln_rate)[~trials.mask(failed)])
-    taken = taken[~np.isnan(taken)]  # where there is no rate
-    apart = np.minimum(*nearest(x, taken)) >= APART
-    if apart.any():
-        rate = math.exp(x[np.where(apart, gain, -1.0).argmax()])
-    else:  # the range is full: the middle of its widest gap
-        points = np.clip(np.concatenate([x[:1], taken, x[-1:]]), x[0], x[-1])
-        widest = np.diff(points).argmax()
-        rate = math.exp(points[widest : widest + 2].mean())
-    return min(max(rate, low), high)
+def _warn_of_losses(trials: Table, baseline: float | None) -> None:
+    values = trials.column(value_of)[trials.mask(sound)]
+    if baseline is not None and look_like_losses(values, baseline):
+        warnings.warn(f"{suspicion(values[0], baseline)}; return that", stacklevel=2)

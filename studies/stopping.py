@@ -1,4 +1,4 @@
-"""When to end a study: what is left to gain is smaller than what the user cares for."""
+"""What to recommend, and when to end a study: what is left to gain is less than one cares for."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,10 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
+from studies.numbers import LEAST_COMPLETE
 from studies.posterior import Posterior
 from studies.table import Table
-from studies.trials import ln_rate, sound, value_of
-
-CONFIDENCE = 0.9
-LEAST_TRIALS = 3  # before that the posterior is little but the prior
+from studies.trials import ln_rate, sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +19,8 @@ class Remaining:
     """What another training could still gain.
 
     Attributes:
-        share: of the best trial's perplexity, at most this with 90 % probability; None where too
-            few trials have run to their end.
+        share: of the perplexity at the recommended rate, as expected; None where too few trials
+            have run to their end.
         enough: whether it is under what was asked for.
         sentence: both in words.
     """
@@ -53,33 +51,54 @@ def parse_until(text: str) -> float | None:
     return share
 
 
+def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple[float, int]]:
+    """The complete trials by what is left to gain over their rates at a new seed.
+
+    Args:
+        posterior: of the study.
+        trials: of the study.
+
+    Returns:
+        Nats that are left to gain, as expected, and the trial's number; the least first. Of several
+        at one rate, the earliest first.
+    """
+    table = Table.of(trials)
+    x = table.column(ln_rate)
+    places = np.flatnonzero(table.mask(sound) & ~np.isnan(x))
+    rates, place = np.unique(x[places], return_inverse=True)
+    regret = posterior.regret(rates)[place]
+    order = np.argsort(regret, kind="stable")
+    return [(float(regret[each]), table[int(places[each])].number) for each in order]
+
+
 def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float) -> Remaining:
     """Says whether what is left to gain is under a share of the perplexity.
 
     Args:
         posterior: of the study.
-        trials: of the study.
+        trials: of the study, by their numbers.
         until: the share, e.g. 0.01.
     """
-    table = Table.of(trials)
-    x = table.column(ln_rate)
-    complete = table.mask(sound) & ~np.isnan(x)
-    if complete.sum() < LEAST_TRIALS:
+    found = by_regret(posterior, trials)
+    if len(found) < LEAST_COMPLETE:
         return Remaining(
-            None, False, f"{LEAST_TRIALS} complete trials are needed to say what is left to gain"
+            None, False, f"{LEAST_COMPLETE} complete trials are needed to say what is left to gain"
         )
-    best = float(x[np.where(complete, table.column(value_of), np.inf).argmin()])
-    share = posterior.excess(best, CONFIDENCE)
-    return Remaining(share, share < until, _sentence(share, until, math.exp(best), posterior))
+    number = found[0][1]
+    x = next(ln_rate(trial) for trial in trials if trial.number == number)
+    share, most = math.expm1(min(found[0][0], 10.0)), posterior.most_left(x)
+    return Remaining(share, share < until, _sentence(share, most, until, math.exp(x), posterior))
 
 
-def _sentence(share: float, until: float, rate: float, posterior: Posterior) -> str:
+def _sentence(
+    share: float, most: float, until: float, rate: float, posterior: Posterior
+) -> str:
     relation = "under" if share < until else "not under"
-    low, high = posterior.interval(CONFIDENCE)
+    low, high = posterior.interval(0.9)
     sentence = (
-        f"at most {100 * share:.2g} % of perplexity is left to gain over rate {rate:.3g} "
-        f"(90 % sure), {relation} {100 * until:.2g} %; the best rate lies between {low:.2g} and "
-        f"{high:.2g}"
+        f"{100 * share:.2g} % of perplexity is left to gain over rate {rate:.3g}, as expected, and "
+        f"at most {100 * most:.2g} % with 90 % probability: {relation} {100 * until:.2g} %; the "
+        f"best rate lies between {low:.2g} and {high:.2g}"
     )
     if posterior.edge:
         sentence += f", perhaps beyond the {posterior.edge} end of the range"

@@ -1,10 +1,12 @@
 """A study's trials as columns of numbers; a finished trial is read once, since it never changes.
 
 A study of thousands of trials is asked, and each report of it judged, thousands of times. What is
-kept here is no state of the search: without it every answer is the same, only later.
+kept here is no state of the search: without it every answer is the same, only later. All studies of
+a process share it, so a lock keeps their threads apart.
 """
 
 import copy
+import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
@@ -43,9 +45,13 @@ def together(x: Array) -> tuple[Array, Indices]:
 
 
 class _Finished:
-    """What finished trials hold: a row a trial, a column for each way to read one."""
+    """What finished trials hold: a row a trial, a column for each way to read one.
+
+    Its methods may be called by several threads.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()  # `rows` asks for a row
         self._trials: list[FrozenTrial] = []  # kept alive, so that no other one gets their ids
         self._rows: dict[int, int] = {}
         self._begun: list[FrozenTrial] = []  # what the last trials began with, up to an unfinished
@@ -57,33 +63,36 @@ class _Finished:
 
     def rows(self, trials: Sequence[FrozenTrial]) -> Indices:
         """Each trial's row."""
-        begun = len(self._begun)
-        if trials[:begun] != self._begun:  # quick: they are the same objects, or other ones
-            begun = 0
-        rest = np.fromiter(map(self.row, trials[begun:]), np.intp, len(trials) - begun)
-        rows = np.append(self._begun_rows[:begun], rest)
-        begun = next(iter(places(rows == UNFINISHED)), len(rows))
-        self._begun, self._begun_rows = [*trials[:begun]], rows[:begun]
-        return rows
+        with self._lock:
+            begun = len(self._begun)
+            if trials[:begun] != self._begun:  # quick: they are the same objects, or other ones
+                begun = 0
+            rest = np.fromiter(map(self.row, trials[begun:]), np.intp, len(trials) - begun)
+            rows = np.append(self._begun_rows[:begun], rest)
+            begun = next(iter(places(rows == UNFINISHED)), len(rows))
+            self._begun, self._begun_rows = [*trials[:begun]], rows[:begun]
+            return rows
 
     def row(self, trial: FrozenTrial) -> int:
         """A trial's row."""
-        row = self._rows.get(id(trial), UNFINISHED)
-        if row == UNFINISHED and trial.state.is_finished():
-            self._trials.append(trial)
-            row = self._rows[id(trial)] = len(self._trials)
-        return row
+        with self._lock:
+            row = self._rows.get(id(trial), UNFINISHED)
+            if row == UNFINISHED and trial.state.is_finished():
+                self._trials.append(trial)
+                row = self._rows[id(trial)] = len(self._trials)
+            return row
 
     def column(self, read: Read, *arguments: Any) -> Array:
         """What `read` says of each row's trial."""
-        values, count = self._columns.get((read, *arguments), (np.full(1, np.nan), 1))
-        new = [read(trial, *arguments) for trial in self._trials[count - 1 :]]
-        if count + len(new) > len(values):  # by a quarter more than now, so that it is seldom
-            values = np.append(values[:count], np.empty(len(new) + ROOM + count // 4))
-        values[count : count + len(new)] = new
-        self._columns[read, *arguments] = values, count + len(new)
-        known: Array = values[: count + len(new)]
-        return known
+        with self._lock:
+            values, count = self._columns.get((read, *arguments), (np.full(1, np.nan), 1))
+            new = [read(trial, *arguments) for trial in self._trials[count - 1 :]]
+            if count + len(new) > len(values):  # by a quarter more than now, so that it is seldom
+                values = np.append(values[:count], np.empty(len(new) + ROOM + count // 4))
+            values[count : count + len(new)] = new
+            self._columns[read, *arguments] = values, count + len(new)
+            known: Array = values[: count + len(new)]
+            return known
 
 
 _finished = _Finished()

@@ -1,10 +1,17 @@
 """Reads what the search needs of stored trials."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import PARAMETER
+from studies.numbers import LEARNED, LOOK_LEARNED
+from studies.perplexity import is_perplexity
+
+PAUSED, LOOKED = "paused", "looked"
+"""A trial's attributes: why it was left as it is ("" while it trains), and after which epoch."""
 
 
 def rate_of(trial: FrozenTrial, parameter: str = PARAMETER) -> float | None:
@@ -12,9 +19,22 @@ def rate_of(trial: FrozenTrial, parameter: str = PARAMETER) -> float | None:
 
     One that waits, or was killed between ask and suggest, has only its fixed parameters.
     """
-    fixed = trial.system_attrs.get("fixed_params", {})
-    rate = trial.params.get(parameter, fixed.get(parameter))
-    return None if rate is None else float(rate)
+    return as_rate(trial.params.get(parameter, fixed_params(trial).get(parameter)))
+
+
+def as_rate(value: object) -> float | None:
+    """A rate as another program may have enqueued it; None where it is none: text, 0, NaN."""
+    try:
+        rate = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return rate if 0.0 < rate < math.inf else None
+
+
+def fixed_params(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The parameters that a trial was enqueued with, as they were given."""
+    given = trial.system_attrs.get("fixed_params")
+    return given if isinstance(given, Mapping) else {}
 
 
 def diverged(trial: FrozenTrial) -> bool:
@@ -34,18 +54,18 @@ def best_until(trial: FrozenTrial, epoch: int) -> float:
 def ln_rate(trial: FrozenTrial) -> float:
     """ln of a trial's rate, NaN where it has none yet."""
     rate = rate_of(trial)
-    return math.log(rate) if rate is not None and rate > 0 else math.nan
+    return math.nan if rate is None else math.log(rate)
 
 
 def failed(trial: FrozenTrial) -> bool:
-    """Whether it says nothing about its rate."""
-    return trial.state == TrialState.FAIL
+    """Whether it says nothing about its rate; one that reported NaN before it failed diverged."""
+    return trial.state == TrialState.FAIL and not diverged(trial)
 
 
 def sound(trial: FrozenTrial) -> bool:
     """Whether it ran to its end, with a value that a perplexity can have."""
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    return value is not None and 0.0 < value < math.inf
+    return value is not None and is_perplexity(value) and value < math.inf
 
 
 def value_of(trial: FrozenTrial) -> float:
@@ -56,3 +76,39 @@ def value_of(trial: FrozenTrial) -> float:
 def last_epoch(trial: FrozenTrial) -> float:
     """The last epoch reported; 0 where there is none."""
     return trial.last_step or 0
+
+
+def number_of(trial: FrozenTrial) -> float:
+    """A trial's number, for a column."""
+    return trial.number
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial was left as it is after a look, to go on should its rate be asked for."""
+    return trial.state == TrialState.RUNNING and bool(trial.user_attrs.get(PAUSED))
+
+
+def was_looked_at(trial: FrozenTrial) -> bool:
+    """Whether a trial was left as it is once, also where it has gone on since."""
+    pruned = trial.state == TrialState.PRUNED and not diverged(trial)
+    return pruned or LOOKED in trial.user_attrs
+
+
+def learned_at(trial: FrozenTrial, ln_baseline: float) -> float:
+    """The first epoch at which a trial's perplexity was below a model's without context.
+
+    Where that is unknown, below its own first one. NaN where it never was.
+    """
+    reports = trial.intermediate_values
+    epochs = sorted(each for each in reports if math.isfinite(reports[each]))
+    if not epochs or min(reports[each] for each in epochs) <= 0:
+        return math.nan
+    top = ln_baseline if math.isfinite(ln_baseline) else math.log(reports[epochs[0]])
+    below = (each for each in epochs if math.log(reports[each]) < top - LOOK_LEARNED)
+    return float(next(below, math.nan))
+
+
+def stuck(trial: FrozenTrial, ln_baseline: float) -> bool:
+    """Whether a trial's last perplexity is no better than a model's without context."""
+    last = trial.last_step
+    return last is not None and trial.intermediate_values[last] > math.exp(ln_baseline - LEARNED)

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, searched, widen
 from studies.observed import posterior_of
+from studies.perplexity import is_perplexity
 from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.posterior import Posterior
@@ -24,6 +25,7 @@ from studies.table import Table
 from sweep.belief import belief
 from sweep.cache import TrialCache
 from sweep.clock import Clock
+from sweep.enqueued import why_refused
 from sweep.errors import SweepError
 from sweep.lease import Lease
 from sweep.mutex import Mutex
@@ -176,7 +178,8 @@ class Ledger:
                 self._lease.clear_dead()
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
             self._take_sampler(*self.working_range)
-            return [self._spec(self._taken_up(trial.number)) for trial in left]
+            taken_up = [self._taken_up(trial.number) for trial in left]
+            return [self._spec(trial) for trial in taken_up if not self._refuses(trial)]
 
     def elsewhere(self) -> int:
         """How many trials other orchestrators run now."""
@@ -207,7 +210,7 @@ class Ledger:
         number = _frozen(trial).number
         if number < len(trials) and trials[number].state != TrialState.WAITING:
             raise _deleted(self.study)
-        return self._spec(trial)
+        return self._ask() if self._refuses(trial) else self._spec(trial)
 
     def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
         """Stores epochs, then judges them in the order of trial numbers.
@@ -343,9 +346,18 @@ class Ledger:
             self.study.set_user_attr("range", list(wider))
         return wider
 
+    def _refuses(self, trial: Trial) -> bool:
+        """Ends a trial that another program enqueued with a rate that none can have."""
+        reason = why_refused(_frozen(trial))
+        if reason:
+            self._note(trial, {"outcome": Outcome.FAILED.value, "reason": reason})
+            self.study.tell(trial, state=TrialState.FAIL)
+            self._live.pop(trial.number, None)
+        return bool(reason)
+
     def _spec(self, trial: Trial) -> TrialSpec:
         # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
-        rate = trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True)
+        rate = float(trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True))
         name, multiple = nearest_rule(rate, self._search.rates)
         of_rate = {
             "nearest_rule": name,
@@ -407,6 +419,11 @@ class Ledger:
         stored = _frozen(trial).intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
         perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
+        if not is_perplexity(perplexity):
+            raise SweepError(
+                f"trial {number}, epoch {report.epoch}: the trainer's validation_loss must be nats "
+                f"a token, at least 0, got {report.validation_loss:g}"
+            )
         if report.epoch not in stored:
             try:
                 trial.report(perplexity, report.epoch)

@@ -41,8 +41,8 @@ class PackedTrial(FrozenTrial):
         contents = marshal.dumps([getattr(trial, name) for name in _PACKED])
         if not _pattern and trial.state == TrialState.COMPLETE:
             _pattern = contents
-        self._pattern = _pattern
-        packer = zlib.compressobj(wbits=_RAW_DEFLATE, zdict=_pattern)
+        self._pattern = pattern = _pattern  # read once: another thread may set it now
+        packer = zlib.compressobj(wbits=_RAW_DEFLATE, zdict=pattern)
         self._packed = packer.compress(contents) + packer.flush()
 
     def __getattr__(self, name: str) -> Any:

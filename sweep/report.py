@@ -66,16 +66,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Companions:
-    """What the square-root rule asks for beside the rate, at k = B / B0.
+    """What the rules ask for beside the rate, at k = B / B0.
 
-    Malladi et al. 2022 (arXiv 2205.10287): 1 - beta becomes k (1 - beta), eps becomes
-    eps / sqrt(k). A beta is None where k (1 - beta) is 1 or more: there is none.
+    beta becomes beta^k, so that the half-life of Adam's averages stays the same in tokens (Marek et
+    al. 2025, arXiv 2507.07101, for beta2); near 1 that is the square-root rule's 1 - k (1 - beta).
+    eps becomes eps / sqrt(k) by the square-root rule (Malladi et al. 2022, arXiv 2205.10287).
     """
 
     k: float
     betas: tuple[float, float]
     eps: float
-    asked_betas: tuple[float | None, float | None]
+    asked_betas: tuple[float, float]
     asked_eps: float
 
 
@@ -262,14 +263,9 @@ def _companions(about: Mapping[str, Any]) -> Companions | None:
         k,
         (first, second),
         train["eps"],
-        (_asked_beta(first, k), _asked_beta(second, k)),
+        (first**k, second**k),
         train["eps"] / math.sqrt(k),
     )
-
-
-def _asked_beta(beta: float, k: float) -> float | None:
-    asked = 1.0 - k * (1.0 - beta)
-    return asked if asked > 0 else None
 
 
 def _divergence(rows: Sequence[TrialRow]) -> Divergence:

@@ -16,6 +16,7 @@ from optuna.storages._rdb import models
 from optuna.study import Study
 
 from studies.definition import PARAMETER
+from studies.trials import as_rate
 from sweep.patience import insist_on
 from sweep.summary import KEPT, TrialRow, make_row
 
@@ -68,7 +69,7 @@ def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:
     attributes: dict[int, dict[str, Any]] = {}
     for identifier, key, text in kept:
         attributes.setdefault(identifier, {})[key] = _loads(text)
-    given = {identifier: json.loads(text).get(PARAMETER) for identifier, text in fixed}
+    given = {identifier: as_rate(json.loads(text).get(PARAMETER)) for identifier, text in fixed}
     return [
         make_row(
             number,

@@ -12,6 +12,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from studies.perplexity import look_like_losses, suspicion
 from studies.stopping import parse_until
 from sweep.clock import go_on_with
 from sweep.config import SweepConfig
@@ -87,6 +88,7 @@ def prepare(config: SweepConfig, view: View, *, known: bool = False) -> Prepared
         show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)
     plan = make_plan(config, corpus)
+    warn_of_loss(plan, corpus, view)
     forecast = find_forecast(plan, corpus, storage, existing)
     if forecast is not None:
         view.note(sentence(forecast))
@@ -128,6 +130,14 @@ def show_notes(corpus: Corpus, view: View) -> None:
     for warning in warnings:
         view.warn(warning)
     view.note(f"data {corpus.source}: {share}")
+
+
+def warn_of_loss(plan: Plan, corpus: Corpus, view: View) -> None:
+    """Says so where the reference's perplexity is rather a loss."""
+    baseline = baseline_of(plan.config.study.trainer, corpus.unigram_perplexity)
+    value = None if plan.borrowed else plan.reference.perplexity
+    if value is not None and baseline is not None and look_like_losses([value], baseline):
+        view.warn(f"reference.{suspicion(value, baseline)}")
 
 
 def check_length(config: SweepConfig, corpus: Corpus) -> None:

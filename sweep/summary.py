@@ -188,15 +188,14 @@ def make_row(
 def trial_row(trial: "FrozenTrial") -> TrialRow:
     """One stored trial as a row."""
     # Imported here and below: the views read this module's types without loading optuna.
-    from studies.definition import PARAMETER
+    from studies.trials import rate_of
 
     values = trial.intermediate_values.values()
     finite = [value for value in values if math.isfinite(value)]
-    fixed = trial.system_attrs.get("fixed_params", {})
     return make_row(
         trial.number,
         trial.state.name,
-        trial.params.get(PARAMETER, fixed.get(PARAMETER)),
+        rate_of(trial),
         min(finite, default=None),
         len(finite),
         len(values),

@@ -172,8 +172,8 @@ def _companions(report: Report) -> Section:
     if asked.k == 1:
         return Section(title, ("The batch size is the reference's: nothing else has to change.",))
     rows = [
-        ("beta1", *_beta_cells(asked.betas[0], asked.asked_betas[0], asked.k)),
-        ("beta2", *_beta_cells(asked.betas[1], asked.asked_betas[1], asked.k)),
+        ("beta1", f"{asked.betas[0]:g}", _beta(asked.asked_betas[0])),
+        ("beta2", f"{asked.betas[1]:g}", _beta(asked.asked_betas[1])),
         ("eps", f"{asked.eps:.2g}", f"{asked.asked_eps:.2g}"),
     ]
     table = Table(("", "used in this sweep", "asked for"), tuple(rows))
@@ -182,16 +182,16 @@ def _companions(report: Report) -> Section:
 
 def _companions_sentence(asked: Companions) -> str:
     return (
-        f"At k = B/B0 = {asked.k:g} the square-root rule (Malladi et al. 2022, arXiv 2205.10287) "
-        "scales more than the rate: 1 - beta becomes k (1 - beta) and eps becomes eps / sqrt(k). "
-        "This sweep changed the rate alone, so the rate found goes with the values it used."
+        f"At k = B/B0 = {asked.k:g} the half-life of Adam's averages, held fixed in tokens, asks "
+        "for beta^k (Marek et al. 2025, arXiv 2507.07101, for beta2), and the square-root rule for "
+        "eps / sqrt(k) (Malladi et al. 2022, arXiv 2205.10287). This was not searched: the sweep "
+        "changed the rate alone, so the rate found goes with the values it used."
     )
 
 
-def _beta_cells(beta: float, asked: float | None, k: float) -> tuple[str, str]:
-    if asked is None:
-        return f"{beta:g}", f"none: 1 - beta would be {k * (1 - beta):.3g}, over 1"
-    return f"{beta:g}", f"{asked:.4g}"
+def _beta(beta: float) -> str:
+    """To three digits of 1 - beta, which is what an average forgets in a step."""
+    return f"{1 - float(f'{1 - beta:.3g}'):.10g}"
 
 
 def _divergence(report: Report) -> Section:

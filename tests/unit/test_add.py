@@ -87,6 +87,33 @@ def test_impossible_numbers_are_refused(
     assert len(folder.study().trials) == before
 
 
+@pytest.mark.parametrize("rate", ["6e-3", "1e-2", "1.9e-2"])
+def test_a_loss_is_refused_where_a_trial_near_it_tells(folder: Workspace, rate: str) -> None:
+    line = add(folder, rate, "3.45", code=2)
+    assert "--perplexity 3.45 looks like a loss in nats" in line
+    assert line.endswith("perplexity is exp(loss); did you mean 31.5?")
+    assert len([trial for trial in folder.study().trials if trial.state.is_finished()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "perplexity", "warned"),
+    [
+        ("1e-3", "3.45", True),  # no trial was near
+        ("1e-2", "2.5", True),  # nor at exp(2.5)
+        ("1e-2", "7.4", False),  # a run far better than the sweep's is none
+        ("1e-2", "29", False),
+    ],
+)
+def test_what_may_be_a_perplexity_is_added(
+    folder: Workspace, rate: str, perplexity: str, warned: bool
+) -> None:
+    done = folder.invoke("add", "--rate", rate, "--perplexity", perplexity)
+    assert folder.study().trials[-1].value == float(perplexity)
+    (*lines,) = done.err.splitlines()
+    assert [line[:8] for line in lines] == ["Warning:"] * warned
+    assert all("loss in nats beside 90, the text's unigram" in line for line in lines)
+
+
 def test_there_must_be_a_study(workspace: Workspace) -> None:
     line = add(workspace, "8e-4", "26.03", code=2)
     assert "there is no database" in line

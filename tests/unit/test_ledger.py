@@ -125,6 +125,59 @@ class TestAsking:
         with open_ledger(tmp_path, trials=9) as ledger:
             assert asked(ledger).config.learning_rate not in FIRST
 
+    @pytest.mark.parametrize("killed_first", [False, True])
+    @pytest.mark.parametrize(
+        "given",
+        [
+            "abc",
+            0,
+            -1e-3,
+            math.nan,
+            math.inf,
+            100.0,
+            None,
+            [1e-3],
+            "",
+            pytest.param(10**400, id="huge"),
+        ],
+    )
+    def test_an_enqueued_rate_that_is_none_is_a_failed_trial_in_words(
+        self, tmp_path: Path, given: object, killed_first: bool
+    ) -> None:
+        with open_ledger(tmp_path, sampler="learning-rate") as ledger:
+            finish(ledger, 50)
+            number = len(ledger.study.trials)
+            ledger.study.enqueue_trial({PARAMETER: given})
+            waiting = ledger.row(number).learning_rate
+            assert waiting == given or math.isnan(waiting)
+            for _ in FIRST[1:]:
+                finish(ledger, 51)
+            if killed_first:
+                ledger.study.ask()
+                killed(ledger)
+                ledger = open_ledger(tmp_path, sampler="learning-rate")
+                assert ledger.unfinished() == []
+            assert 1e-4 <= asked(ledger).config.learning_rate <= 1
+            (row,) = [row for row in summarise(ledger.study, "").trials if row.number == number]
+            assert row.state == "failed"
+            assert row.reason.startswith("failed: learning_rate must be a number from 1e-07 to 10,")
+            assert ledger.belief() is not None
+
+    def test_an_enqueued_rate_may_be_a_number_in_quotes(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            ledger.study.enqueue_trial({PARAMETER: "0.02"})
+            assert asked(ledger).config.learning_rate == 0.02
+
+    def test_no_rate_is_asked_for_twice_where_every_trial_fails(self, tmp_path: Path) -> None:
+        rates = []
+        with open_ledger(tmp_path, trials=12, sampler="learning-rate") as ledger:
+            while (spec := ledger.ask()) is not None:
+                rates.append(spec.config.learning_rate)
+                ledger.report({spec.number: report(1, 50)})
+                ledger.tell(spec.number, Outcome.FAILED, "failed: no room on the disk")
+        assert len(rates) == 12
+        assert len({round(rate, 9) for rate in rates if rate not in FIRST}) == 12 - 2 * len(FIRST)
+
     def test_reopened_it_draws_what_it_would_have_drawn(self, tmp_path: Path) -> None:
         drawn: list[list[float]] = []
         for name, reopen in (("one", False), ("two", True)):
@@ -177,6 +230,16 @@ class TestReporting:
             ledger.report({number: broken})
             ledger.report({number: broken})
         assert stored(tmp_path)[0].intermediate_values == {1: math.inf}
+
+    def test_a_loss_below_zero_is_no_loss(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path) as ledger:
+            number = asked(ledger).number
+            with pytest.raises(
+                SweepError,
+                match=r"trial 0, epoch 1: the trainer's validation_loss must be .* 0, got -3.9",
+            ):
+                ledger.report({number: dataclasses.replace(report(1, 50), validation_loss=-3.9)})
+        assert stored(tmp_path)[0].intermediate_values == {}
 
     def test_all_that_arrives_together_is_written_before_any_of_it_is_judged(
         self, tmp_path: Path
@@ -469,6 +532,16 @@ class TestTheRange:
             assert ledger.working_range == (1e-4, 1.0)
             asked(ledger)
             assert ledger.working_range == (1e-4, 10.0)
+
+    def test_a_trial_that_failed_beyond_the_edge_does_not_keep_it_there(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path, trials=9) as ledger:
+            ledger.study.enqueue_trial({PARAMETER: 8.0})
+            finish(ledger, outcome=Outcome.OUT_OF_MEMORY)
+            self.lean_on_the_upper_edge(ledger)
+            asked(ledger)
+            assert ledger.working_range == pytest.approx((1e-4, 10))
 
     def test_a_widened_range_is_kept_by_the_next_run(self, tmp_path: Path) -> None:
         with open_ledger(tmp_path, trials=9) as ledger:

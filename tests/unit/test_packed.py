@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from support import open_ledger, report
 
+from sweep import packed
 from sweep.packed import PackedTrial
 from sweep.storage import open_storage
 from trainers.report import Outcome
@@ -39,21 +41,21 @@ def pickled(trial: FrozenTrial) -> FrozenTrial:
 
 
 def test_it_equals_what_was_packed_in_all_its_fields() -> None:
-    plain, packed = trial_of(0.1), PackedTrial(trial_of(0.1))
-    plain.datetime_start, plain.datetime_complete = packed.datetime_start, packed.datetime_complete
-    assert packed == plain
-    assert plain == packed
+    plain, small = trial_of(0.1), PackedTrial(trial_of(0.1))
+    plain.datetime_start, plain.datetime_complete = small.datetime_start, small.datetime_complete
+    assert small == plain
+    assert plain == small
     for name in (
         *("number", "state", "value", "values", "params", "distributions", "user_attrs"),
         *("system_attrs", "intermediate_values", "last_step", "duration", "datetime_complete"),
     ):
-        assert getattr(packed, name) == getattr(plain, name), name
+        assert getattr(small, name) == getattr(plain, name), name
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
 def test_its_copy_equals_it(again) -> None:
-    packed = PackedTrial(trial_of(0.1))
-    assert again(packed) == packed
+    small = PackedTrial(trial_of(0.1))
+    assert again(small) == small
 
 
 def test_trials_read_in_turns_are_not_mixed_up() -> None:
@@ -69,13 +71,28 @@ def test_what_was_packed_before_there_was_a_pattern_stays_what_it_is(monkeypatch
     monkeypatch.setattr("sweep.packed._pattern", b"")
     pruned = trial_of(0.1)
     pruned.state = TrialState.PRUNED
-    packed = [PackedTrial(trial) for trial in (pruned, trial_of(0.2), pruned)]
-    assert [trial.state for trial in packed if trial._pattern] == [
+    small = [PackedTrial(trial) for trial in (pruned, trial_of(0.2), pruned)]
+    assert [trial.state for trial in small if trial._pattern] == [
         TrialState.COMPLETE,
         TrialState.PRUNED,
     ]
-    assert [trial.params["learning_rate"] for trial in packed] == [0.1, 0.2, 0.1]
-    assert packed[0] == packed[2] == pruned
+    assert [trial.params["learning_rate"] for trial in small] == [0.1, 0.2, 0.1]
+    assert small[0] == small[2] == pruned
+
+
+def test_a_pattern_that_another_thread_finds_meanwhile_changes_nothing(monkeypatch) -> None:
+    monkeypatch.setattr("sweep.packed._pattern", b"")
+
+    class Meanwhile:
+        def __getattr__(self, name: str) -> object:
+            if not packed._pattern:
+                PackedTrial(trial_of(0.2))
+            return getattr(zlib, name)
+
+    monkeypatch.setattr("sweep.packed.zlib", Meanwhile())
+    pruned = trial_of(0.1)
+    pruned.state = TrialState.PRUNED
+    assert PackedTrial(pruned) == pruned
 
 
 def test_it_has_no_more_fields_than_a_trial() -> None:

@@ -53,7 +53,7 @@ def ratios(rates: list[float]) -> list[float]:
 def finished(rate: float, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
     return create_trial(
         state=state,
-        value=value,
+        value=None if state == TrialState.FAIL else value,
         params={PARAMETER: rate},
         distributions={PARAMETER: WIDE},
         intermediate_values={1: value},
@@ -158,6 +158,31 @@ def test_a_full_range_gets_the_middle_of_its_widest_gap() -> None:
         study.add_trial(finished(rate, perplexity(rate)))
     rate = ask(study, low=rates[0], high=rates[-1]).params[PARAMETER]
     assert rate == pytest.approx(1e-3 * 1.04**10)
+
+
+def test_a_rate_that_failed_is_not_drawn_again() -> None:
+    study = optuna.create_study()
+    rates = [1e-3 * 1.04**k for k in range(19) if k != 10]
+    for rate in rates:
+        study.add_trial(finished(rate, perplexity(rate)))
+    asked = []
+    for _ in range(2):
+        trial = ask(study, low=rates[0], high=rates[-1])
+        asked.append(trial.params[PARAMETER])
+        study.tell(trial, state=TrialState.FAIL)
+    assert asked[0] != pytest.approx(asked[1], rel=0.01)
+
+
+def test_tpe_leaves_rates_that_reported_nan_before_they_failed() -> None:
+    def draws(reported: float) -> list[float]:
+        study = optuna.create_study()
+        for rate in (1e-5, 3e-5, 1e-4):
+            study.add_trial(finished(rate, perplexity(rate)))
+        for rate in (1e-2, 2e-2, 4e-2, 8e-2):
+            study.add_trial(finished(rate, reported, TrialState.FAIL))
+        return [ask(study).params[PARAMETER] for _ in range(8)]
+
+    assert sum(rate > 5e-3 for rate in draws(math.nan)) < sum(rate > 5e-3 for rate in draws(50.0))
 
 
 def test_the_widest_gap_counts_the_ends() -> None:

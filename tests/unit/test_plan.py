@@ -1,6 +1,8 @@
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +10,8 @@ from studies.errors import StudyError
 from sweep.config import load
 from sweep.errors import SweepError
 from sweep.plan import Plan, identity, identity_fields, make_plan, study_directory, study_name
+from sweep.session import warn_of_loss
+from sweep.view.plain import PlainView
 from trainers.data import build_corpus
 
 PARAMETERS = 2739432
@@ -166,3 +170,20 @@ class TestTheStudy:
     def test_a_name_that_is_no_folders_is_refused(self, plan: Make, name: str) -> None:
         with pytest.raises(SweepError, match="cannot be a folder's name"):
             study_directory(plan(), name)
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        (("reference.perplexity=3.45",), True),
+        (("reference.perplexity=31.5",), False),
+        (("reference.perplexity=3.45", "reference.epochs=1"), False),  # borrowed: not compared
+        (("reference.perplexity=3.45", "study.trainer=trainers.train:Epoch"), False),
+    ],
+)
+def test_a_reference_s_loss_is_warned_of(plan: Make, change: tuple[str, ...], warned: bool) -> None:
+    said = io.StringIO()
+    corpus = SimpleNamespace(unigram_perplexity=135.7)
+    warn_of_loss(plan(*change), corpus, PlainView(said))  # type: ignore[arg-type]
+    assert (said.getvalue() == "") is not warned
+    assert not warned or "Warning: reference.perplexity 3.45 looks like a loss" in said.getvalue()

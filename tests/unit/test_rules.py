@@ -86,3 +86,9 @@ def test_the_package_loads_no_torch() -> None:
     code = "import sys, studies; print(sorted({'torch', 'trainers', 'sweep'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("perplexity", [0.5, 0.0, -1.0, math.nan])
+def test_a_reference_s_perplexity_is_one(perplexity: float) -> None:
+    with pytest.raises(StudyError, match=r"reference\.perplexity must be at least 1, got "):
+        Reference(Setting(32, PARAMETERS), 1e-4, perplexity, swept=True)

@@ -2,7 +2,9 @@ import itertools
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -110,6 +112,24 @@ def test_parallel_asks_spread_and_stay_apart(trials: int) -> None:
     assert max(gaps(together)) > 0.3
 
 
+def test_threads_may_share_a_study_and_a_process() -> None:
+    def search(optimum: float) -> Study:
+        def objective(trial: optuna.Trial) -> float:
+            rate = trial.suggest_float(PARAMETER, SPACE.low, SPACE.high, log=True)
+            return perplexity(rate * OPTIMUM / optimum)
+
+        study = study_of(LearningRateSampler(RULES))
+        study.optimize(objective, n_trials=10, n_jobs=4)
+        return study
+
+    optima = (OPTIMUM, 5 * OPTIMUM)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(search, optima))
+    for study, optimum in zip(found, optima, strict=True):
+        assert len(study.trials) == 10
+        assert abs(math.log(study.best_params[PARAMETER] / optimum)) < 0.7
+
+
 def test_a_waiting_rate_is_not_asked_for_again() -> None:
     study = study_of(LearningRateSampler({"sqrt": 8e-4}))
     study.enqueue_trial({PARAMETER: 8e-4})
@@ -125,23 +145,62 @@ def make_free_ask(study: Study) -> float:
     return float(study.sampler.sample_independent(study, trial, PARAMETER, SPACE))
 
 
-def test_a_failed_trial_changes_nothing() -> None:
+def test_a_rate_that_failed_is_not_asked_for_again_at_once() -> None:
     study = study_of(LearningRateSampler(RULES), trials=3)
     before = make_free_ask(study)
     add(study, before, TrialState.FAIL)
-    assert make_free_ask(study) == before
+    assert abs(math.log(make_free_ask(study) / before)) >= APART
+
+
+def test_where_every_trial_fails_each_has_a_rate_of_its_own() -> None:
+    def breaks(trial: optuna.Trial) -> float:
+        trial.suggest_float(PARAMETER, SPACE.low, SPACE.high, log=True)
+        raise OSError
+
+    study = study_of(LearningRateSampler(RULES))
+    study.optimize(breaks, n_trials=8, catch=OSError)
+    assert min(gaps([trial.params[PARAMETER] for trial in study.trials])) >= APART - 1e-9
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_rate_that_failed_first_is_found_all_the_same(fails: int) -> None:
+    """Ctrl-C is a failure to Optuna, and so is a mistake in the code that is then mended."""
+    study = study_of(LearningRateSampler({"sqrt": Prior(OPTIMUM, 0.3)}))
+    for _ in range(fails):
+        add(study, OPTIMUM, TrialState.FAIL)
+    for _ in range(5):
+        run_one(study)
+    assert study.best_value < 12 * 1.002
+
+
+@pytest.mark.parametrize("priors", [{}, RULES, {"linear": 5e-2}])
+@pytest.mark.parametrize("wall", [1.3e-3, 3e-3])
+def test_it_moves_away_from_rates_that_return_nan(
+    priors: dict[str, float | Prior], wall: float
+) -> None:
+    def loses_above(trial: optuna.Trial) -> float:
+        rate = trial.suggest_float(PARAMETER, SPACE.low, SPACE.high, log=True)
+        return perplexity(rate) if rate < wall else math.nan
+
+    study = study_of(LearningRateSampler(priors))
+    study.optimize(loses_above, n_trials=20)
+    assert study.best_value < 12 * 1.01
+    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= 12
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("state", "more"),
     [
-        {"value": math.inf, "intermediate_values": {1: 400.0, 2: math.inf}},
-        {"intermediate_values": {1: math.inf}},
+        (TrialState.PRUNED, {"value": math.inf, "intermediate_values": {1: 400.0, 2: math.inf}}),
+        (TrialState.PRUNED, {"intermediate_values": {1: math.inf}}),
+        (TrialState.FAIL, {"intermediate_values": {1: 400.0, 2: math.nan}}),
     ],
 )
-def test_no_rate_above_a_diverged_one_is_asked_for(more: dict[str, object]) -> None:
+def test_no_rate_above_a_diverged_one_is_asked_for(
+    state: TrialState, more: dict[str, object]
+) -> None:
     study = study_of(LearningRateSampler({"linear": 2e-2}))
-    add(study, 1e-2, TrialState.PRUNED, **more)
+    add(study, 1e-2, state, **more)
     rates = [run_one(study) for _ in range(6)]
     assert max(rates) < 1e-2
     assert study.best_value < 12 * 1.01
@@ -176,6 +235,39 @@ def test_a_range_of_its_own_is_kept_to_while_trials_store_the_wide_one() -> None
         study.tell(trial, perplexity(trial.params[PARAMETER]))
     assert {trial.distributions[PARAMETER] for trial in study.trials} == {WIDE}
     assert study.best_params[PARAMETER] > 8e-4
+
+
+SAMPLER = pytest.mark.parametrize("name", ["learning-rate", "tpe", "random"])
+
+
+@SAMPLER
+def test_no_rate_is_stored_that_the_parameter_does_not_allow(name: str) -> None:
+    study = optuna.create_study(sampler=make_sampler(name, low=1e-6, high=1e-2, seed=0, startup=1))
+    narrow = FloatDistribution(1e-3, 1.0, log=True)
+    for _ in range(6):
+        trial = study.ask({PARAMETER: narrow})
+        assert 1e-3 <= trial.params[PARAMETER] <= 1e-2
+        study.tell(trial, perplexity(trial.params[PARAMETER]))
+    for _ in range(2):  # one rate alone is in both
+        assert study.ask({PARAMETER: FloatDistribution(1e-2, 1.0, log=True)}).params == {
+            PARAMETER: pytest.approx(1e-2)
+        }
+
+
+@SAMPLER
+def test_a_range_is_no_excuse_for_a_distribution_that_cannot_be_searched(name: str) -> None:
+    study = optuna.create_study(sampler=make_sampler(name, low=1e-3, high=1e-1, seed=0, startup=1))
+    with pytest.raises(StudyError, match="learning_rate must be a float on a log scale"):
+        study.ask({PARAMETER: FloatDistribution(1e-4, 1.0)})
+    with pytest.raises(
+        StudyError,
+        match=r"searched from 0.001 to 0.1, where its distribution, from 1e-06 to 1e-05, allows no",
+    ):
+        study.ask({PARAMETER: FloatDistribution(1e-6, 1e-5, log=True)})
+    for low, high in ((1e-1, 1e-3), (math.nan, 1.0)):
+        turned = optuna.create_study(sampler=LearningRateSampler({}, low=low, high=high))
+        with pytest.raises(StudyError, match="allows no rate"):
+            ask(turned)
 
 
 def test_a_full_range_still_gets_a_rate() -> None:
@@ -223,6 +315,22 @@ def test_bad_input_is_refused_in_words() -> None:
     add(negative, 1e-3, TrialState.COMPLETE, value=-0.5)
     with pytest.raises(StudyError, match=r"trial 0: value must be a perplexity, above 0, got -0.5"):
         ask(negative)
+
+
+def test_it_says_so_once_where_losses_are_returned() -> None:
+    def run(value: Callable[[float], float], baseline: float | None) -> list[str]:
+        study = study_of(LearningRateSampler(RULES, baseline=baseline))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default")
+            for _ in range(4):
+                trial = study.ask({PARAMETER: SPACE})
+                study.tell(trial, value(perplexity(trial.params[PARAMETER])))
+        return [str(each.message) for each in said]
+
+    (line,) = run(math.log, 900.0)
+    assert "looks like a loss in nats beside 900, the text's unigram perplexity" in line
+    assert line.endswith("; return that")
+    assert run(math.log, None) == run(float, 900.0) == run(float, 20.0) == []
 
 
 def test_importing_it_loads_no_torch() -> None:

@@ -29,7 +29,7 @@ from sweep.report import Report, build
 from sweep.view.report_html import html
 from sweep.view.report_json import report_object
 from sweep.view.report_text import markdown, print_report
-from sweep.view.report_words import headline
+from sweep.view.report_words import headline, sections
 from trainers.config import TrainConfig
 from trainers.report import Outcome
 
@@ -132,23 +132,37 @@ class TestTheAnswer:
 
 class TestCompanions:
     @pytest.mark.parametrize(
-        ("batch", "betas", "eps"),
+        ("batch", "betas", "eps", "shown"),
         [
-            (64, (0.8, 0.998), 1e-8 / math.sqrt(2)),
-            (2048, (None, 0.936), 1e-8 / 8),
-            (32, (0.9, 0.999), 1e-8),
+            (64, (0.81, 0.998001), 1e-8 / math.sqrt(2), ("0.81", "0.998")),
+            (2048, (0.9**64, 0.999**64), 1e-8 / 8, ("0.001", "0.938")),
+            (8, (0.9**0.25, 0.999**0.25), 2e-8, ("0.974", "0.99975")),
+            (32, (0.9, 0.999), 1e-8, None),
         ],
     )
-    def test_the_square_root_rule(
-        self, tmp_path: Path, batch: int, betas: tuple[float | None, float], eps: float
+    def test_the_half_life_in_tokens_and_the_square_root_rule(
+        self,
+        tmp_path: Path,
+        batch: int,
+        betas: tuple[float, float],
+        eps: float,
+        shown: tuple[str, str] | None,
     ) -> None:
         train = TrainConfig(learning_rate=1.0, epochs=3, batch_size=batch)
         with searched(tmp_path, train=train) as ledger:
-            asked = report_of(ledger).companions
+            report = report_of(ledger)
+        asked = report.companions
         assert asked is not None
         assert asked.asked_eps == pytest.approx(eps)
-        assert asked.asked_betas[1] == pytest.approx(betas[1])
-        assert asked.asked_betas[0] == (betas[0] if betas[0] is None else pytest.approx(betas[0]))
+        assert asked.asked_betas == pytest.approx(betas)
+        assert report_object(report)["companions"]["asked_betas"] == pytest.approx(betas)
+        (section,) = (each for each in sections(report) if each.title == "Momentum and epsilon")
+        if shown is None:
+            assert section.table is None
+        else:
+            assert section.table is not None
+            assert tuple(row[2] for row in section.table.rows[:2]) == shown
+            assert "This was not searched" in section.sentences[0]
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:

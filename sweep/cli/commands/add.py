@@ -15,8 +15,10 @@ def command(
     rate: float, perplexity: float, note: str, study: str | None, storage: str | None
 ) -> None:
     """Adds a run made by hand: it counts as a finished trial, and is marked so."""
+    from studies.perplexity import look_like_losses, suspicion
     from sweep.add import add
     from sweep.reading import DEFAULT_STORAGE, open_study
+    from sweep.training import stored_baseline
     from sweep.view.tables import format_perplexity, format_rate
 
     opened = open_study(storage or DEFAULT_STORAGE, study)
@@ -25,3 +27,6 @@ def command(
         f"trial {number} of {opened.study_name}, by hand: learning rate {format_rate(rate)}, "
         f"perplexity {format_perplexity(perplexity)}"
     )
+    baseline = stored_baseline(opened.user_attrs)
+    if baseline is not None and look_like_losses([perplexity], baseline):
+        click.echo(f"Warning: {suspicion(perplexity, baseline)}", err=True)
