@@ -66,6 +66,12 @@ class Part:
         learned = np.log(self.baseline) - LEARNED if self.baseline else np.inf
         return ~np.isfinite(finals) | (above & (finals > learned))
 
+    @property
+    def basin(self) -> slice:
+        """Which of the runs that are not lost end in the basin."""
+        finals = self.finals[~self.lost]
+        return basin(finals, self.depth(finals))
+
     def depth(self, losses: Array) -> float:
         """How deep the basin of some losses is: it ends where nothing is learned."""
         gained = np.log(self.baseline) - losses.min() if self.baseline else np.inf
@@ -99,9 +105,10 @@ class SeedRuns:
         return values + self._noise(x, rng)
 
     def _noise(self, x: float, rng: np.random.Generator) -> Array | float:
-        (low, high), at, profiles = self._deviations
-        if not low <= x <= high:
+        inside = self._part.rates[~self._part.lost][self._part.basin]
+        if not inside[0] <= x <= inside[-1]:
             return 0.0
+        at, profiles = self._deviations
         near = np.abs(at - x).argsort(kind="stable")[: NEIGHBOURS * len(self._all_seeds)]
         return np.asarray(profiles[rng.choice(near)] - profiles[near].mean(axis=0))
 
@@ -120,16 +127,13 @@ class SeedRuns:
         return values
 
     @cached_property
-    def _deviations(self) -> tuple[tuple[float, float], Array, Array]:
-        """The basin's ends, and the runs in it: (N,) ln rates and (N, E) deviations."""
+    def _deviations(self) -> tuple[Array, Array]:
+        """Of all seeds' runs in their basins: (N,) ln rates and (N, E) deviations."""
         rates, profiles = [], []
         for part in self._all_seeds:
-            held = ~part.lost
+            held, inside = ~part.lost, part.basin
             x, losses = part.rates[held], part.losses[held]
-            inside = basin(part.finals[held], part.depth(part.finals[held]))
-            rates.append(x[inside])
             every = [deviations(x, epoch, part.depth(epoch)) for epoch in losses.T]
+            rates.append(x[inside])
             profiles.append(np.array(every).T[inside])
-            if part is self._part:
-                ends = float(x[inside][0]), float(x[inside][-1])
-        return ends, np.concatenate(rates), np.concatenate(profiles)
+        return np.concatenate(rates), np.concatenate(profiles)

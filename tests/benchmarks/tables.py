@@ -3,38 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
+from clusters import clustered
 from columns import COLUMNS
 from driver import COVERED_AFTER, MARKS, MOST, Search
 
 # A search's part of a mean: its amount and of how many; None where it has none.
 Part = Callable[[Search], tuple[float, float] | None]
 
-WIDE, NARROW = 24, 13  # characters
-
-
-def clustered(
-    amounts: Sequence[float], counts: Sequence[float], clusters: Sequence[str]
-) -> tuple[float, float]:
-    """Sum of the amounts over sum of the counts, where those of a cluster are not independent.
-
-    With e_g the sum of amount - mean * count over a cluster, G clusters and N the sum of counts:
-    se^2 = G / (G - 1) sum e_g^2 / N^2 (Cameron and Miller 2015, Journal of Human Resources 50; for
-    a ratio Cochran 1977, Sampling Techniques, section 6.3).
-
-    Returns:
-        Mean and standard error; NaN where there is nothing to count, or one cluster.
-    """
-    total = sum(counts)
-    if not total:
-        return math.nan, math.nan
-    mean = sum(amounts) / total
-    names, place = np.unique(clusters, return_inverse=True)
-    if len(names) < 2:
-        return mean, math.nan
-    sums = np.bincount(place, np.asarray(amounts) - mean * np.asarray(counts))
-    scale = len(names) / (len(names) - 1)
-    return mean, math.sqrt(scale * float(np.sum(sums**2))) / total
+WIDE, NARROW = 30, 13  # characters
 
 
 def tables(searches: Sequence[Search]) -> str:
@@ -52,7 +28,7 @@ def tables(searches: Sequence[Search]) -> str:
             shown.table(f"Not found within {MOST * epochs} epochs, %", {"": _missed}),
             shown.table("How far the reported rate lies above the best perplexity, %", marks),
             shown.table('Stopped at "under 1 % left to gain", and 90 % intervals', CLAIMS),
-            shown.table("Runs that were ended early", ENDS),
+            shown.table("Runs that were ended before their last epoch, %", ENDS),
         ]
     )
 
@@ -136,7 +112,7 @@ CLAIMS: dict[str, Part] = {
     "covered then, %": _stop_covered,
 }
 ENDS: dict[str, Part] = {
-    "of all runs, %": lambda search: (100.0 * search.early, search.end.trainings),
-    "wrong, of those, %": lambda search: (100.0 * search.wrong, search.early),
-    "wrong, of all, %": lambda search: (100.0 * search.wrong, search.end.trainings),
+    "of all runs": lambda search: (100.0 * search.early, search.end.trainings),
+    "wrong, of those": lambda search: (100.0 * search.wrong, search.early),
+    "wrong, of all runs": lambda search: (100.0 * search.wrong, search.end.trainings),
 }
