@@ -120,7 +120,7 @@ class Driver:
         self._searcher = SEARCHERS[kept.searcher](told)
         self._active: list[Job] = []
         self._runs: dict[int, Array] = {}  # the losses that a run shows if it is trained whole
-        self._left: dict[int, float] = {}  # runs ended early, and the best whole run by then
+        self._left: dict[int, float] = {}  # runs ended early, and what they are compared with
         self._ended: set[int] = set()
         self._best = math.inf
         self._says_enough = True
@@ -178,7 +178,7 @@ class Driver:
         held = math.isfinite(job.losses[-1])
         whole = held and len(job.losses) == self._curve.epochs
         if held and not whole:  # what is paused is judged by the whole search, if it stays so
-            self._left[job.run] = self._best if pruned else -math.inf
+            self._left[job.run] = self._best if pruned else math.inf
         if whole:
             self._best = min(self._best, *job.losses)
             self._note_found(job.x)
@@ -220,11 +220,17 @@ class Driver:
         """A run that would have ended near the best should not have been left.
 
         One that the searcher ended is compared with the best whole run by then, one that it paused
-        and never took up again with the best of the search.
+        and never took up again with the best of the search; where there was none, with the best
+        that any of its runs would have been.
         """
-        for run, best in self._left.items():
-            losses = self._runs[run]
-            best = self._best if best == -math.inf else best
+        finals = {run: _final(losses) for run, losses in self._runs.items()}
+        best = self._best if math.isfinite(self._best) else min(finals.values())
+        for run, by_then in self._left.items():
             self._search.early += 1
-            held = np.isfinite(losses).all()
-            self._search.wrong += bool(held and losses.min() <= best + NEAR_BEST)
+            there = by_then if math.isfinite(by_then) else best
+            self._search.wrong += finals[run] <= there + NEAR_BEST
+
+
+def _final(losses: Array) -> float:
+    """A whole run's lowest loss; infinite where it diverged."""
+    return float(losses.min()) if np.isfinite(losses).all() else math.inf

@@ -93,9 +93,12 @@ class IfBO(NePS):
 
         try:
             return neps.algorithms.ifbo(space, use_priors=believes, sample_prior_first=believes)
-        except (requests.RequestException, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise UnavailableError(f"its surrogate's weights cannot be fetched: {reason}") from None
+        except (requests.RequestException, ValueError) as error:
+            reason = type(error).__name__
+            raise UnavailableError(
+                f"the weights of its surrogate cannot be fetched ({reason}); it looks for them in "
+                ".model/ of the working folder first"
+            ) from None
 
     def _shown(self, loss: float) -> float:
         return loss / self._nothing  # it takes what lies between 0 and 1

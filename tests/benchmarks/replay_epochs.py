@@ -47,17 +47,14 @@ def curves_of(folder: Path) -> list[Curve]:
     return taskset.read(folder) if taskset.files(folder) else read(folder)
 
 
-def one(job: Job) -> Search | str | None:
-    """One search; the reason why it cannot be run, None where there is none to run."""
+def one(job: Job) -> Search | None:
+    """One search; None where its column says nothing of its curve."""
     folder, name, column, number, seed, cohort = job
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     curves = curves_of(folder)
     curve = curves[number]
     costs = _costs(folder, curve.part.batch, cohort)
-    try:
-        return search(curve, name, column, seed, curves, costs)
-    except UnavailableError as error:
-        return f"{name} was not run: {error}"
+    return search(curve, name, column, seed, curves, costs)
 
 
 def knows_the_curve(curves: Sequence[Curve], column: str, seeds: int) -> float:
@@ -88,20 +85,18 @@ def main() -> None:
     searches: list[Search] = []
     print(f"{len(curves)} curves by {options.seeds} seeds, cohort of {options.cohort}")
     for name in options.searchers.split(","):
-        started, unavailable = time.perf_counter(), set()
+        started = time.perf_counter()
         jobs = [
             (folder, name, column, number, seed, options.cohort)
             for column in columns
             for number in range(len(curves))
             for seed in range(options.seeds)
         ]
-        for found in _results(jobs, options.jobs):
-            if isinstance(found, Search):
-                searches.append(found)
-            elif found:
-                unavailable.add(found)
-        for line in unavailable or [f"{name}: {time.perf_counter() - started:.0f} s"]:
-            print(line, flush=True)
+        try:
+            searches += [each for each in _results(jobs, options.jobs) if each is not None]
+            print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        except UnavailableError as error:
+            print(f"{name} was not run: {error}", flush=True)
         if options.json:
             _write(options.json, searches)
     if searches:
@@ -110,7 +105,7 @@ def main() -> None:
     print(", ".join(f"{name} {knows_the_curve(curves, name, 100):.1f}" for name in columns))
 
 
-def _results(jobs: list[Job], processes: int) -> Iterator[Search | str | None]:
+def _results(jobs: list[Job], processes: int) -> Iterator[Search | None]:
     if processes == 1:
         yield from map(one, jobs)
         return

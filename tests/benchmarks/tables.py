@@ -17,18 +17,19 @@ def tables(searches: Sequence[Search]) -> str:
     """All tables, as text."""
     shown = _Shown(searches)
     epochs = searches[0].epochs
-    marks = {f"{mark * epochs} epochs": _excess(mark) for mark in MARKS}
+    marks: dict[str, Part] = {f"{mark * epochs} epochs": _excess(mark) for mark in MARKS}
     settings = len({search.setting for search in searches})
+    measures = {
+        "Epochs until a rate within 0.5 % of the best was trained to its end": {"": _epochs},
+        f"Not found within {MOST * epochs} epochs, %": {"": _missed},
+        "How far the reported rate lies above the best perplexity, %": marks,
+        'Stopped at "under 1 % left to gain", and 90 % intervals': CLAIMS,
+        "Runs that were ended before their last epoch, %": ENDS,
+    }
     return "\n\n".join(
         [
             f"Mean +- standard error, over {settings} settings",
-            shown.table(
-                "Epochs until a rate within 0.5 % of the best was trained to its end", {"": _epochs}
-            ),
-            shown.table(f"Not found within {MOST * epochs} epochs, %", {"": _missed}),
-            shown.table("How far the reported rate lies above the best perplexity, %", marks),
-            shown.table('Stopped at "under 1 % left to gain", and 90 % intervals', CLAIMS),
-            shown.table("Runs that were ended before their last epoch, %", ENDS),
+            *filter(None, (shown.table(title, parts) for title, parts in measures.items())),
         ]
     )
 
@@ -42,6 +43,7 @@ class _Shown:
         self._names = list(dict.fromkeys(search.searcher for search in searches))
 
     def table(self, title: str, measures: dict[str, Part]) -> str:
+        """One table; "" where no searcher has any of its measures."""
         lines = [title, f"{'':{WIDE}s}" + "".join(f"{name:>{NARROW}s}" for name in self._columns)]
         for name in self._names:
             for words, part in measures.items():
@@ -50,7 +52,7 @@ class _Shown:
                     words = f"{name}, {words}" if words else name
                     shown = "".join(f"{cell or '-':>{NARROW}s}" for cell in cells)
                     lines.append(f"{words:{WIDE}s}{shown}")
-        return "\n".join(lines)
+        return "\n".join(lines) if len(lines) > 2 else ""
 
     def _cell(self, name: str, column: str, part: Part) -> str:
         chosen = [s for s in self._searches if (s.searcher, s.column) == (name, column)]
