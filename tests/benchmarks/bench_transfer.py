@@ -18,6 +18,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,9 @@ def _posterior(x: Array, y: Array) -> Posterior:
 
 def _swept(curve: Curve, trainings: int) -> Posterior:
     searcher = Searcher("own", None, LOW, HIGH, seed=0)
+    noise = np.random.default_rng([*curve.model, curve.batch])
     for _ in range(trainings):
-        searcher.train(curve.trained)
+        searcher.train(partial(curve.trained, rng=noise))
     return posterior_of(searcher.study.trials, {}, LOW, HIGH)
 
 

@@ -5,6 +5,7 @@
 A searcher is told what a training at a rate shows, seed noise and lost runs included, and counted
 until it has trained at a rate whose loss without noise is within 0.2 % (of perplexity) of the best.
 The prior's centre is the curve's optimum off by a normal of sd 0.4 (ln), times what it is wrong by.
+Curves of one model are alike: standard errors are over models.
 GPSampler needs scipy and torch, CmaEsSampler needs cmaes.
 """
 
@@ -13,10 +14,12 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
+from clusters import clustered
 from searchers import NAMES, Belief, Searcher
 from steplaw import HIGH, LOW, Curve, read
 
@@ -27,7 +30,7 @@ WIDTH = 0.5  # what the searchers are told of the centre's sd
 TOLERANCE = math.log(1.002)
 MOST = 40  # trainings after which a search is given up and counted as this many
 COVERED_AFTER = (4, 8)  # trainings
-ROW = "{:9s} {:9s} {:>6s} {:>6s} {:>5s} {:>9s} {:>9s} {:>9s} {:>9s}"
+ROW = "{:9s} {:9s} {:>12s} {:>6s} {:>5s} {:>9s} {:>9s} {:>9s} {:>9s}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,12 @@ class Search:
     """What one search came to.
 
     Attributes:
+        model: the curve's.
         trainings: until the first rate within the tolerance; `MOST` where none was.
         covered: whether the 90 % interval held the optimum, by the number of trainings.
     """
 
+    model: tuple[int, int]
     trainings: int
     covered: dict[int, bool]
 
@@ -48,7 +53,7 @@ def search(curve: Curve, name: str, prior: str, seed: int, shift: float) -> Sear
 
     Args:
         prior: a key of `WRONG_BY`, or `NO_PRIOR`.
-        seed: of the centre's error, of the range's shift and of the sampler.
+        seed: of the centre's error, of the range's shift, of the sampler and of the noise.
         shift: the range is moved by up to this much in ln, so that its middle says nothing.
     """
     rng = np.random.default_rng([seed, *curve.model, curve.batch])
@@ -61,7 +66,8 @@ def search(curve: Curve, name: str, prior: str, seed: int, shift: float) -> Sear
     least = max(COVERED_AFTER) if name == "own" else 0
     found, covered = MOST, {}
     for trainings in range(1, MOST + 1):
-        x = searcher.train(curve.trained)
+        noise = np.random.default_rng([seed, *curve.model, curve.batch, trainings])
+        x = searcher.train(partial(curve.trained, rng=noise))
         if found == MOST and curve.excess(x) <= TOLERANCE:
             found = trainings
         if name == "own" and trainings in COVERED_AFTER:
@@ -69,7 +75,7 @@ def search(curve: Curve, name: str, prior: str, seed: int, shift: float) -> Sear
             covered[trainings] = low <= math.exp(curve.optimum) <= high
         if found < MOST and trainings >= least:
             break
-    return Search(found, covered)
+    return Search(curve.model, found, covered)
 
 
 def main() -> None:
@@ -97,6 +103,8 @@ def _searches(
 
 def _row(name: str, prior: str, searches: list[Search], seconds: float) -> str:
     trainings = [found.trainings for found in searches]
+    models = [str(found.model) for found in searches]
+    mean, error = clustered(trainings, [1] * len(trainings), models)
     covered = [
         f"{100 * np.mean([found.covered[after] for found in searches]):.0f} %"
         if all(after in found.covered for found in searches)
@@ -109,7 +117,7 @@ def _row(name: str, prior: str, searches: list[Search], seconds: float) -> str:
     return ROW.format(
         name,
         prior,
-        f"{np.mean(trainings):.2f}",
+        f"{mean:.2f} +-{error:.2f}",
         f"{middle:.0f}",
         f"{late:.0f}",
         missed,

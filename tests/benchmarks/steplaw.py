@@ -3,13 +3,13 @@
 Each setting of parameters, tokens and batch size was trained once at each of up to 12 rates, a
 factor of sqrt(2) apart. A searcher may ask for any rate from 1e-5 to 1e-1:
 
-- Between the trained rates: local quadratic regression over ln rate (Cleveland 1979, tricube
-  weights) gives the curve; what the runs deviate from it (seed noise, sd 0.0025 nats in the median)
-  is interpolated and added to what a searcher sees, not to what it is scored by.
+- Between the trained rates: local quadratic regression over ln rate (`smoothing`) gives the curve.
+  What a searcher sees of a training deviates from it by what a run near there does, drawn at random
+  (seed noise, sd 0.003 nats in the median); it is scored without that.
 - Below the lowest and above the highest: a parabola that goes on with that end's value and slope.
 - From the wall on: the loss of the lost runs, and above those a scatter like theirs. The wall lies
   between the last run that held and the first lost one; where none was lost, as far above the
-  optimum as in the others' median.
+  optimum as in the others' median. Between the two, chance decides where a training meets it.
 """
 
 import csv
@@ -19,19 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.float64]
+from smoothing import Array, deviations, local_quadratic
 
 LOW, HIGH = 1e-5, 1e-1
 STEP = 0.02  # of the stored curve, ln rate
 LOST = 0.5  # nats above the best run: no longer the basin
-WINDOW = 1.2  # half width of the regression's window, ln rate
+NEIGHBOURS = 4  # runs whose deviations a training near them may have
 CURVATURE = 0.023  # nats / ln^2, the median of these curves
 USUAL_WALL = 2.08  # ln rate above the optimum
 LOST_LOSS, LOST_LOSS_SD = 6.7, 0.2  # nats, of the lost runs
 SCATTER_STEP = 0.5
 HALF_A_STEP = 0.25 * math.log(2)
+
+
+GRID: Array = np.arange(math.log(LOW), math.log(HIGH) + STEP, STEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +42,39 @@ class Curve:
     Attributes:
         model: (parameters, tokens); all its batch sizes are held out together in a fit.
         batch: sequences of 2,048 tokens a step.
-        smooth: the loss in nats a token without seed noise, every `STEP` of ln rate.
-        noise: what a training deviates from it.
-        optimum: ln rate of the lowest smooth loss.
+        held: the loss in nats a token without seed noise, every `STEP` of ln rate, of trainings
+            that are not lost.
+        lost: the loss of those that are.
+        wall: between which ln rates it lies.
+        runs: (n,) ln rates of the runs that held.
+        deviations: (n,) what each of them deviates from the curve.
+        optimum: ln rate of the lowest loss.
         best: that loss.
     """
 
     model: tuple[int, int]
     batch: int
-    smooth: Array
-    noise: Array
+    held: Array
+    lost: Array
+    wall: tuple[float, float]
+    runs: Array
+    deviations: Array
     optimum: float
     best: float
 
     def excess(self, x: float) -> float:
         """How far the loss at ln rate x lies above the best one, in nats and without noise."""
-        return float(np.interp(x, GRID, self.smooth)) - self.best
+        return self._loss(x, sum(self.wall) / 2) - self.best
 
-    def trained(self, x: float) -> float:
-        """The loss that a training at ln rate x shows."""
-        return float(np.interp(x, GRID, self.smooth + self.noise))
+    def trained(self, x: float, rng: np.random.Generator) -> float:
+        """The loss that a new training at ln rate x shows."""
+        near = np.abs(self.runs - x).argsort(kind="stable")[:NEIGHBOURS]
+        wall, noise = rng.uniform(*self.wall), rng.choice(self.deviations[near])
+        inside = self.runs[0] <= x < min(wall, self.runs[-1])
+        return self._loss(x, wall) + (noise - self.deviations[near].mean() if inside else 0.0)
 
-
-GRID: Array = np.arange(math.log(LOW), math.log(HIGH) + STEP, STEP)
+    def _loss(self, x: float, wall: float) -> float:
+        return float(np.interp(x, GRID, self.held if x < wall else self.lost))
 
 
 def read(path: Path) -> list[Curve]:
@@ -99,18 +110,25 @@ def runs(path: Path) -> dict[tuple[int, int, int], tuple[Array, Array]]:
 def _curve(model: tuple[int, int], batch: int, x: Array, y: Array, held: int) -> Curve:
     """`held` is the number of runs, from the lowest rate on, that were not lost."""
     inside, seen = x[:held], y[:held]
-    smooth = np.array([_continued(inside, seen, at) for at in GRID])
-    at_runs = np.array([_local_quadratic(inside, seen, at)[0] for at in inside])
-    noise = np.interp(GRID, inside, seen - at_runs, left=0.0, right=0.0)
+    smooth = _continued(inside, seen)
     between = (inside[0] <= GRID) & (inside[-1] >= GRID)
     best = int(np.flatnonzero(between)[smooth[between].argmin()])
     if held < len(x):
-        wall = 0.5 * float(x[held - 1] + x[held])
+        wall = float(x[held - 1]), float(x[held])
     else:
-        wall = max(float(GRID[best]) + USUAL_WALL, float(x[-1]) + HALF_A_STEP)
-    beyond = wall <= GRID
-    smooth[beyond], noise[beyond] = _lost(x[held:], y[held:], seed=batch)[beyond], 0.0
-    return Curve(model, batch, smooth, noise, float(GRID[best]), float(smooth[best]))
+        usual = max(float(GRID[best]) + USUAL_WALL, float(x[-1]) + HALF_A_STEP)
+        wall = usual - HALF_A_STEP, usual + HALF_A_STEP
+    return Curve(
+        model,
+        batch,
+        held=smooth,
+        lost=_lost(x[held:], y[held:], seed=batch),
+        wall=wall,
+        runs=inside,
+        deviations=deviations(inside, seen, LOST),
+        optimum=float(GRID[best]),
+        best=float(smooth[best]),
+    )
 
 
 def _lost(x: Array, y: Array, seed: int) -> Array:
@@ -121,17 +139,10 @@ def _lost(x: Array, y: Array, seed: int) -> Array:
     return np.interp(GRID, np.append(x, more), np.append(y, drawn))
 
 
-def _continued(x: Array, y: Array, at: float) -> float:
-    end = min(max(at, x[0]), x[-1])
-    value, slope = _local_quadratic(x, y, end)
-    slope = min(slope, 0.0) if at < x[0] else max(slope, 0.0)
-    return value + slope * (at - end) + CURVATURE * (at - end) ** 2
-
-
-def _local_quadratic(x: Array, y: Array, at: float) -> tuple[float, float]:
-    """Value and slope at a rate, from at least the five nearest runs."""
-    distance = np.abs(x - at)
-    width = max(WINDOW, float(np.sort(distance)[4]) * 1.1)
-    weight = np.clip(1 - (distance / width) ** 3, 0, None) ** 1.5
-    fitted = np.polyfit(x - at, y, 2, w=weight)
-    return float(fitted[2]), float(fitted[1])
+def _continued(x: Array, y: Array) -> Array:
+    """The curve through the runs over the grid, and on beyond their ends."""
+    ends = np.clip(GRID, x[0], x[-1])
+    values, slopes = (rows @ y for rows in local_quadratic(x, ends))
+    beyond = GRID - ends
+    slopes = np.where(beyond < 0, np.minimum(slopes, 0.0), np.maximum(slopes, 0.0))
+    return np.asarray(values + slopes * beyond + CURVATURE * beyond**2)
