@@ -187,8 +187,8 @@ class Posterior:
             x: ln rates.
         """
         mu, weight, hypothesis = self._hypotheses
-        cost = np.array([self._cost(each - mu, hypothesis) for each in x])
-        return np.asarray(np.maximum(cost - self._least, 0.0) @ weight)
+        cost = np.array([self._cost(each - mu, hypothesis) for each in x]).reshape(len(x), -1)
+        return np.asarray(np.maximum(cost - self._least[None, :], 0.0) @ weight)
 
     def most_left(self, x: float, confidence: float = 0.9) -> float:
         """What is left to gain over ln rate x, as a share (0.01: 1 %), is at most this.

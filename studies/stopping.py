@@ -65,6 +65,8 @@ def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple
     table = Table.of(trials)
     x = table.column(ln_rate)
     places = np.flatnonzero(table.mask(sound) & ~np.isnan(x))
+    if not len(places):
+        return []
     rates, place = np.unique(x[places], return_inverse=True)
     regret = posterior.regret(rates)[place]
     order = np.argsort(regret, kind="stable")

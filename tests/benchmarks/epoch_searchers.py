@@ -23,8 +23,14 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import Trial, TrialState
 from searching import Job, Searcher, Task
 
-from studies import PARAMETER, LearningRatePruner, LearningRateSampler, remaining
+from studies import PARAMETER, LearningRatePruner, remaining
+from studies.observed import Terms, posterior_of
 from studies.optimum import best_rate
+from studies.patient import NeverPruner
+from studies.stopping import by_regret
+from studies.strategy import next_rate
+from studies.table import Table
+from studies.trials import LOOKED, PAUSED
 
 UNTIL = 0.01  # of perplexity: the promise of a stop
 
@@ -77,33 +83,69 @@ class OnStudy:
 
 
 class Own(OnStudy):
-    """Our sampler and pruner; told perplexities."""
+    """The product: our search, whose runs are left and go on, on a study as its ledger keeps it."""
 
-    def __init__(
-        self, task: Task, pruner: BasePruner | None = None, *, enqueue: bool = True
-    ) -> None:
-        self._sampler = LearningRateSampler(
+    def __init__(self, task: Task, *, enqueue: bool = True, looks: bool = True) -> None:
+        terms = Terms(
+            task.low,
+            task.high,
             task.priors,
-            seed=task.seed,
-            baseline=task.baseline,
-            constant_rate=task.constant_rate,
+            task.baseline,
+            task.constant_rate,
+            task.epochs,
+            pauses=looks,
         )
-        super().__init__(
-            task, self._sampler, pruner or LearningRatePruner(seed=task.seed), enqueue=enqueue
-        )
+        self._terms, self._jobs = terms, dict[int, Job]()
+        self._queue = [task.within(rate) for rate in task.centres] if enqueue else []
+        pruner = LearningRatePruner(terms=terms, seed=task.seed) if looks else NeverPruner()
+        self._pruner = pruner
+        super().__init__(task, RandomSampler(), NopPruner(), enqueue=False)
+
+    def ask(self) -> Job:
+        rate, goes_on = (self._queue.pop(0), None) if self._queue else next_rate(*self._known())
+        if goes_on is not None:
+            before = self._jobs[goes_on]
+            before.key.set_user_attr(PAUSED, "")
+            losses = before.losses
+            return Job(before.x, before.key, goes_on, len(losses), before.until, losses)
+        self.study.enqueue_trial({PARAMETER: rate})
+        job = super().ask()
+        self._jobs[job.run] = job
+        return job
+
+    def stops(self, job: Job) -> bool:
+        table, _ = self._known()
+        trial = next(each for each in table if each.number == job.run)
+        reason = self._pruner.reason(table, trial)
+        if reason:
+            job.key.set_user_attr(LOOKED, len(job.losses))
+            job.key.set_user_attr(PAUSED, reason)
+        return bool(reason)
 
     def end(self, job: Job, *, pruned: bool) -> None:
-        super().end(job, pruned=pruned or not math.isfinite(job.losses[-1]))
+        self._jobs[job.run] = job
+        if not math.isfinite(job.losses[-1]):
+            super().end(job, pruned=True)
+        elif not pruned:
+            super().end(job, pruned=False)
+
+    def recommended(self) -> float | None:
+        table, terms = self._known()
+        found = by_regret(posterior_of(table, terms), table)
+        return math.log(table[found[0][1]].params[PARAMETER]) if found else None
 
     def enough(self) -> bool:
-        if self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if self._queue:
             return False  # the product stops only once every rule's rate was tried
-        posterior = self._sampler.posterior(self.study)
-        return remaining(posterior, self.study.get_trials(deepcopy=False), UNTIL).enough
+        table, terms = self._known()
+        return remaining(posterior_of(table, terms), table, UNTIL).enough
 
     def interval(self) -> tuple[float, float]:
-        _, low, high = best_rate(self._sampler.posterior(self.study))  # as the report shows it
+        _, low, high = best_rate(posterior_of(*self._known()))  # as the report shows it
         return low, high
+
+    def _known(self) -> tuple[Table, Terms]:
+        return Table(self.study.get_trials(deepcopy=False)), self._terms
 
     def _shown(self, loss: float) -> float:
         return math.exp(loss) if loss < 700 else math.inf
@@ -134,7 +176,7 @@ def _median() -> BasePruner:
 SEARCHERS: dict[str, Callable[[Task], Searcher]] = {
     "own": Own,
     "own-free": lambda task: Own(task, enqueue=False),
-    "own-whole": lambda task: Own(task, NopPruner()),
+    "own-whole": lambda task: Own(task, looks=False),
     "gp-2": lambda task: _peer(
         task, GPSampler, NopPruner(), n_startup_trials=2, deterministic_objective=False
     ),
