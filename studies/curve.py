@@ -39,9 +39,7 @@ def fitted_curve(posterior: Posterior, x: Array, mass: float = 0.9) -> Curve | N
     share = np.take_along_axis(weights, order, axis=1)
     reached = np.cumsum(share, axis=1) - share / 2
     low, middle, high = (
-        tuple(
-            float(np.exp(np.interp(each, *pair))) for pair in zip(reached, ranked, strict=True)
-        )
+        tuple(float(np.exp(np.interp(each, *pair))) for pair in zip(reached, ranked, strict=True))
         for each in shares
     )
     return Curve(tuple(np.exp(x).tolist()), low, middle, high)

@@ -264,7 +264,9 @@ def _density(cells: Cells, mu: Array, x: float, y: float) -> Array:
     low = too_low_chance(distance).astype(np.float32)[cells.mu] * np.float32(cells.known_baseline)
     held = np.maximum(1.0 - off - low[:, None], np.float32(1e-3))
     elsewhere = off * _lost_density(above, depth).astype(np.float32)[:, None]
-    elsewhere += (low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6)).astype(np.float32)[:, None]
+    elsewhere += (low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6)).astype(np.float32)[
+        :, None
+    ]
     density = on[:, :, None] * held[:, None, :]
     density += elsewhere[:, None, :]
     return np.asarray(density)

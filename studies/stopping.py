@@ -92,9 +92,7 @@ def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float)
     return Remaining(share, share < until, _sentence(share, most, until, math.exp(x), posterior))
 
 
-def _sentence(
-    share: float, most: float, until: float, rate: float, posterior: Posterior
-) -> str:
+def _sentence(share: float, most: float, until: float, rate: float, posterior: Posterior) -> str:
     relation = "under" if share < until else "not under"
     low, high = posterior.interval(0.9)
     sentence = (

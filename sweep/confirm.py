@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from studies.trials import rate_of
+from sweep.belief import recommended
 from sweep.config import SweepConfig
 from sweep.confirmed import Confirmation, Finalist, make_finalist, record
 from sweep.errors import SweepError
@@ -72,16 +73,15 @@ def _published(config: SweepConfig, study: Study, view: View) -> None:
 
 
 def best_trials(study: Study, top: int) -> list[FrozenTrial]:
-    """The complete trials with the lowest perplexities, one a rate, the best first.
+    """The complete trials whose rates are expected to cost least at a new seed, one a rate.
 
     Raises:
         SweepError: none is complete.
     """
     best_trial(study)
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    complete.sort(key=lambda trial: trial.value or math.inf)
+    trials = study.get_trials(deepcopy=False)
     chosen: list[FrozenTrial] = []
-    for trial in complete:
+    for trial in (trials[number] for number in recommended(study)):
         rates = [rate_of(other) or 0.0 for other in chosen]
         if not any(math.isclose(rate_of(trial) or 0.0, rate) for rate in rates):
             chosen.append(trial)

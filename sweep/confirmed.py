@@ -3,15 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna.study import Study
 
 from studies.student import Mean, mean_of
-from sweep.reading import best_trial, find_trial
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 LEVEL = 0.9
 CONFIRMATION = "confirmation"  # the attribute
@@ -118,15 +114,3 @@ def stored_confirmation(study: Study) -> Confirmation | None:
         if "states" in each  # not so in the first versions' notes
     )
     return Confirmation(study.study_name, tuple(found["seeds"]), finalists) if finalists else None
-
-
-def chosen_trial(study: Study) -> "FrozenTrial":
-    """The trial to go on with: the best over other seeds, as long as the best one was among them.
-
-    Raises:
-        SweepError: no trial is complete.
-    """
-    best, found = best_trial(study), stored_confirmation(study)
-    if found is None or found.best is None or found.of(best.number) is None:
-        return best
-    return find_trial(study, found.best.trial)

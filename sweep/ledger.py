@@ -14,15 +14,17 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity, edge, searched, widen
-from studies.observed import posterior_of
+from studies.failures import as_tried
+from studies.observed import Terms, posterior_of
 from studies.perplexity import is_perplexity
 from studies.prior import multiples, nearest_rule
 from studies.pruner import make_pruner
-from studies.posterior import Posterior
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import remaining
+from studies.strategy import next_rate
 from studies.table import Table
-from sweep.belief import belief
+from studies.trials import LOOKED, PAUSED, is_paused
+from sweep.belief import belief, terms_of
 from sweep.cache import TrialCache
 from sweep.clock import Clock
 from sweep.enqueued import why_refused
@@ -83,9 +85,6 @@ class Ledger:
     ) -> None:
         self._storage = storage
         self._train, self._search, self._directory = train, search, directory
-        self._pruner = make_pruner(
-            search.pruner, floor=search.floor, startup=search.startup, seed=train.seed
-        )
         cache = TrialCache(storage)
         existing = find_study(cache, name)
         if existing is not None:
@@ -103,6 +102,7 @@ class Ledger:
                 if existing is None:
                     self._found(identity, attributes)
                 self._write_terms()
+        self._about_terms = terms_of(self.study.user_attrs)
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
         self._live: dict[int, Trial] = {}  # this orchestrator's own, in step with what it writes
@@ -125,6 +125,7 @@ class Ledger:
             on: the terms that it was run on (see `terms`).
             forecast_met: how good what was forecast of it was; "" for no forecast.
         """
+        self._end_paused()
         self.study.set_user_attr("forecast_met", forecast_met)
         self.study.set_user_attr("finished", dict(on))
 
@@ -164,16 +165,13 @@ class Ledger:
 
     def belief(self) -> Belief | None:
         """What is known of the best rate; None before a trial is complete."""
-        trials = self.study.get_trials(deepcopy=False)
-        return belief(trials, self._search.priors, *self.working_range, self._search.baseline)
+        return belief(self.study.get_trials(deepcopy=False), self._terms())
 
     def unfinished(self) -> list[TrialSpec]:
         """Trials that a run which ended left RUNNING, to be continued from their checkpoints."""
         with self._mutex.held():
             owners = {*self._lease.others(), self._lease.token}
-            left = [
-                trial for trial in self._of_state(TrialState.RUNNING) if _owner(trial) not in owners
-            ]
+            left = [trial for trial in self._under_way() if _owner(trial) not in owners]
             if left:
                 self._lease.clear_dead()
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
@@ -184,15 +182,20 @@ class Ledger:
     def elsewhere(self) -> int:
         """How many trials other orchestrators run now."""
         others = self._lease.others()
-        return sum(_owner(trial) in others for trial in self._of_state(TrialState.RUNNING))
+        return sum(_owner(trial) in others for trial in self._under_way())
 
-    def _of_state(self, state: TrialState) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(state,))
+    def _running(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def _under_way(self) -> list[FrozenTrial]:
+        """Those that are running and not left after a look."""
+        return [trial for trial in self._running() if not is_paused(trial)]
 
     def ask(self) -> TrialSpec | None:
         """The next trial: first the rules' rates, then the sampler's; None when there is no more.
 
-        That is when all were asked, or when too little is left to gain.
+        That is when all were asked, or when too little is left to gain. A trial that was left after
+        a look is the next one where its rate is asked for again.
         """
         with self._mutex.held():
             return self._ask()
@@ -200,7 +203,12 @@ class Ledger:
     def _ask(self) -> TrialSpec | None:
         trials = self._trials()
         tried = Tried(trials)
-        if tried.count >= self._search.trials or self._enough(trials, tried):
+        if self._enough(trials, tried):
+            return None
+        resumed = None if tried.waits else self._resumed(trials)
+        if resumed is not None:
+            return resumed
+        if tried.count >= self._search.trials:
             return None
         self._enqueue_first(tried)
         low, high = self._widened(trials, tried)
@@ -211,6 +219,19 @@ class Ledger:
         if number < len(trials) and trials[number].state != TrialState.WAITING:
             raise _deleted(self.study)
         return self._ask() if self._refuses(trial) else self._spec(trial)
+
+    def _resumed(self, trials: Table) -> TrialSpec | None:
+        """The trial left after a look that is to go on now; None where there is none."""
+        terms = self._terms()
+        if not terms.pauses or not trials.mask(is_paused).any():
+            return None
+        _, number = next_rate(as_tried(trials), terms)
+        if number is None:
+            return None
+        trial = self._taken_up(number)
+        self._note(trial, {PAUSED: ""})
+        self._read_at = -math.inf
+        return self._spec(trial)
 
     def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
         """Stores epochs, then judges them in the order of trial numbers.
@@ -273,6 +294,16 @@ class Ledger:
         for key, value in stored.items():
             self.study.set_user_attr(key, value)
 
+    def _end_paused(self) -> None:
+        """What was left after a look, and never asked for again, was pruned."""
+        for trial in filter(is_paused, self._running()):
+            live = self._taken_up(trial.number)
+            reason = f"pruned: {trial.user_attrs[PAUSED]}"
+            measured = self._measured(trial.number)
+            self._note(live, {"outcome": Outcome.PRUNED.value, "reason": reason, **measured})
+            self.study.tell(live, state=TrialState.PRUNED)
+            del self._live[trial.number]
+
     def _check_terms(self) -> None:
         """Refuses to join a study that is to be of another size."""
         total = self.study.user_attrs.get("trials")
@@ -287,7 +318,13 @@ class Ledger:
         """What each run may change: how it searches, and the range where the user gave one."""
         search = self._search
         priors = {name: dataclasses.asdict(prior) for name, prior in search.priors.items()}
-        terms = {"trials": search.trials, "pruner": search.pruner, "priors": priors}
+        terms = {
+            "trials": search.trials,
+            "sampler": search.sampler,
+            "pruner": search.pruner,
+            "floor": search.floor,
+            "priors": priors,
+        }
         for key, value in terms.items():
             self.study.set_user_attr(key, value)
         self.study.set_user_attr("ran", time.time())
@@ -308,28 +345,25 @@ class Ledger:
         """A sampler of the range as it is now; of the trials too, where it is for one ask."""
         self.study.sampler = make_sampler(
             self._search.sampler,
-            low=low,
-            high=high,
+            dataclasses.replace(self._about_terms, low=low, high=high),
             seed=self._train.seed % 2**32,
             startup=len(self._search.first),
-            priors=self._search.priors,
-            baseline=self._search.baseline,
-            constant_rate=self._search.constant_rate,
             known=trials,
         )
+
+    def _terms(self) -> Terms:
+        """What the search is told beside the trials, in the range as it is now."""
+        low, high = self.working_range
+        return dataclasses.replace(self._about_terms, low=low, high=high)
 
     def _enough(self, trials: Table, tried: Tried) -> bool:
         """Whether too little is left to gain, once every rule's rate was tried."""
         if self._search.until is None or tried.waits:
             return False
-        posterior = self._posterior(trials, *self.working_range)
-        found = remaining(posterior, trials, self._search.until)
+        found = remaining(posterior_of(trials, self._terms()), trials, self._search.until)
         if found.sentence != self.study.user_attrs["remaining"]:
             self.study.set_user_attr("remaining", found.sentence)
         return found.enough
-
-    def _posterior(self, trials: Table, low: float, high: float) -> Posterior:
-        return posterior_of(trials, self._search.priors, low, high, self._search.baseline)
 
     def _widened(self, trials: Table, tried: Tried) -> tuple[float, float]:
         """The range to search, wider than before where the best rate leans on its edge."""
@@ -339,7 +373,7 @@ class Ledger:
             return low, high
         side = edge(best, low, high, tried.ends)
         if not side and self._search.sampler == LEARNING_RATE and not tried.waits:
-            leans = self._posterior(trials, low, high).edge
+            leans = posterior_of(trials, self._terms()).edge
             side = leans if leans and searched(leans, low, high, tried.ends) else ""
         wider = widen(low, high, side) if side else (low, high)
         if wider != (low, high):
@@ -446,12 +480,22 @@ class Ledger:
         paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
         if report.epoch != trial.last_step or paid:
             return Verdict.CONTINUE
-        peers = self._peers()
-        reason = self._pruner.reason(peers, trial)
+        peers, terms = self._peers(), self._terms()
+        pruner = make_pruner(
+            self._search.pruner,
+            floor=max(1, self._search.floor),
+            startup=self._search.startup,
+            seed=self._train.seed,
+            terms=terms,
+        )
+        reason = pruner.reason(peers, trial)
+        if reason and terms.pauses and math.isfinite(report.perplexity):
+            self._note(live, {PAUSED: reason, LOOKED: report.epoch})
+            return Verdict.PAUSE
         if reason:
             live.set_user_attr("reason", f"pruned: {reason}")
             return Verdict.PRUNE
-        audit = self._pruner.audit(peers, trial)
+        audit = pruner.audit(peers, trial)
         if audit and "audit" not in trial.user_attrs:
             live.set_user_attr("audit", audit)
         return Verdict.CONTINUE

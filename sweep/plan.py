@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.definition import WIDE, Identity, validate_range, working_range
+from studies.observed import Terms
 from studies.prior import Centre, Prior, centres, rule_priors
 from studies.pruner import make_pruner
 from studies.rules import RULES, Reference, ScalingRule, Setting
@@ -155,9 +156,9 @@ def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
 
 def _check_search(study: StudySettings, low: float, high: float) -> None:
     """Fails now where the ledger would fail later, with a study made and nothing in it."""
-    make_sampler(study.sampler, low=low, high=high, seed=0, startup=study.startup)
+    make_sampler(study.sampler, Terms(low, high), seed=0, startup=study.startup)
     parse_until(study.until)
-    make_pruner(study.pruner, floor=study.floor, startup=study.startup)
+    make_pruner(study.pruner, floor=max(1, study.floor), startup=study.startup)
     import_object(study.trainer, what="trainer")
 
 

@@ -17,7 +17,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from sweep.confirmed import chosen_trial
+from sweep.belief import chosen_trial
 from sweep.export import export, write
 from sweep.masking import without_password
 from sweep.report import Report, build

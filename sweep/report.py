@@ -12,20 +12,28 @@ from optuna.trial import FrozenTrial
 
 from studies.curve import Curve, fitted_curve
 from studies.exponents import Exponents
-from studies.noise import measured_noise
-from studies.observed import observe, posterior_of
+from studies.likelihood import Observations
 from studies.optimum import Optimum, optimum
-from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.posterior import Posterior
+from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.transfer import FORECAST
 from sweep.across import exponents
+from sweep.belief import priors_of, recommended, study_posterior
 from sweep.confirmed import Confirmation, stored_confirmation
 from sweep.neighbours import Neighbour, family_of, neighbours
-from sweep.summary import RuleRow, StudySummary, TrialRow, audited, summarise
-from sweep.training import stored_baseline
+from sweep.summary import (
+    RuleRow,
+    StudySummary,
+    TrialRow,
+    audited,
+    summarise,
+    with_recommended,
+)
 
 Density = tuple[tuple[float, ...], tuple[float, ...]]
 
+NOTHING = Observations(*(np.zeros(0) for _ in range(4)))
+LEAST_FOR_NOISE = 4  # runs; fewer measure nothing
 DECIDED = 0.8  # a rule is named where it has this posterior weight
 GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it
 CURVE_POINTS = 120
@@ -176,17 +184,17 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     summary, about = summarise(study, storage), study.user_attrs
     trials = study.get_trials(deepcopy=False)
     priors = priors_of(about)
-    low, high = about["range"]
-    posterior = posterior_of(trials, priors, low, high, stored_baseline(about))
+    posterior = study_posterior(study)
     found = optimum(posterior) if summary.best else None
+    summary = with_recommended(summary, next(iter(recommended(study)), None))
     family = family_of(study, others)
-    ruled = Posterior(posterior.seen, rule_priors_of(priors), *posterior.range)
+    ruled = study_posterior(study, rule_priors_of(priors))
     rules = _rules(summary, ruled, found)
     x = np.log(np.geomspace(*posterior.range, CURVE_POINTS))
     return Report(
         study=summary,
         optimum=found,
-        noise=measured_noise(observe(trials)),
+        noise=posterior.noise if len(posterior.seen.y) >= LEAST_FOR_NOISE else None,
         rules=rules,
         verdict=_verdict(rules) if found and rules else None,
         companions=_companions(about),
@@ -194,7 +202,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         cost=_cost(summary, trials, about.get("pruner") or ""),
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
-        prior=_density(Posterior(observe([]), priors, low, high)),
+        prior=_density(Posterior(NOTHING, priors, *posterior.range)),
         histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
         neighbours=neighbours(study, family),
         exponents=exponents(family),
@@ -202,17 +210,6 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         confirmation=stored_confirmation(study),
         reference=about.get("reference") or {},
     )
-
-
-def priors_of(about: Mapping[str, Any]) -> dict[str, Prior]:
-    """What each rule says; of a study of an older version only the rules' rates are known.
-
-    Args:
-        about: a study's attributes.
-    """
-    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
-    stored = about.get("priors") or guessed
-    return {name: Prior(**fields) for name, fields in stored.items()}
 
 
 def rule_priors_of(priors: Mapping[str, Prior]) -> dict[str, Prior]:

@@ -18,8 +18,6 @@ class Search:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
-        constant_rate: whether its trials train at one rate to the end.
         until: ends the study when less than this share of perplexity is left to gain; None: never.
     """
 
@@ -35,6 +33,4 @@ class Search:
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
-    baseline: float | None = None
-    constant_rate: bool = False
     until: float | None = None

@@ -14,6 +14,7 @@ from optuna.study import Study
 
 from studies.perplexity import look_like_losses, suspicion
 from studies.stopping import parse_until
+from sweep.belief import recommended
 from sweep.clock import go_on_with
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
@@ -32,8 +33,8 @@ from sweep.resources import find_resources
 from sweep.search import Search
 from sweep.signals import StopSignals
 from sweep.storage import check_storage, open_storage
-from sweep.summary import StudySummary, summarise
-from sweep.training import at_constant_rate, baseline_of
+from sweep.summary import StudySummary, summarise, with_recommended
+from sweep.training import baseline_of
 from sweep.transfer import find_forecast, sentence, with_forecast
 from sweep.view import View
 from sweep.view.tensorboard import with_tensorboard
@@ -215,7 +216,8 @@ def execute(ready: Prepared, view: View, *, join: bool = False) -> tuple[bool, S
             ledger.keep_alive()  # to draw the pictures may take seconds
             others = open_all(config.study.storage)
             publish(ledger.study, config.study.storage, others, view.warn)
-        return done, summarise(ledger.study, config.study.storage)
+        best = next(iter(recommended(ledger.study)), None) if ready.kind == "search" else None
+        return done, with_recommended(summarise(ledger.study, config.study.storage), best)
 
 
 def _ledger(ready: Prepared, *, join: bool) -> Ledger:
@@ -234,8 +236,6 @@ def _ledger(ready: Prepared, *, join: bool) -> Ledger:
         startup=settings.startup,
         trainer=settings.trainer,
         priors=plan.priors,
-        baseline=baseline_of(settings.trainer, ready.corpus.unigram_perplexity),
-        constant_rate=at_constant_rate(settings.trainer, plan.train),
         until=parse_until(settings.until),
     )
     return Ledger(
@@ -293,9 +293,10 @@ def _commands(summary: StudySummary, *, alone: bool) -> Sequence[str]:
     """How to go on from here, as short as it is unmistakable."""
     where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
     which = where if alone else f"{where} --study {summary.name}"
+    shown = summary.recommended or summary.best
     return (
         f"sweep report{which}",
-        f"sweep show {summary.best.number if summary.best else 0}{which}",
+        f"sweep show {shown.number if shown else 0}{which}",
         f"sweep dashboard{where}",
         f"sweep export{which} -o best.yaml",
     )

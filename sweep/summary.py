@@ -18,7 +18,8 @@ class TrialRow:
     """One trial as a table shows it.
 
     Attributes:
-        state: "running", "waiting", "complete", "pruned" or "failed".
+        state: "running", "waiting", "paused", "complete", "pruned" or "failed"; a paused one was
+            left after a look, and goes on should its rate be asked for.
         rule: the rule whose rate is nearest in log distance.
         multiple: learning_rate / that rule's rate.
         perplexity: the lowest so far, None before the first report, infinite where it diverged.
@@ -99,6 +100,8 @@ class StudySummary:
         working_range: the lowest and highest rate that is searched.
         edge: "" or where the best rate leans on the range ("upper" or "lower").
         best: the complete trial with the lowest perplexity, None before there is one.
+        recommended: the one whose rate is expected to cost least at a new seed; None where that was
+            not asked.
         total: trials asked for.
         remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
         forecast_met: how good what was forecast of the study was, in words; "" for no forecast.
@@ -127,6 +130,7 @@ class StudySummary:
     seed: int = 0
     fixed: bool = False
     forecast_met: str = ""
+    recommended: TrialRow | None = None
 
 
 # A trial within this factor of a rule's rate speaks for the rule.
@@ -141,7 +145,9 @@ _STATES = {
 }
 
 
-KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit")
+PAUSED = "paused"  # as `studies.trials` names it, which need not be loaded here
+
+KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", PAUSED)
 """The attributes of a trial that its row has."""
 
 
@@ -171,15 +177,16 @@ def make_row(
         lowest = math.inf  # it diverged: what it reached before is no result
     if lowest is None and state == "COMPLETE":
         lowest = value
+    left = attributes.get(PAUSED, "") if state == "RUNNING" else ""
     return TrialRow(
         number=number,
-        state=_STATES[state],
+        state="paused" if left else _STATES[state],
         learning_rate=math.nan if rate is None else rate,
         rule=attributes.get("nearest_rule", ""),
         multiple=attributes.get("multiple", math.nan),
         perplexity=lowest,
         epochs=finite,
-        reason=attributes.get("reason", ""),
+        reason=f"paused: {left}" if left else attributes.get("reason", ""),
         by_hand=bool(attributes.get("by_hand", False)),
         audit=attributes.get("audit", ""),
     )
@@ -249,6 +256,16 @@ def summarise(study: "Study", storage: str) -> StudySummary:
         fixed=about.get("kind") == "fixed",
         forecast_met=about.get("forecast_met", ""),
     )
+
+
+def with_recommended(summary: StudySummary, number: int | None) -> StudySummary:
+    """The same with a trial named as the one to go on with.
+
+    Args:
+        number: the trial's; None where there is none.
+    """
+    row = next((row for row in summary.trials if row.number == number), None)
+    return replace(summary, recommended=row)
 
 
 def _with_rule(row: TrialRow, rates: dict[str, float]) -> TrialRow:

@@ -1,5 +1,6 @@
 """What is known of how a study's trials are trained, where the trainer is the shared one."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,3 +34,17 @@ def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
         train: what it is told.
     """
     return trainer == SHARED_TRAINER and train.lr_schedule.name == "constant"
+
+
+def warmup_epochs(train: TrainConfig, steps_per_epoch: int | None) -> int:
+    """The epoch in which a warm-up ends; before that runs cannot be compared.
+
+    Args:
+        train: what the trainer is told.
+        steps_per_epoch: None where it is unknown.
+    """
+    schedule = train.lr_schedule
+    epochs = schedule.warmup_share * (schedule.horizon_epochs or train.epochs)
+    if schedule.warmup_steps and steps_per_epoch:
+        epochs = schedule.warmup_steps / steps_per_epoch
+    return math.ceil(round(epochs, 6))

@@ -2,11 +2,11 @@ import math
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from studies.forecast import Falls, Forecast
+from studies.forecast import forecast as forecast_by
 
 from studies.definition import PARAMETER, WIDE
 from studies.errors import StudyError
-from studies.forecast import Falls, Forecast
-from studies.forecast import forecast as forecast_by
 from studies.observed import observe
 
 EPOCHS = 10

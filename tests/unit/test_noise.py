@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from studies.noise import measured_noise, with_noise
 
 from studies.likelihood import Observations
-from studies.noise import measured_noise, with_noise
 
 
 def seen(x: np.ndarray, y: np.ndarray) -> Observations:

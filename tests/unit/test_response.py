@@ -3,11 +3,11 @@ import math
 
 import numpy as np
 import pytest
+from studies.response import NO_RULE, Posterior
 
 from studies import likelihood as model
 from studies.likelihood import Observations
 from studies.prior import Prior
-from studies.response import NO_RULE, Posterior
 
 LOW, HIGH = 1e-5, 1e-1
 OPTIMUM = math.log(1e-3)

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from studies.forecast import Falls, forecast
 
 from studies import table
 from studies.definition import PARAMETER, WIDE
-from studies.forecast import Falls, forecast
 from studies.likelihood import Observations, Rises, log_likelihood, readings
 from studies.table import Table
 from studies.trials import ln_rate

@@ -29,7 +29,7 @@ def command(
     study: str | None, storage: str | None, trial: int | None, format_: str, output: Path | None
 ) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
-    from sweep.confirmed import chosen_trial
+    from sweep.belief import chosen_trial
     from sweep.export import confirmed_words, export, write
     from sweep.foreign import write_foreign
     from sweep.masking import without_password
