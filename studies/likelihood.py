@@ -56,8 +56,9 @@ from studies.numbers import (
     WALLS,
 )
 from studies.progress import log_fit
-from studies.table import Array, Indices
+from studies.table import Array, Indices, Mask, Singles
 
+NEVER_SURE = 1e-3  # that a run is off the curve
 FORGOTTEN = 1e-9  # cells so much less likely than the likeliest are left out from then on
 HIGHEST = 2.0  # nats above B; what ends further up says no more
 
@@ -121,10 +122,10 @@ class Cells:
     depth: Array
     known_baseline: bool
     prior: Array
-    likelihood: Array
+    likelihood: Singles
     log_scale: float = 0.0
 
-    def kept(self, which: Array) -> None:
+    def kept(self, which: Mask) -> None:
         """Forgets the others."""
         for name in ("mu", "steeper", "curvature", "baseline", "depth", "prior", "likelihood"):
             setattr(self, name, getattr(self, name)[which])
@@ -154,7 +155,7 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
     return cells
 
 
-def _seed_density(cells: Cells, mu: Array, runs: Sequence[Repeat]) -> Array:
+def _seed_density(cells: Cells, mu: Array, runs: Sequence[Repeat]) -> Singles:
     """Of another seed's results, over (cells, noises, walls): its shift is summed over."""
     total = np.zeros(cells.likelihood.shape, np.float32)
     for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
@@ -168,10 +169,9 @@ def _seed_density(cells: Cells, mu: Array, runs: Sequence[Repeat]) -> Array:
     return total
 
 
-def _lost_chance(cells: Cells, mu: Array, x: float) -> Array:
+def _lost_chance(cells: Cells, mu: Array, x: float) -> Singles:
     """That a run diverges, over (cells, 1, walls)."""
-    chance = off_chance((x - mu)[:, None]).astype(np.float32)
-    return np.asarray(chance[cells.mu][:, None, :])
+    return _single(off_chance((x - mu)[:, None]))[cells.mu][:, None, :]
 
 
 def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
@@ -236,7 +236,7 @@ def nearest(x: Array, points: Array) -> tuple[Array, Array]:
     return x - ends[place - 1], ends[np.minimum(place, len(ends) - 1)] - x
 
 
-def _take(cells: Cells, mu: Array, prior: Array, density: Array) -> None:
+def _take(cells: Cells, mu: Array, prior: Array, density: Singles) -> None:
     """Multiplies one run in, and forgets what has become too unlikely."""
     cells.likelihood *= density
     likely = cells.likelihood.sum((1, 2)) * cells.prior * prior[cells.mu]
@@ -249,37 +249,40 @@ def _take(cells: Cells, mu: Array, prior: Array, density: Array) -> None:
     cells.log_scale += math.log(scale)
 
 
-def _density(cells: Cells, mu: Array, x: float, y: float) -> Array:
+def _density(cells: Cells, mu: Array, x: float, y: float) -> Singles:
     """Of one run's result, over (cells, noises, walls)."""
     distance = x - mu
-    y = np.minimum(y, cells.baseline + HIGHEST).astype(np.float32)
-    u = (cells.curvature * phi_of(distance[cells.mu], cells.steeper) / cells.depth).astype("f4")
-    left, depth = np.exp(-u - FLATTENS * u * u), cells.depth.astype(np.float32)
-    above = y - cells.baseline.astype(np.float32)
+    capped = np.minimum(y, cells.baseline + HIGHEST)
+    above, depth = _single(capped - cells.baseline), _single(cells.depth)
+    phi = phi_of(distance[cells.mu], cells.steeper)
+    u = _single(cells.curvature * phi / cells.depth)
+    left = np.exp(-u - FLATTENS * u * u)
     residual = above + depth * left
     error = (SLOPE_MISFIT * depth * u * left) ** 2 + (DEPTH_MISFIT * depth * (1 - left)) ** 2
-    spread = error[:, None] + (NOISES**2).astype(np.float32)
+    spread = error[:, None] + _single(NOISES**2)
     on = np.exp(-0.5 * residual[:, None] ** 2 / spread) / np.sqrt(2 * np.pi * spread)
-    off = off_chance(distance[:, None]).astype(np.float32)[cells.mu]
-    low = too_low_chance(distance).astype(np.float32)[cells.mu] * np.float32(cells.known_baseline)
-    held = np.maximum(1.0 - off - low[:, None], np.float32(1e-3))
-    elsewhere = off * _lost_density(above, depth).astype(np.float32)[:, None]
-    elsewhere += (low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6)).astype(np.float32)[
-        :, None
-    ]
-    density = on[:, :, None] * held[:, None, :]
-    density += elsewhere[:, None, :]
-    return np.asarray(density)
+    off = _single(off_chance(distance[:, None]))[cells.mu]
+    low = _single(too_low_chance(distance) * cells.known_baseline)[cells.mu, None]
+    held = np.maximum(1.0 - off - low, np.float32(NEVER_SURE))
+    elsewhere = off * _lost_density(above, depth)[:, None]
+    elsewhere += low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6)[:, None]
+    density: Singles = on[:, :, None] * held[:, None, :]
+    density += _single(elsewhere)[:, None, :]
+    return density
 
 
-def _lost_density(above: Array, depth: Array) -> Array:
+def _lost_density(above: Singles, depth: Singles) -> Array:
     """Of a lost run's ln perplexity, so far above B: between m and B, at B, or above it."""
     between = (above > -depth - 0.01) & (above < 0.01)
     density = np.where(between, LOST_BETWEEN / np.maximum(depth, 0.1), 1e-6)
     half_normal = np.exp(-0.5 * (above / LOST_SD) ** 2) / (LOST_SD * math.sqrt(math.pi / 2))
     density += np.where(above > -0.01, LOST_AT_BASELINE * half_normal, 0.0)
     rest = 1.0 - LOST_BETWEEN - LOST_AT_BASELINE
-    return np.asarray(density + np.where(above > 0, rest / LOST_ABOVE, 0.0))
+    return np.asarray(density + np.where(above > 0, rest / LOST_ABOVE, 0.0), np.float64)
+
+
+def _single(values: Array) -> Singles:
+    return values.astype(np.float32)
 
 
 def _every_cell(seen: Observations, grid: int) -> Cells:
@@ -295,7 +298,7 @@ def _every_cell(seen: Observations, grid: int) -> Cells:
         depth[level],
         math.isfinite(seen.baseline),
         np.tile(prior.ravel(), grid),
-        np.empty(0),
+        np.empty(0, np.float32),
     )
 
 
@@ -313,12 +316,12 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
         tops += [(highest, 0.35)] if highest > lowest + 0.3 else []
     widths = np.gradient(BELOW_LOWEST)
     parts = []
-    for top, weight in tops:
+    for top, share in tops:
         depth = top - min(lowest, top) + BELOW_LOWEST
         sound = depth > 0.02
         learned = 0.5 * (1.0 + np.tanh(0.85 * (depth - LEARNED) / LEARNED_SD)) + ACCIDENT
-        shares = weight * widths * learned
-        parts.append((np.full(sound.sum(), top), depth[sound], shares[sound]))
+        weight = share * widths * learned
+        parts.append((np.full(int(sound.sum()), top), depth[sound], weight[sound]))
     baseline, depth, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
     return baseline, depth, weight
 

@@ -45,9 +45,10 @@ from studies.numbers import (
     WORTH,
 )
 from studies.prior import Prior
-from studies.table import Array
+from studies.table import Array, Mask
 
 NO_RULE = "no rule"
+FAR = 0.7  # nats above the lowest: what lies there was lost, or tells no more than that
 LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there
 NEGLIGIBLE = 1e-4  # probability
 MOST_LIKELY = 4000  # hypotheses: enough for what is asked of all of them at many rates
@@ -89,7 +90,7 @@ class Posterior:
         self._weights = weights / weights.sum()
         self._likelihood = np.bincount(cells.mu, likely.sum((1, 2)), len(self._mu))
         self._by_cell = self._weights.sum((1, 2))
-        self._by_mu = np.bincount(cells.mu, self._by_cell, len(self._mu))
+        self._by_mu = np.bincount(cells.mu, self._by_cell, len(self._mu)).astype(np.float64)
 
     @property
     def seen(self) -> Observations:
@@ -279,13 +280,13 @@ class Posterior:
         steeper = np.searchsorted(STEEPER, cells.steeper)
         place, size = cells.mu * len(STEEPER) + steeper, len(self._mu) * len(STEEPER)
         sums = [
-            np.bincount(place, self._by_cell * each, size).reshape(-1, len(STEEPER))
+            np.bincount(place, self._by_cell * each, size).astype(float).reshape(-1, len(STEEPER))
             for each in (np.ones(len(place)), cells.curvature, cells.depth)
         ]
         weight = np.maximum(sums[0], 1e-300)
         return sums[0], np.maximum(sums[1] / weight, 1e-6), np.maximum(sums[2] / weight, 0.05)
 
-    def _off(self, distance: Array, likely: Array) -> Array:
+    def _off(self, distance: Array, likely: Mask) -> Array:
         """The probability that a run so far from mu is off the curve, over (mu, x)."""
         wall = np.zeros((len(self._mu), len(WALLS)))
         np.add.at(wall, self._cells.mu, self._weights.sum(1))
@@ -301,12 +302,12 @@ class Posterior:
         return np.minimum(below[:, None] ** 2, STEEPER * above[:, None] ** 2)
 
     @cached_property
-    def on_curve(self) -> Array:
+    def on_curve(self) -> Mask:
         """Which results are likely on the curve, not lost: (results,)."""
         seen = self._seen
         if not len(seen.y):
             return np.zeros(0, bool)
-        return seen.y < seen.y.min() + 0.7
+        return np.asarray(seen.y < seen.y.min() + FAR)
 
     def _quantile(self, probability: float) -> float:
         mu, weight = self.density

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial
 
 Array = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 Read = Callable[..., float]

@@ -14,6 +14,7 @@ optimum at 4 to 8 times the batch, from the three batch sizes before it, is miss
 rate); unscaled misses by 0.44, the square root by 0.68. See tests/benchmarks/bench_transfer.py.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
-from studies.observed import posterior_of
+from studies.observed import Terms, posterior_of
 from studies.rules import Setting
 
 Array = npt.NDArray[np.float64]
@@ -115,9 +116,7 @@ def find_optimum(
     study: str,
     setting: Setting,
     trials: Sequence[FrozenTrial],
-    low: float,
-    high: float,
-    baseline: float | None = None,
+    terms: Terms,
 ) -> Swept:
     """Reads a study's optimum, under a uniform prior.
 
@@ -127,11 +126,9 @@ def find_optimum(
         study: its name.
         setting: where it was swept.
         trials: its trials, at least one of them finished.
-        low: the lowest rate of its range.
-        high: the highest.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        terms: what is known beside them; the priors are left out.
     """
-    x, weight = posterior_of(trials, {}, low, high, baseline).density
+    x, weight = posterior_of(trials, dataclasses.replace(terms, priors={})).density
     mean = float(x @ weight)
     sd = math.sqrt(float(weight @ (x - mean) ** 2))
     return Swept(study, setting, mean, max(sd, FINEST))

@@ -19,7 +19,7 @@ from studies.transfer import (
     predict,
     usual_critical_batch,
 )
-from sweep.training import stored_baseline
+from sweep.belief import terms_of
 
 # Beside the model's sizes, what may differ: none of it moves the best rate by more than its noise.
 FREE = ("batch_size", "precision", "seed")
@@ -136,8 +136,9 @@ def _swept(study: Study) -> Swept:
     per_epoch = about.get("training_tokens")
     tokens = per_epoch * about["identity"]["epochs"] if per_epoch else None
     setting = Setting(about["identity"]["batch_size"], about["parameters"], tokens)
-    trials, (low, high) = study.get_trials(deepcopy=False), about["range"]
-    return find_optimum(study.study_name, setting, trials, low, high, stored_baseline(about))
+    return find_optimum(
+        study.study_name, setting, study.get_trials(deepcopy=False), terms_of(about)
+    )
 
 
 def _sequence_tokens(study: Study) -> float | None:

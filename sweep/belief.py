@@ -1,4 +1,4 @@
-"""What a study knows of the best rate: the one belief that every command, view and file speaks of."""
+"""What a study knows of the best rate: one belief, which every command and view speaks of."""
 
 import dataclasses
 import math

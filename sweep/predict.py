@@ -1,15 +1,18 @@
 """`sweep predict`: the best rate at a batch or model size that was not swept."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
 from studies.exponents import Exponents
+from studies.optimum import best_rate
 from studies.rules import RULES, Setting
 from sweep.across import Family, exponents, find_family, forecast, is_finished
+from sweep.belief import study_posterior
 from sweep.errors import SweepError
 from sweep.forecasts import Forecast, store
 from sweep.reading import open_study, study_names
@@ -53,10 +56,22 @@ def predict(storage: str, name: str | None, batch: int, parameters: int | None) 
     found = forecast(family, Setting(batch, size))
     if found is None:
         raise SweepError(_nothing_finished(f"study '{base.study_name}' and those like it"))
-    said = Forecast.of(found)
+    said = _as_swept(Forecast.of(found), family, found.setting)
     store(said, family)
     model = base.user_attrs["identity"]["model.name"]
     return Predicted(said, model, family, rule_rates(base, batch, size), exponents(family))
+
+
+def _as_swept(said: Forecast, family: Family, setting: Setting) -> Forecast:
+    """What was swept there needs no forecast: the newest such study's own answer."""
+    for swept, study in zip(reversed(family.swept), reversed(family.studies), strict=True):
+        there = swept.setting
+        if (there.batch_size, there.parameters) == (setting.batch_size, setting.parameters):
+            rate, low, high = best_rate(study_posterior(study))
+            return replace(
+                said, learning_rate=rate, low=low, high=high, width=math.log(high / low) / 3.29
+            )
+    return said
 
 
 def rule_rates(study: Study, batch: int, parameters: int) -> dict[str, float]:

@@ -32,7 +32,7 @@ from sweep.summary import (
 
 Density = tuple[tuple[float, ...], tuple[float, ...]]
 
-NOTHING = Observations(*(np.zeros(0) for _ in range(4)))
+NOTHING = Observations(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0))
 LEAST_FOR_NOISE = 4  # runs; fewer measure nothing
 DECIDED = 0.8  # a rule is named where it has this posterior weight
 GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it

@@ -84,8 +84,7 @@ def _optima(curves: Iterable[Curve], find: Callable[[Curve], Posterior]) -> Opti
 
 
 def _posterior(x: Array, y: Array) -> Posterior:
-    seen = Observations(x, y, np.zeros(len(x)), NOTHING, NOTHING)
-    return Posterior(with_noise(seen), {}, LOW, HIGH)
+    return Posterior(Observations(x, y, NOTHING, NOTHING), {}, LOW, HIGH)
 
 
 def _swept(curve: Curve, trainings: int) -> Posterior:
