@@ -39,8 +39,8 @@ class Tried:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """The lowest and the highest rate of those that were started; empty where there is none."""
-        found = self._rates[self._begun]
+        """The lowest and the highest rate of those that were started and have not failed; or ()."""
+        found = self._rates[self._begun & ~self._table.mask(failed)]
         if np.isnan(found).all():
             return ()
         return float(np.nanmin(found)), float(np.nanmax(found))

@@ -533,6 +533,16 @@ class TestTheRange:
             asked(ledger)
             assert ledger.working_range == (1e-4, 10.0)
 
+    def test_a_trial_that_failed_beyond_the_edge_does_not_keep_it_there(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path, trials=9) as ledger:
+            ledger.study.enqueue_trial({PARAMETER: 8.0})
+            finish(ledger, outcome=Outcome.OUT_OF_MEMORY)
+            self.lean_on_the_upper_edge(ledger)
+            asked(ledger)
+            assert ledger.working_range == pytest.approx((1e-4, 10))
+
     def test_a_widened_range_is_kept_by_the_next_run(self, tmp_path: Path) -> None:
         with open_ledger(tmp_path, trials=9) as ledger:
             self.lean_on_the_upper_edge(ledger)
