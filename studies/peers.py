@@ -1,6 +1,7 @@
 """Optuna's own samplers, drawing from the working range while trials store the wide one."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -26,6 +27,8 @@ PEERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "random": lambda seed, startup: RandomSampler(seed=seed),
 }
 
+
+_verbosity = threading.Lock()  # Optuna's is one for all threads
 
 # TPE does not see trials that wait, or that failed.
 _MIRRORED = {TrialState.WAITING: TrialState.RUNNING, TrialState.FAIL: TrialState.PRUNED}
@@ -140,9 +143,10 @@ def _copy(
 @contextmanager
 def _quiet() -> Iterator[None]:
     # Optuna announces each new study, also one in memory that nobody asked for.
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    with _verbosity:
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(verbosity)

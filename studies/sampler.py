@@ -120,6 +120,7 @@ class LearningRateSampler(BaseSampler):
         self._terms = Terms(0.0, math.inf, given, baseline, constant_rate, epochs)
         self._seed, self._low, self._high = seed, low, high
         self._known: Sequence[FrozenTrial] | None = None
+        self._looks: bool | None = None  # as the study's pruner does
 
     @classmethod
     def by(cls, terms: Terms, *, seed: int, known: Sequence[FrozenTrial] | None) -> Self:
@@ -132,7 +133,7 @@ class LearningRateSampler(BaseSampler):
                 study at each.
         """
         sampler = cls(seed=seed, low=terms.low, high=terms.high)
-        sampler._terms, sampler._known = terms, known
+        sampler._terms, sampler._known, sampler._looks = terms, known, terms.pauses
         return sampler
 
     def infer_relative_search_space(
@@ -203,7 +204,9 @@ class LearningRateSampler(BaseSampler):
 
     def _within(self, distribution: BaseDistribution | None, study: Study) -> Terms:
         low, high = range_within(distribution, self._low, self._high)
-        looks = isinstance(study.pruner, StudyPruner) and study.pruner.looks
+        looks = self._looks
+        if looks is None:
+            looks = isinstance(study.pruner, StudyPruner) and study.pruner.looks
         return dataclasses.replace(self._terms, low=low, high=high, pauses=looks)
 
 

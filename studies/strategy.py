@@ -1,11 +1,10 @@
 """What to train next, and what to leave as it is: one rule for starting, pausing and resuming runs.
 
-The first run is trained whole. Each later one is looked at after the first epoch that teaches
-something, and at twice that, four times that, ...: where another rate then promises more for the
-epochs that it takes, or where a few looks at further rates still tell much of where the optimum
-lies, the run is left as it is, and goes on should its rate be asked for again. A run that sits at
-the perplexity of a model without context while others have learned is left at once. What is never
-asked for again was pruned: pausing, scanning and pruning are one.
+A run is looked at after the first epoch that teaches something: where another rate then promises
+more for the epochs that it takes, or where a few looks at further rates still tell much of where
+the optimum lies, the run is left as it is, and goes on should its rate be asked for again. A run
+that sits at the perplexity of a model without context while others have learned is left whenever
+that is seen. What is never asked for again was pruned: pausing, scanning and pruning are one.
 """
 
 import math
@@ -93,10 +92,11 @@ def _is_stuck(table: Table, trial: FrozenTrial, terms: Terms) -> str:
 
 
 def _promises_less(table: Table, trial: FrozenTrial, terms: Terms, look: Look) -> str:
-    epoch, first = trial.last_step or 0, look.epoch or 1
-    if epoch % first or (epoch // first) & (epoch // first - 1):
-        return ""  # looks are at the first epoch that teaches, twice that, four times that, ...
-    if len(table) > 1 and _scan(table, terms) is not None:
+    epoch = trial.last_step or 0
+    if LOOKED in trial.user_attrs or epoch != look.epoch:
+        return ""
+    compared = table.column(last_epoch) >= 1
+    if compared.sum() > 1 and _scan(table, terms) is not None:
         return f"a look of {_epochs(epoch)}: others tell more of where the best rate lies"
     x, this = table.column(ln_rate), table.column(number_of) == trial.number
     others = x[~np.isnan(x) & ~this & ~table.mask(is_paused)]

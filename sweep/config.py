@@ -86,7 +86,7 @@ class StudySettings(_Strict):
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     sampler: str
     pruner: str
-    floor: PositiveInt
+    floor: Annotated[int, Field(ge=0, strict=True)]
     startup: PositiveInt
     retries: Annotated[int, Field(ge=0)]
     publish: StrictBool

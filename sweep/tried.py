@@ -39,7 +39,7 @@ class Tried:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """The lowest and the highest rate of those that did not fail; empty where there is none."""
+        """The lowest and the highest rate of those that were started and have not failed; or ()."""
         found = self._rates[self._begun & ~self._table.mask(failed)]
         if np.isnan(found).all():
             return ()

@@ -1,5 +1,6 @@
 import itertools
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.definition import PARAMETER, WIDE
 from studies.errors import StudyError
-from studies.peers import PEERS, middle_of_widest_gap
+from studies.peers import PEERS, _quiet, middle_of_widest_gap
 from studies.sampler import make_sampler
 
 LOW, HIGH = 1e-5, 1e-1
@@ -196,6 +197,24 @@ def test_asking_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     ask(study)
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
     assert capsys.readouterr() == ("", "")
+
+
+def test_threads_that_ask_leave_optuna_as_talkative_as_it_was() -> None:
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    entered, may_leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with _quiet():
+            entered.set()
+            may_leave.wait(60)
+
+    thread = threading.Thread(target=other)
+    with _quiet():
+        thread.start()
+        entered.wait(0.5)  # it may have to wait for us
+    may_leave.set()
+    thread.join()
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO
 
 
 def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:
