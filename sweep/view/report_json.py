@@ -2,8 +2,10 @@
 
 study, storage, batch_size, precision, model, parameters
 optimum             {learning_rate, low, high, level, edge}, null before a trial is complete
-within_one_percent  {low, high}, null where no rate is within 1 % of the best as likely as not
-best                the best trial, as `sweep status --json` has it, or null
+within_one_percent  {low, high}, null where no rate is expected to cost less than 1 %
+safe_up_to          the highest rate up to which training is safe at a new seed, or null
+best                the trial of the lowest perplexity, as `sweep status --json` has it, or null
+recommended         the trial whose rate is expected to cost least at a new seed, or null
 rules               [{name, learning_rate, weight, inside}]; with `no_rule`, weights make 1
 verdict             {rules, weight, decided} or null
 companions          {k, betas, eps, asked_betas, asked_eps} or null
@@ -45,7 +47,9 @@ def report_object(report: Report) -> dict[str, Any]:
         "within_one_percent": found
         and found.near
         and dict(zip(("low", "high"), found.near, strict=True)),
+        "safe_up_to": found and found.safe_up_to,
         "best": study.best and trial_object(study.best),
+        "recommended": study.recommended and trial_object(study.recommended),
         "rules": [
             {
                 "name": rule.name,

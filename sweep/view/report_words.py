@@ -8,7 +8,7 @@ from sweep.report import Companions, Cost, Report, RuleFinding, Verdict
 from sweep.view import confirmation
 from sweep.view.across import scaling
 from sweep.view.formats import format_bound, format_fitted, format_perplexity, format_rate
-from sweep.view.words import ENDED, answer, counts, edge_warning, why
+from sweep.view.words import ENDED, answer, counts, edge_warning, recommendation, why
 
 NOISY = 0.01  # nats between runs at one rate
 FEW = 3  # complete trials; with fewer an optimum is little but what the rules say
@@ -59,13 +59,14 @@ def headline(report: Report) -> list[str]:
     ]
     if found.near is not None:
         low, high = map(format_fitted, found.near)
-        lines.append(f"Any rate from {low} to {high} probably costs less than 1 % of perplexity.")
-    best = study.best
-    if best is not None:
         lines.append(
-            f"The best single trial is {best.number}: {format_rate(best.learning_rate)} gave "
-            f"perplexity {format_perplexity(best.perplexity)}."
+            f"Any rate from {low} to {high} is expected to cost less than 1 % of perplexity at a "
+            "new seed."
         )
+    if found.safe_up_to is not None:
+        safe = format_fitted(found.safe_up_to)
+        lines.append(f"Safe up to {safe}: above it a new seed may well lose its training.")
+    lines += recommendation(study)
     if report.confirmation is not None:
         lines.append(confirmation.answer(report.confirmation)[0])
     if report.noise is not None and report.noise > NOISY:

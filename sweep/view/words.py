@@ -22,7 +22,7 @@ def why(row: TrialRow) -> str:
 def counts(rows: tuple[TrialRow, ...]) -> str:
     """The trials by state: "7 complete, 4 pruned"."""
     tally = Counter(row.state for row in rows)
-    states = [*ENDED, "running", "waiting"]
+    states = [*ENDED, "running", "paused", "waiting"]
     return ", ".join(f"{tally[state]} {state}" for state in states if tally[state])
 
 
@@ -45,14 +45,12 @@ def answer(summary: StudySummary) -> list[str]:
     best = summary.best
     if best is None or best.perplexity is None:
         return _no_answer(summary)
-    lines = [
-        f"Best learning rate {format_rate(best.learning_rate)}, perplexity "
-        f"{format_perplexity(best.perplexity)} (trial {best.number}{_beside(best)})."
-    ]
+    lines = recommendation(summary)
+    reached = (summary.recommended or best).perplexity or best.perplexity
     if summary.unigram_perplexity is not None:
-        lines.append(_baseline(best.perplexity, summary.unigram_perplexity))
+        lines.append(_baseline(reached, summary.unigram_perplexity))
     if summary.reference_perplexity is not None:
-        text = against(best.perplexity, "reference's perplexity", summary.reference_perplexity)
+        text = against(reached, "reference's perplexity", summary.reference_perplexity)
         lines.append(f"It is {text}.")
     else:
         lines.append(
@@ -63,6 +61,24 @@ def answer(summary: StudySummary) -> list[str]:
     lines += _audits(summary, best.perplexity)
     said = (summary.remaining, summary.forecast_met)
     lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
+    return lines
+
+
+def recommendation(summary: StudySummary) -> list[str]:
+    """The rate to go on with; where it is not the luckiest trial's, that one too."""
+    best, chosen = summary.best, summary.recommended or summary.best
+    if best is None or chosen is None:
+        return []
+    lines = [
+        f"Best learning rate {format_rate(chosen.learning_rate)}, perplexity "
+        f"{format_perplexity(chosen.perplexity)} (trial {chosen.number}{_beside(chosen)})."
+    ]
+    if chosen.number != best.number:
+        lines.append(
+            f"{format_rate(best.learning_rate)} had {format_perplexity(best.perplexity)} (trial "
+            f"{best.number}), but at a new seed {format_rate(chosen.learning_rate)} is expected to "
+            "do better."
+        )
     return lines
 
 
