@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 FONT = 7.5
 CHARACTER, LINE = 0.68 * FONT, 1.1 * FONT  # a character's width, a line's height
-RADII = {"star": 7.0, "dot": 2.5}
+RADII = {"star": 7.0, "dot": 2.5, "end": 2.5}
 RADIUS = 4.0  # of the other symbols
 RINGS = (9.0, 13.0, 18.0, 24.0, 31.0, 39.0, 48.0, 58.0, 70.0)  # from a point to its label
 BESIDE = 14.0  # a label that is further away has a line to its point
@@ -52,32 +52,31 @@ class Label:
 
 
 def labels(chart: Chart, size: Size) -> list[Label]:
-    """A place for each label; those that find none are left out, the best trial's never.
+    """A place for each label, the best trial's first; those that find none are left out.
 
     Args:
         chart: whose marks have labels.
         size: of the area that it is drawn on.
     """
     groups = [layer for layer in chart.layers if isinstance(layer, Marks)]
-    ends = [group for group in groups if group.symbol == "end"]
-    others = sorted((each for each in groups if each not in ends), key=_rank)
-    return [*_stacked(chart, size, ends), *_scattered(chart, size, others)]
+    groups.sort(key=lambda group: group.symbol != "star")
+    marks = _marks(chart, size, groups)
+    found = _stacked(chart, size, [group for group in groups if group.symbol == "end"])
+    for label in found:
+        marks[_box(_centre(label, chart, size), _half(label.text))] = True
+    others = [group for group in groups if group.symbol != "end"]
+    return [*found, *_scattered(chart, size, others, marks)]
 
 
-def _rank(group: Marks) -> bool:
-    return group.symbol != "star"
-
-
-def _scattered(chart: Chart, size: Size, groups: Sequence[Marks]) -> Iterator[Label]:
+def _scattered(chart: Chart, size: Size, groups: Sequence[Marks], marks: Page) -> Iterator[Label]:
     """Each where nothing is near its point; over a line of the chart if there is no other place."""
-    lines, marks = _lines(chart, size), _marks(chart, size, groups)
+    lines = _lines(chart, size)
     for group in groups:
         own = RADII.get(group.symbol, RADIUS) + 1.5
         for point, text in zip(_points(chart, size, group.x, group.y), group.labels, strict=False):
-            half = np.array((len(text) * CHARACTER, LINE)) / 2
-            offset = _offset(point, half, own, size, (marks | lines, marks))
+            offset = _offset(point, _half(text), own, size, (marks | lines, marks))
             if offset is not None:
-                marks[_box(point + offset, half)] = True
+                marks[_box(point + offset, _half(text))] = True
                 marks[_cells(_between(point, offset, own), size)] = True
                 yield _label(chart, size, text, point, offset)
 
@@ -97,17 +96,17 @@ def _offset(
     return None
 
 
-def _stacked(chart: Chart, size: Size, ends: Sequence[Marks]) -> Iterator[Label]:
+def _stacked(chart: Chart, size: Size, ends: Sequence[Marks]) -> list[Label]:
     """In a column beside the ends of their lines; of many those alone that need not be moved."""
     points = [(_points(chart, size, each.x, each.y)[0], each.labels[0]) for each in ends]
     points.sort(key=lambda each: float(each[0][1]))
     if len(points) > MOVED:
         points = [p for i, p in enumerate(points) if not i or p[0][1] - points[i - 1][0][1] > LINE]
     heights = _spread([point[1] for point, _ in points], size[1])
-    for (point, text), (y, alone) in zip(points, heights, strict=True):
-        yield _label(
-            chart, size, text, point, np.array((RINGS[0] if alone else STACK, y - point[1]))
-        )
+    return [
+        _label(chart, size, text, point, np.array((RINGS[0] if alone else STACK, y - point[1])))
+        for (point, text), (y, alone) in zip(points, heights, strict=True)
+    ]
 
 
 def _spread(heights: Sequence[float], most: float) -> list[tuple[float, bool]]:
@@ -131,6 +130,16 @@ def _spread(heights: Sequence[float], most: float) -> list[tuple[float, bool]]:
 def _label(chart: Chart, size: Size, text: str, point: Array, offset: Array) -> Label:
     x, y = point / size * (chart.x.top, chart.y.top)
     return Label(text, float(x), float(y), float(offset[0]), float(offset[1]))
+
+
+def _centre(label: Label, chart: Chart, size: Size) -> Array:
+    place = np.array((label.x / chart.x.top, label.y / chart.y.top))
+    return np.asarray(place * size + (label.right, label.up))
+
+
+def _half(text: str) -> Array:
+    """Half of a text's width and height."""
+    return np.array((len(text) * CHARACTER, LINE)) / 2
 
 
 def _points(chart: Chart, size: Size, x: Sequence[float], y: Sequence[float]) -> Array:

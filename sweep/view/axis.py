@@ -8,7 +8,7 @@ from sweep.view.formats import format_exponent, format_plain
 
 NEAR_SHARE, BAR = 0.64, 0.012  # of a broken axis: the part below its break, and the break
 LOST, TOP = 1.07, 1.11  # the row of what diverged, above the axis; where the picture then ends
-LEAST = 1.1  # perplexities: the last over the first, at least
+LEAST = 1.1  # the last value of a logarithmic axis over the first, at least
 PAD = 0.06  # of an axis beyond its values, at both ends
 APART = 0.055  # of the axis: ticks that are closer would cover each other
 DECADES = 8.0  # a logarithmic axis of a smaller factor has its numbers in equal steps
@@ -67,7 +67,7 @@ class Axis:
 
 def rate_axis(rates: Sequence[float], title: str = "learning rate") -> Axis:
     """A logarithmic axis that holds these rates, numbered as 2e-3."""
-    low, high = _padded(min(rates), max(rates))
+    low, high = _padded(min(rates) / LEAST, max(rates) * LEAST)
     return _numbered(Axis(title, ((low, 0.0), (high, 1.0))), format_exponent)
 
 
@@ -140,7 +140,7 @@ def round_numbers(low: float, high: float, log: bool, most: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(f * power for f in (1, 2, 5, 10) if f * power * most > high - low)
     first, last = math.ceil(low / step), math.floor(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

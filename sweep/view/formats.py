@@ -26,9 +26,10 @@ def format_bound(rate: float) -> str:
 
 
 def format_exponent(rate: float) -> str:
-    """A rate on an axis, at most three digits: 2e-3, 2.5e-2."""
+    """A rate on an axis, at most three digits: 2e-3, 2.5e-2, 1."""
     mantissa, exponent = f"{rate:.2e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    power = f"e{int(exponent)}" if int(exponent) else ""
+    return mantissa.rstrip("0").rstrip(".") + power
 
 
 def format_plain(number: float) -> str:
