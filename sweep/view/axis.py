@@ -84,7 +84,12 @@ def linear_axis(title: str, low: float, high: float, *, whole: bool = False) -> 
 
 
 def perplexity_axis(
-    title: str, seen: Sequence[float], also: Sequence[float] = (), room: float = 1.5
+    title: str,
+    seen: Sequence[float],
+    also: Sequence[float] = (),
+    *,
+    room: float = 1.5,
+    pad: float = PAD,
 ) -> Axis:
     """A logarithmic axis that holds all of them, broken where some lie far above the lowest.
 
@@ -92,6 +97,7 @@ def perplexity_axis(
         seen: perplexities; those within a factor of `room` of the lowest have the lower part.
             Infinite ones have a row of their own.
         also: further ones, which decide nothing about the break; of all one at least is finite.
+        pad: how far the axis goes beyond them, as a share of it.
     """
     more = [each for each in also if math.isfinite(each)]
     finite = [each for each in seen if math.isfinite(each)] or more
@@ -99,12 +105,12 @@ def perplexity_axis(
     low, high = min((*finite, *more)), max((*finite, *more))
     near = max(each for each in finite if each <= room * min(finite))
     near = max(near, LEAST * low)
-    start, end = _padded(low, near)
+    start, end = _padded(low, near, pad)
     if high <= end:
         knots: tuple[tuple[float, float], ...] = ((start, 0.0), (end, 1.0))
     else:
         bar = (end, NEAR_SHARE), (end * (1 + 1e-9), NEAR_SHARE + BAR)
-        knots = ((start, 0.0), *bar, (_padded(end, high)[1], 1.0))
+        knots = ((start, 0.0), *bar, (_padded(end, high, pad)[1], 1.0))
     return _numbered(Axis(title, knots, lost=lost), format_plain)
 
 
@@ -143,6 +149,6 @@ def round_numbers(low: float, high: float, log: bool, most: int) -> list[float]:
     return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
-    beyond = (high / low) ** PAD
+def _padded(low: float, high: float, pad: float = PAD) -> tuple[float, float]:
+    beyond = (high / low) ** pad
     return low / beyond, high * beyond

@@ -253,7 +253,7 @@ def test_axes_are_numbered_as_people_write(reports: dict[str, Report]) -> None:
         assert [getattr(each, "_text", each) for each in library] == ["32", "2,048"]
     rates = [text for _, text in response.x.ticks]
     assert rates == ["1e-3", "3e-3", "1e-2", "3e-2", "1e-1", "3e-1", "1"]
-    assert {text for _, text in response.y.ticks} >= {"42", "43", "44", "60", "80", "100"}
+    assert {text for _, text in response.y.ticks} >= {"42", "44", "60", "80", "100"}
 
 
 class TestAxes:
