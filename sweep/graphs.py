@@ -1,13 +1,16 @@
 """A report's charts as plotly figures, for optuna-dashboard."""
 
-import math
 from typing import Any
 
 from plotly.graph_objects import Figure, Scatter
 
-from sweep.charts import Area, Chart, Layer, Line, Marks, Numbers, Span, Upright
-from sweep.view.formats import format_bound
+from sweep.labels import FONT, Label, labels
+from sweep.layers import Area, Chart, Layer, Line, Marks, Numbers
+from sweep.view.axis import Axis
 
+PIXELS = 4 / 3  # a point of 1/72 inch
+SIZE = 390, 185  # points: what the axes enclose in a browser's window that is 1,400 pixels wide
+DASHES = {"solid": "solid", "dashed": "dash", "dotted": "dot"}
 SYMBOLS = {
     "circle": "circle",
     "star": "star",
@@ -15,20 +18,22 @@ SYMBOLS = {
     "cross": "x",
     "diamond": "diamond",
     "open": "circle-open",
+    "dot": "circle",
+    "end": "circle",
 }
-SIZES = {"star": 16}
+SIZES = {"star": 16, "dot": 5, "end": 5}
 
 
 def graph(chart: Chart) -> Figure:
     """One chart, small enough to be kept as a study's attributes: at most a few thousand bytes."""
-    figure = Figure()
-    for layer in chart.layers:
-        _add(layer, figure, chart)
+    figure = Figure([_trace(layer, chart) for layer in chart.layers])
     figure.update_layout(
-        title=chart.title,
-        xaxis=_axis(chart.x_title, chart.x_log, chart.x_range, chart.x_ticks),
-        yaxis=_axis(chart.y_title, chart.y_log, chart.y_range),
-        legend={"font": {"size": 11}},
+        title={"text": chart.title, "x": 0.02, "font": {"size": 15}},
+        xaxis=_axis(chart.x),
+        yaxis=_axis(chart.y),
+        annotations=[_annotation(label) for label in labels(chart, SIZE)],
+        legend={"font": {"size": 10}, "orientation": "h", "y": -0.2},
+        margin={"t": 40, "r": 20, "l": 60},
         hovermode="closest",
     )
     # The default template is 7 kB of colours, and the dashboard has its own.
@@ -36,73 +41,69 @@ def graph(chart: Chart) -> Figure:
     return figure
 
 
-def _axis(
-    title: str, log: bool, shown: tuple[float, float], ticks: Numbers = ()
-) -> dict[str, object]:
-    ends = [math.log10(end) if log else end for end in shown]
-    axis: dict[str, object] = {"title": title, "type": "log" if log else "linear", "range": ends}
-    if ticks:
-        axis |= {"tickvals": list(ticks), "ticktext": [format_bound(tick) for tick in ticks]}
-    return axis
+def _axis(axis: Axis) -> dict[str, object]:
+    return {
+        "title": {"text": axis.title, "standoff": 8, "font": {"size": 12}},
+        "range": [0, axis.top],
+        "tickvals": [_short(place) for place, _ in axis.ticks],
+        "ticktext": [text for _, text in axis.ticks],
+        "zeroline": False,
+    }
 
 
-def _add(layer: Layer, figure: Figure, chart: Chart) -> None:
+def _annotation(label: Label) -> dict[str, object]:
+    """The arrow is the line to a text that stands far from its point."""
+    return {
+        "text": label.text,
+        "x": _short(label.x),
+        "y": _short(label.y),
+        "ax": round(PIXELS * label.right, 1),
+        "ay": round(-PIXELS * label.up, 1),
+        "font": {"size": PIXELS * FONT},
+        "arrowhead": 0,
+        "arrowwidth": 0.6,
+        "arrowcolor": "#999999" if label.far else "rgba(0,0,0,0)",
+        "standoff": 5,
+    }
+
+
+def _trace(layer: Layer, chart: Chart) -> Scatter:
     if isinstance(layer, Line):
-        dash = "dash" if layer.dashed else "solid"
-        line = {"color": layer.colour, "width": layer.width, "dash": dash}
-        figure.add_trace(_scatter(layer.name, layer.x, layer.y, mode="lines", line=line))
-    elif isinstance(layer, Area):
+        line = {"color": layer.colour, "width": layer.width, "dash": DASHES[layer.style]}
+        look: dict[str, Any] = {"mode": "lines", "line": line}
+        return _scatter(layer.name, chart, layer.x, layer.y, layer.texts, **look)
+    if isinstance(layer, Area):
         # There and back: one closed shape.
         around = (*layer.x, *reversed(layer.x)), (*layer.high, *reversed(layer.low))
-        look: dict[str, Any] = {
-            "fill": "toself",
-            "fillcolor": layer.colour,
-            "opacity": 0.25,
-            "line": {"width": 0},
-        }
-        figure.add_trace(_scatter(layer.name, *around, mode="lines", hoverinfo="skip", **look))
-    elif isinstance(layer, Span):
-        low, high = chart.y_range
-        box = (layer.low, layer.low, layer.high, layer.high), (low, high, high, low)
-        look = {"fill": "toself", "fillcolor": layer.colour, "opacity": 0.15, "line": {"width": 0}}
-        figure.add_trace(_scatter(layer.name, *box, mode="lines", hoverinfo="name", **look))
-    elif isinstance(layer, Upright):
-        dotted = {"color": layer.colour, "width": 1.6, "dash": "dot"}
-        ends = (layer.x, layer.x), chart.y_range
-        figure.add_trace(_scatter(layer.name, *ends, mode="lines", line=dotted))
-    else:
-        figure.add_trace(_marks(layer))
+        look = {"fill": "toself", "fillcolor": layer.colour, "opacity": layer.opacity}
+        return _scatter(layer.name, chart, *around, mode="lines", line={"width": 0}, **look)
+    return _marks(layer, chart)
 
 
-def _marks(marks: Marks) -> Scatter:
-    look = {
+def _marks(marks: Marks, chart: Chart) -> Scatter:
+    look: dict[str, Any] = {
         "color": marks.colour,
         "symbol": SYMBOLS[marks.symbol],
         "size": SIZES.get(marks.symbol, 9),
     }
     bars = {}
     if marks.low:
-        up = [high - y for high, y in zip(marks.high, marks.y, strict=True)]
-        down = [y - low for low, y in zip(marks.low, marks.y, strict=True)]
+        y, low, high = map(chart.y.places, (marks.y, marks.low, marks.high))
+        up = [_short(b - a) for a, b in zip(y, high, strict=True)]
+        down = [_short(b - a) for a, b in zip(low, y, strict=True)]
         bars = {"error_y": {"array": up, "arrayminus": down, "color": marks.colour}}
-    return _scatter(
-        marks.name,
-        marks.x,
-        marks.y,
-        mode="markers+text" if marks.labels else "markers",
-        marker=look,
-        text=list(marks.labels) or None,
-        textposition="top right",
-        hovertext=list(marks.texts) or None,
-        cliponaxis=False,
-        **bars,
-    )
+    points = _scatter(marks.name, chart, marks.x, marks.y, marks.texts, mode="markers", **bars)
+    return points.update(marker=look, cliponaxis=False)
 
 
-def _scatter(name: str, x: Numbers, y: Numbers, **look: Any) -> Scatter:
-    """Numbers to four digits: more would only fill the database."""
-    return Scatter(name=name, x=list(map(_short, x)), y=list(map(_short, y)), **look)
+def _scatter(
+    name: str, chart: Chart, x: Numbers, y: Numbers, texts: tuple[str, ...] = (), **look: Any
+) -> Scatter:
+    """Places to four digits: more would only fill the database."""
+    right, up = list(map(_short, chart.x.places(x))), list(map(_short, chart.y.places(y)))
+    hover = {"hovertext": list(texts), "hoverinfo": "text"} if texts else {"hoverinfo": "name"}
+    return Scatter(name=name, showlegend=bool(name), x=right, y=up, **hover, **look)
 
 
-def _short(number: float) -> float | None:
-    return float(f"{number:.4g}") if math.isfinite(number) else None
+def _short(number: float) -> float:
+    return float(f"{number:.4g}")

@@ -1,22 +1,33 @@
 """A report's charts by matplotlib: PNG files, and SVG to stand in a page."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from sweep.charts import Area, Chart, Layer, Line, Marks, Span, Upright
 from sweep.errors import SweepError
-from sweep.view.formats import format_bound
+from sweep.labels import FONT, labels
+from sweep.layers import Area, Chart, Layer, Line, Marks
 
-SIZE_INCHES, DPI = (8.6, 4.8), 150
-SYMBOLS = {"circle": "o", "star": "*", "triangle": "v", "cross": "x", "diamond": "D", "open": "o"}
-SHORT = 5.0  # a range's high over its low
-MANY = 14  # lines; more have no legend
+INCH, DPI = 72, 150  # points; pixels
+WIDTH, HEIGHT = 540, 290  # points: what the axes enclose
+LEFT, RIGHT, ABOVE, BELOW = 62, 16, 34, 40  # points round the axes' area
+LEGEND_LINE, COLUMNS = 15, 4  # points; names in a line
+SYMBOLS = {
+    "circle": "o",
+    "star": "*",
+    "triangle": "v",
+    "cross": "x",
+    "diamond": "D",
+    "open": "o",
+    "dot": ".",
+    "end": ".",
+}
+SIZES = {"star": 150, "dot": 30, "end": 30}  # square points
 
 
 def save_png(charts: Sequence[Chart], folder: Path) -> list[Path]:
@@ -30,7 +41,7 @@ def save_png(charts: Sequence[Chart], folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for chart in charts:
             files.append(folder / f"{chart.key}.png")
-            _draw(chart).savefig(files[-1], dpi=DPI)
+            draw(chart).savefig(files[-1], dpi=DPI)
     except OSError as error:
         raise SweepError(f"{folder} cannot be written to: {error.strerror}") from error
     return files
@@ -41,57 +52,60 @@ def svg(chart: Chart) -> str:
     out = io.StringIO()
     # Ids are random otherwise; two charts in one page must not share them.
     with rc_context({"svg.hashsalt": chart.key}):
-        _draw(chart).savefig(out, format="svg", metadata={"Date": None})
+        draw(chart).savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
 
 
-def _draw(chart: Chart) -> Figure:
-    figure = Figure(SIZE_INCHES, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xscale("log" if chart.x_log else "linear")
-    axes.set_yscale("log" if chart.y_log else "linear")
-    axes.set_xlim(*chart.x_range)
-    axes.set_ylim(*chart.y_range)
+def draw(chart: Chart) -> Figure:
+    """The whole picture: the labels are placed for this very size. The legend is below."""
+    names = {layer.name for layer in chart.layers if layer.name}
+    below = BELOW + LEGEND_LINE * math.ceil(len(names) / COLUMNS)
+    width, height = LEFT + WIDTH + RIGHT, below + HEIGHT + ABOVE
+    figure = Figure((width / INCH, height / INCH))
+    axes = figure.add_axes((LEFT / width, below / height, WIDTH / width, HEIGHT / height))
     for layer in chart.layers:
-        _add(layer, axes)
-    axes.set_title(chart.title, loc="left", fontsize=11, pad=14)
-    axes.set_xlabel(chart.x_title)
-    axes.set_ylabel(chart.y_title)
-    axes.grid(alpha=0.25, which="major")
-    axes.spines[["top", "right"]].set_visible(False)
-    _ticks(axes, chart)
-    _legend(axes)
+        _add(layer, chart, axes)
+    _add_labels(chart, axes)
+    _frame(chart, axes)
+    _legend(axes, figure)
     return figure
 
 
-def _add(layer: Layer, axes: Axes) -> None:
+def _frame(chart: Chart, axes: Axes) -> None:
+    axes.set_xlim(0, chart.x.top)
+    axes.set_ylim(0, chart.y.top)
+    axes.set_title(chart.title, loc="left", fontsize=11, pad=12)
+    for axis, known in ((axes.xaxis, chart.x), (axes.yaxis, chart.y)):
+        axis.set_label_text(known.title, fontsize=9)
+        axis.set_ticks([place for place, _ in known.ticks], [text for _, text in known.ticks])
+    axes.tick_params(labelsize=8.5)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _add(layer: Layer, chart: Chart, axes: Axes) -> None:
+    x, colour, name = chart.x.places(layer.x), layer.colour, layer.name
     if isinstance(layer, Line):
-        style = "--" if layer.dashed else "-"
-        name = layer.name if layer.legend else None
-        axes.plot(layer.x, layer.y, style, color=layer.colour, lw=layer.width, label=name)
+        y = chart.y.places(layer.y)
+        axes.plot(x, y, ls=layer.style, color=colour, lw=layer.width, label=name)
     elif isinstance(layer, Area):
-        axes.fill_between(
-            layer.x, layer.low, layer.high, color=layer.colour, alpha=0.25, lw=0, label=layer.name
-        )
-    elif isinstance(layer, Span):
-        axes.axvspan(layer.low, layer.high, color=layer.colour, alpha=0.12, lw=0, label=layer.name)
-    elif isinstance(layer, Upright):
-        axes.axvline(layer.x, color=layer.colour, lw=1.6, ls=":", label=layer.name)
+        low, high = chart.y.places(layer.low), chart.y.places(layer.high)
+        axes.fill_between(x, low, high, color=colour, alpha=layer.opacity, lw=0, label=name)
     else:
-        _add_marks(layer, axes)
+        _add_marks(layer, chart, axes)
 
 
-def _add_marks(marks: Marks, axes: Axes) -> None:
+def _add_marks(marks: Marks, chart: Chart, axes: Axes) -> None:
+    x, y = chart.x.places(marks.x), chart.y.places(marks.y)
     if marks.low:
-        down = [y - low for y, low in zip(marks.y, marks.low, strict=True)]
-        up = [high - y for y, high in zip(marks.y, marks.high, strict=True)]
-        axes.errorbar(marks.x, marks.y, (down, up), fmt="none", ecolor=marks.colour, capsize=4)
-    size = 150 if marks.symbol == "star" else 42
+        low, high = chart.y.places(marks.low), chart.y.places(marks.high)
+        axes.vlines(x, low, high, color=marks.colour, lw=1.4)
     axes.scatter(
-        marks.x,
-        marks.y,
-        s=size,
+        x,
+        y,
+        s=SIZES.get(marks.symbol, 36),
         marker=SYMBOLS[marks.symbol],
         facecolors="none" if marks.symbol == "open" else marks.colour,
         edgecolors=None if marks.symbol == "cross" else marks.colour,
@@ -99,35 +113,35 @@ def _add_marks(marks: Marks, axes: Axes) -> None:
         zorder=3,
         clip_on=False,
     )
-    for x, y, label in zip(marks.x, marks.y, marks.labels, strict=False):
-        axes.annotate(label, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7.5)
 
 
-def _ticks(axes: Axes, chart: Chart) -> None:
-    plain = FuncFormatter(lambda value, _: format_bound(value) if value > 0 else "0")
-    logs = (axes.xaxis, chart.x_log, chart.x_range), (axes.yaxis, chart.y_log, chart.y_range)
-    for axis, log, (low, high) in logs:
-        if log:
-            # On a short range a logarithmic axis would have one number or none.
-            short = high / low < SHORT
-            axis.set_major_locator(MaxNLocator(8) if short else LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter(plain)
-            axis.set_minor_locator(NullLocator())
-    if not chart.x_log:
-        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))  # epochs
-    if chart.x_ticks:
-        axes.set_xticks(chart.x_ticks)
+def _add_labels(chart: Chart, axes: Axes) -> None:
+    line = {"arrowstyle": "-", "color": "#999999", "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
+    for label in labels(chart, (WIDTH, HEIGHT)):
+        axes.annotate(
+            label.text,
+            (label.x, label.y),
+            xytext=(label.right, label.up),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=FONT,
+            arrowprops=line if label.far else None,
+        )
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, figure: Figure) -> None:
     handles, names = axes.get_legend_handles_labels()
     shown = dict(zip(names, handles, strict=True))  # one entry a name
-    if shown and len(shown) <= MANY:
-        axes.legend(
+    if shown:
+        figure.legend(
             shown.values(),
             shown.keys(),
+            ncols=COLUMNS,
             fontsize=8,
             frameon=False,
-            loc="upper left",
-            bbox_to_anchor=(1.0, 1.0),
+            loc="lower left",
+            bbox_to_anchor=(LEFT / INCH / figure.get_figwidth(), 0.0),
+            borderpad=0.2,
+            borderaxespad=0.0,
         )

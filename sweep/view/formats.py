@@ -22,10 +22,19 @@ def format_fitted(rate: float) -> str:
 
 def format_bound(rate: float) -> str:
     """A rate as a user would type it: 1e-4, 0.05, 1."""
-    if 0.01 <= rate < 1000:
-        return f"{rate:.3g}"
+    return f"{rate:.3g}" if 0.01 <= rate < 1000 else format_exponent(rate)
+
+
+def format_exponent(rate: float) -> str:
+    """A rate on an axis, at most three digits: 2e-3, 2.5e-2, 1."""
     mantissa, exponent = f"{rate:.2e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    power = f"e{int(exponent)}" if int(exponent) else ""
+    return mantissa.rstrip("0").rstrip(".") + power
+
+
+def format_plain(number: float) -> str:
+    """A number on an axis: 42, 42.5, 2,048."""
+    return f"{number:,.10g}"
 
 
 def format_multiple(multiple: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from sweep.summary import Belief, TrialRow
+from sweep.view.axis import Axis, perplexity_axis
 from sweep.view.formats import format_bound, format_fitted, format_perplexity
 
 # (sign, style); the last one drawn in a cell is the one seen
@@ -19,24 +20,24 @@ LOOKS = {
     "best": ("★", "bold green"),
 }
 BLOCKS = " ▁▂▃▄▅▆▇█"
-LABELS = 7  # columns before the plot: a perplexity
+LABELS = 8  # columns before the plot: a perplexity, or "diverged"
 AROUND = 1.3  # how far beyond the lowest and the highest rate the plot reaches
 FAR = 40.0  # and how far from the best one at most; what lies further stands at the edge
-ROOM = 1.5  # how far above the best perplexity; what lies higher stands at the top
 BELOW = 3  # lines under the points: the belief, the rates, what they say
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
-    """A logarithmic axis of so many cells."""
+class _Cells:
+    """An axis of so many cells; the last one is for infinite values where it has a row for them."""
 
-    low: float
-    high: float
-    cells: int
+    axis: Axis
+    count: int
 
     def cell(self, value: float) -> int:
-        share = math.log(value / self.low) / math.log(self.high / self.low)
-        return min(max(round(share * (self.cells - 1)), 0), self.cells - 1)
+        if math.isinf(value):
+            return self.count - 1
+        last = self.count - 1 - self.axis.lost
+        return min(max(round(self.axis.place(value) * last), 0), last)
 
 
 def live_plot(
@@ -56,8 +57,8 @@ def live_plot(
     if not finite:
         return Text()
     x = _rates(shown, best, known, width - LABELS - 1)
-    top = min(max(max(finite), 1.05 * min(finite)), ROOM * min(finite))
-    y = _Axis(min(finite), top, height - BELOW)
+    seen = [math.inf if row.diverged else row.perplexity or 0.0 for row in shown]
+    y = _Cells(perplexity_axis("", seen, pad=0), height - BELOW)
     lines = [_points(shown, best, x, y)]
     if known is not None:
         lines.append(_belief(known, x))
@@ -72,28 +73,30 @@ def live_plot(
 
 def _rates(
     rows: Sequence[TrialRow], best: TrialRow | None, known: Belief | None, cells: int
-) -> _Axis:
+) -> _Cells:
     rates = [row.learning_rate for row in rows]
     rates += [known.low, known.high] if known is not None else []
     low, high = min(rates) / AROUND, max(rates) * AROUND
     if best is not None:
         low, high = max(low, best.learning_rate / FAR), min(high, best.learning_rate * FAR)
-    return _Axis(low, high, cells)
+    return _Cells(Axis("", ((low, 0.0), (high, 1.0))), cells)
 
 
-def _points(rows: Sequence[TrialRow], best: TrialRow | None, x: _Axis, y: _Axis) -> Text:
+def _points(rows: Sequence[TrialRow], best: TrialRow | None, x: _Cells, y: _Cells) -> Text:
     cells: dict[tuple[int, int], str] = {}
     kinds = {row.number: _kind(row, best) for row in rows}
     for row in sorted(rows, key=lambda row: list(LOOKS).index(kinds[row.number])):
-        perplexity = row.perplexity or y.high
-        place = y.cell(min(perplexity, y.high)), x.cell(row.learning_rate)
-        cells[place] = kinds[row.number]
+        perplexity = math.inf if row.diverged else row.perplexity or 0.0
+        cells[y.cell(perplexity), x.cell(row.learning_rate)] = kinds[row.number]
+    named = [*y.axis.ends, *(y.axis.broken or ())[:1]]
+    labels = {y.cell(value): format_perplexity(value) for value in named}
+    labels |= {y.count - 1: "diverged"} if y.axis.lost else {}
+    even = y.cell(named[2]) if y.axis.broken else y.count
     text = Text()
-    for line in reversed(range(y.cells)):
-        label = {0: y.low, y.cells - 1: y.high}.get(line)
-        text.append(f"{format_perplexity(label) if label else '':>{LABELS}}", style="dim")
-        text.append("│", style="dim")
-        for column in range(x.cells):
+    for line in reversed(range(y.count)):
+        text.append(f"{labels.get(line, ''):>{LABELS}}", style="dim")
+        text.append("│" if line <= even else "┊", style="dim")  # above, the scale is compressed
+        for column in range(x.count):
             sign, style = LOOKS[cells[line, column]] if (line, column) in cells else (" ", "")
             text.append(sign, style=style)
         text.append("\n" if line else "")
@@ -106,11 +109,11 @@ def _kind(row: TrialRow, best: TrialRow | None) -> str:
     return "diverged" if row.diverged else row.state if row.state in LOOKS else "complete"
 
 
-def _belief(known: Belief, x: _Axis) -> Text:
+def _belief(known: Belief, x: _Cells) -> Text:
     """The probability of each column's rates to hold the best, as blocks; the interval in green."""
-    heights = [0.0] * x.cells
+    heights = [0.0] * x.count
     for rate, probability in zip(known.rates, known.probabilities, strict=True):
-        if x.low <= rate <= x.high:
+        if 0 <= x.axis.place(rate) <= 1:
             place = x.cell(rate)
             heights[place] = max(heights[place], probability)
     filled = _filled(heights)
@@ -128,11 +131,11 @@ def _filled(heights: list[float]) -> list[float]:
     return [h or max(heights[max(0, i - 1) : i + 2]) for i, h in enumerate(heights)]
 
 
-def _ends(x: _Axis) -> Text:
+def _ends(x: _Cells) -> Text:
     """The lowest, the middle and the highest rate under the axis."""
-    low, high = format_bound(x.low), format_bound(x.high)
-    middle = format_bound(math.sqrt(x.low * x.high))
-    gap = x.cells - len(low) - len(middle) - len(high)
+    low, high = map(format_bound, x.axis.ends)
+    middle = format_bound(math.sqrt(math.prod(x.axis.ends)))
+    gap = x.count - len(low) - len(middle) - len(high)
     spaces = " " * max(1, gap // 2)
     line = f"{low}{spaces}{middle}{' ' * max(1, gap - len(spaces))}{high}"
     return Text(" " * LABELS + "└" + line, style="dim")

@@ -60,7 +60,31 @@ def test_points_stand_by_rate_and_perplexity() -> None:
 
 def test_the_axis_names_the_lowest_perplexity() -> None:
     shown = lines(ROWS, KNOWN)
-    assert shown[place(shown, "★")[0]].startswith("  60.00│")
+    assert shown[place(shown, "★")[0]].startswith("   60.00│")
+
+
+def test_runs_far_above_the_best_stand_apart_and_the_axis_says_where() -> None:
+    perplexities = [41.93, 42.79, 43.85, 91.15, 130.3, math.inf]
+    states = ["complete"] * 5 + ["pruned"]
+    pairs = zip(perplexities, states, strict=True)
+    rows = [trial(i, 1e-3 * 2**i, value, state) for i, (value, state) in enumerate(pairs)]
+    shown = lines(rows, None)
+    column = {
+        line.index(sign, LABELS): i
+        for i, line in enumerate(shown)
+        for sign in "★●x"
+        if sign in line[LABELS:]
+    }
+    places = [column[each] for each in sorted(column)]
+    assert places == sorted(places, reverse=True)
+    assert len(set(places)) == 6
+    assert shown[0].startswith("diverged┊")
+    assert shown[places[4]].startswith("   130.3┊")
+    assert shown[places[0]].startswith("   41.93│")
+    # Up to a tenth above the best the scale is even; beyond, another kind of line says that.
+    (even,) = [i for i, line in enumerate(shown) if line.startswith("   46.12│")]
+    assert places[2] >= even > places[3]
+    assert all(line[LABELS] == "┊" for line in shown[:even])
 
 
 def test_the_belief_peaks_under_the_best_rate() -> None:

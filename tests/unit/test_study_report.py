@@ -21,8 +21,9 @@ from support import report as epoch_report
 
 from studies.prior import Prior
 from sweep.add import add
-from sweep.charts import Marks, charts
+from sweep.charts import charts
 from sweep.confirmed import Confirmation, make_finalist, record
+from sweep.layers import Marks
 from sweep.ledger import Ledger
 from sweep.notes import note_confirmation
 from sweep.report import Report, build
