@@ -20,6 +20,7 @@ SLOW, FAST = (68, 1, 84), (253, 180, 47)  # colours of the lowest and the highes
 LOOKS = {
     "complete": (BLUE, "circle"),
     "by hand": (PURPLE, "circle"),
+    "paused": (SKY, "triangle"),
     "pruned": (ORANGE, "triangle"),
     "diverged": (RED, "cross"),
     "failed": (RED, "open"),
@@ -125,7 +126,7 @@ def _trial_marks(report: Report) -> list[Marks]:
     groups: dict[str, list[TrialRow]] = {}
     for row in report.study.trials:
         if row.perplexity is not None:
-            groups.setdefault(_kind(row, report.study.best), []).append(row)
+            groups.setdefault(_kind(row, report.study.chosen), []).append(row)
     return [
         Marks(
             name,
@@ -212,7 +213,7 @@ def _epochs(report: Report) -> Chart | None:
     layers: list[Layer] = [*_break(x, y), *_unigram_line(report, x)]
     rows = {row.number: row for row in report.study.trials}
     pairs = [(history, rows[history.number]) for history in report.histories]
-    best = report.study.best
+    best = report.study.chosen
     # The best one last, over the others.
     pairs.sort(key=lambda pair: (pair[1] == best, pair[1].learning_rate))
     layers += [line for pair in pairs for line in _history_layers(*pair, report)]
@@ -230,7 +231,7 @@ def _epochs(report: Report) -> Chart | None:
 
 def _history_layers(history: History, row: TrialRow, report: Report) -> list[Layer]:
     """A trial's line, and a mark with its number where it ends."""
-    is_best = row == report.study.best
+    is_best = row == report.study.chosen
     colour = GREEN if is_best else _shade(row.learning_rate, report)
     epochs, values = tuple(map(float, history.epochs)), history.perplexities
     line = Line(

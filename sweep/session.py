@@ -293,7 +293,7 @@ def _commands(summary: StudySummary, *, alone: bool) -> Sequence[str]:
     """How to go on from here, as short as it is unmistakable."""
     where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
     which = where if alone else f"{where} --study {summary.name}"
-    shown = summary.recommended or summary.best
+    shown = summary.chosen
     return (
         f"sweep report{which}",
         f"sweep show {shown.number if shown else 0}{which}",

@@ -132,6 +132,11 @@ class StudySummary:
     forecast_met: str = ""
     recommended: TrialRow | None = None
 
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial to go on with, as far as it is known."""
+        return self.recommended or self.best
+
 
 # A trial within this factor of a rule's rate speaks for the rule.
 RULE_FACTOR = 1.25

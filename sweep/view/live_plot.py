@@ -13,6 +13,7 @@ from sweep.view.formats import format_bound, format_fitted, format_perplexity
 # (sign, style); the last one drawn in a cell is the one seen
 LOOKS = {
     "pruned": ("▾", "yellow"),
+    "paused": ("▾", "cyan"),
     "failed": ("!", "red"),
     "running": ("○", "cyan"),
     "complete": ("●", "blue"),

@@ -37,6 +37,7 @@ STATE_STYLES = {
     "waiting": "dim",
     "complete": "green",
     "pruned": "yellow",
+    "paused": "cyan",
     "failed": "red",
 }
 

@@ -46,7 +46,7 @@ def answer(summary: StudySummary) -> list[str]:
     if best is None or best.perplexity is None:
         return _no_answer(summary)
     lines = recommendation(summary)
-    reached = (summary.recommended or best).perplexity or best.perplexity
+    reached = (summary.chosen or best).perplexity or best.perplexity
     if summary.unigram_perplexity is not None:
         lines.append(_baseline(reached, summary.unigram_perplexity))
     if summary.reference_perplexity is not None:
@@ -66,7 +66,7 @@ def answer(summary: StudySummary) -> list[str]:
 
 def recommendation(summary: StudySummary) -> list[str]:
     """The rate to go on with; where it is not the luckiest trial's, that one too."""
-    best, chosen = summary.best, summary.recommended or summary.best
+    best, chosen = summary.best, summary.chosen
     if best is None or chosen is None:
         return []
     lines = [
