@@ -41,6 +41,7 @@ SHIFT_WEIGHTS = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545])
 
 # The prior: the rules' normals, a wide normal round each, uniform over the range.
 RULES_WEIGHT, WIDE_WEIGHT, WIDE_SD = 0.27, 0.7, 2.3
+NO_RULE_WEIGHT = 0.1  # where the rules are compared: that none of them is right
 
 # The search.
 WORTH = 0.002  # nats that are worth a training; finer gains are noise

@@ -31,6 +31,7 @@ from studies.numbers import (
     ACCIDENT,
     GRID_STEP,
     LOST_BETWEEN,
+    NO_RULE_WEIGHT,
     NOISES,
     NOTHING_TRIED,
     OUTSIDE,
@@ -82,6 +83,10 @@ class Posterior:
         self._parts = _prior_parts(priors, self._mu)
         if further is not None:
             self._parts = {name: part * further for name, part in self._parts.items()}
+        self._rules = {name: part for name, part in self._parts.items() if name != NO_RULE}
+        anywhere = np.ones(len(self._mu)) if further is None else further
+        told = RULES_WEIGHT / (1.0 - NO_RULE_WEIGHT) if priors else 1.0
+        self._rules[NO_RULE] = told * NO_RULE_WEIGHT * anywhere / len(self._mu)
         prior = np.asarray(sum(self._parts.values()))
         self._cells: Cells = cells_of(seen, self._mu, prior)
         cells = self._cells
@@ -146,9 +151,9 @@ class Posterior:
         """How much each rule is believed, `NO_RULE` included; together 1.
 
         Rule k's weight is w_k times the integral of its normal against the likelihood (Bayes
-        factors).
+        factors); for 1 in 10 none of them is right, and the best rate may be anywhere.
         """
-        shares = {name: float(part @ self._likelihood) for name, part in self._parts.items()}
+        shares = {name: float(part @ self._likelihood) for name, part in self._rules.items()}
         return {name: share / sum(shares.values()) for name, share in shares.items()}
 
     def improvement(self, x: Array) -> Array:
