@@ -2,7 +2,10 @@
 
 import math
 import re
+import textwrap
 
+# What no line may break in: a command, a share, a difference or another formula.
+_WHOLE = re.compile(r"`[^`]*`|\d %| (?:\+-|[-=/]) ")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -94,6 +97,14 @@ def one_line(text: str) -> str:
     """`text` on one line and without control characters: it may be another program's error."""
     words = " ".join(_ANSI.sub("", text).split())
     return "".join(character for character in words if character.isprintable())
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` characters, as far as its words allow."""
+    whole = _WHOLE.sub(lambda found: found[0].replace(" ", "\xa0"), one_line(text))
+    # Only ASCII white space is where textwrap breaks a line.
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def format_duration(seconds: float | None) -> str:

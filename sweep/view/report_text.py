@@ -7,8 +7,8 @@ from rich.text import Text
 
 from sweep.report import Report
 from sweep.view.formats import one_line
-from sweep.view.report_words import Section, sections
-from sweep.view.tables import folded, make_table
+from sweep.view.report_words import Section, Table, sections
+from sweep.view.tables import folded, make_table, say
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -25,14 +25,37 @@ def _print_section(section: Section, console: Console) -> None:
     if not answer:
         console.print(Text(section.title, style="bold"))
     for place, sentence in enumerate(section.sentences):
-        console.print(Text(one_line(sentence), style="bold green" if answer and not place else ""))
+        say(sentence, console, style="bold green" if answer and not place else "")
     if section.table is not None:
-        table = make_table(*section.table.headings)
-        for column in table.columns:
-            column.no_wrap = False
-        for row in section.table.rows:
-            table.add_row(*map(folded, row))
-        console.print(table)
+        _print_table(section.table, console)
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """As wide as the terminal at most: its longest cells take more lines, or each row becomes text.
+
+    A table that is too wide first loses the column that it can do without.
+    """
+    if _width(table) > console.width and table.spare:
+        table = table.without_spare()
+    widths = [max(map(len, column)) for column in table.columns]
+    longest = widths.index(max(widths))
+    room = console.width - (_width(table) - widths[longest])
+    if room < max(len(word) for cell in table.columns[longest] for word in cell.split()):
+        for row in table.rows:
+            cells = zip(table.headings, row, strict=True)
+            say(", ".join(f"{heading} {cell}" for heading, cell in cells if cell), console)
+        return
+    shown = make_table(*table.headings)
+    for place, column in enumerate(shown.columns):
+        column.no_wrap = place != longest
+    for row in table.rows:
+        shown.add_row(*map(folded, row))
+    console.print(shown)
+
+
+def _width(table: Table) -> int:
+    """Of the table when no cell is folded; two characters are between columns."""
+    return sum(max(map(len, column)) + 2 for column in table.columns) - 2
 
 
 def markdown(report: Report, without: Sequence[str] = ()) -> str:

@@ -16,10 +16,22 @@ FEW = 3  # complete trials; with fewer an optimum is little but what the rules s
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings and rows of cells, plain text."""
+    """Headings and rows of cells, plain text; `spare`, what a narrow terminal can do without."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    spare: str = ""
+
+    @property
+    def columns(self) -> list[tuple[str, ...]]:
+        """Each with its heading first."""
+        return list(zip(self.headings, *self.rows, strict=True))
+
+    def without_spare(self) -> "Table":
+        """The other columns."""
+        kept = [column for column in self.columns if column[0] != self.spare]
+        headings, *rows = zip(*kept, strict=True)
+        return Table(headings, tuple(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +151,12 @@ def _rules(report: Report) -> Section:
         "Weight is how much a rule is believed after all trials; one is named as the rule that "
         "fits only from 80 % on. Rules that ask for the same rate share their weight."
     ]
-    headings = ("rule", "formula", "its rate", "in the interval", "weight", "tried")
+    headings = ("rule", "formula", "its rate", "in interval", "weight", "tried")
     rows = [_rule_cells(rule, report) for rule in report.rules]
     none = 1.0 - sum(rule.weight for rule in report.rules)
     weight = _percent(none) if report.optimum else "-"
     rows.append(("none of them", "", "", "", weight, ""))
-    return Section("Scaling rules", tuple(sentences), Table(headings, tuple(rows)))
+    return Section("Scaling rules", tuple(sentences), Table(headings, tuple(rows), "formula"))
 
 
 def _rule_cells(rule: RuleFinding, report: Report) -> tuple[str, ...]:
@@ -257,12 +269,12 @@ def _neighbours(report: Report) -> Section:
         return Section(title, told)
     rows = [
         (
-            f"{each.batch_size:,}",
+            f"{each.batch_size:,}{' (this study)' if each.itself else ''}",
             f"{each.parameters:,}",
             each.precision,
             format_fitted(each.learning_rate),
             f"{format_fitted(each.low)} to {format_fitted(each.high)}",
-            "this study" if each.itself else each.study,
+            each.study,
         )
         for each in report.neighbours
     ]
@@ -273,7 +285,8 @@ def _neighbours(report: Report) -> Section:
         *told,
     ]
     headings = ("batch", "parameters", "precision", "best rate", "90 % interval", "study")
-    return Section(title, tuple(each.strip() for each in sentences), Table(headings, tuple(rows)))
+    table = Table(headings, tuple(rows), spare="study")
+    return Section(title, tuple(each.strip() for each in sentences), table)
 
 
 def _trials(report: Report) -> Section:

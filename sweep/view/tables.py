@@ -15,6 +15,7 @@ from sweep.view.formats import (
     format_perplexity,
     format_rate,
     one_line,
+    wrapped,
 )
 from sweep.view.words import ENDED, answer, edge_warning, trials_done, why
 from trainers.report import Outcome
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 PRINTED = 100  # trials at most: the best and the newest; `--json` has them all
-WIDE = 100  # columns from which on the table of trials has one for reasons
+WIDE = 100  # columns from which on the trials have their reasons beside them, rules their formulas
 
 STATE_STYLES = {
     "running": "cyan",
@@ -50,6 +51,11 @@ def cut(text: str, style: str = "") -> Text:
 def folded(text: str) -> Text:
     """A cell that takes as many lines as it needs."""
     return Text(one_line(text), overflow="fold")
+
+
+def say(text: str, console: Console, style: str = "") -> None:
+    """Prints a sentence, in lines that break where a reader would break them."""
+    console.print(Text(wrapped(text, console.width), style=style))
 
 
 def trials_table(
@@ -95,15 +101,15 @@ def visible_rows(rows: tuple[TrialRow, ...], limit: int) -> list[TrialRow]:
     return [row for row in rows if row.number in chosen]
 
 
-def rules_table(summary: StudySummary, *, outcomes: bool = True) -> Table:
+def rules_table(summary: StudySummary, *, formulas: bool = True, outcomes: bool = True) -> Table:
     """Each rule's own rate and, with `outcomes`, how the trial nearest to it did."""
-    headings = ["rule", "formula", "rate"]
+    headings = ["rule", *(["formula"] if formulas else []), "rate"]
     table = make_table(*headings, *(["trial", "perplexity", "state"] if outcomes else []))
     best = min((_value(rule) for rule in summary.rules), default=math.inf)
     for rule in summary.rules:
         cells = [
             folded(rule.name),
-            folded(rule.formula),
+            *([folded(rule.formula)] if formulas else []),
             Text(format_rate(rule.learning_rate)),
         ]
         if outcomes:
@@ -134,29 +140,30 @@ def print_header(summary: StudySummary, console: Console) -> None:
 
 def print_summary(summary: StudySummary, console: Console) -> None:
     """Prints the trials, the answer in words, how each rule's own rate did, and the warnings."""
+    wide = console.width >= WIDE
     if summary.trials:
-        wide = console.width >= WIDE
         console.print(trials_table(summary, limit=PRINTED, fold=True, reasons=wide))
         if not wide:
             _print_reasons(visible_rows(summary.trials, PRINTED), console)
         console.print()
     first, *others = answer(summary)
-    console.print(Text(first, style="bold green" if summary.best else "bold yellow"))
+    say(first, console, "bold green" if summary.best else "bold yellow")
     for line in others:
-        console.print(Text(line))
+        say(line, console)
     if summary.rules:
         console.print(Text("\nHow each rule's own rate did:"))
-        console.print(rules_table(summary))
+        console.print(rules_table(summary, formulas=wide))
     warning = edge_warning(summary)
     if warning:
-        console.print(Text(f"\nWarning: {warning}", style="yellow"))
+        console.print()
+        say(f"Warning: {warning}", console, "yellow")
 
 
 def _print_reasons(rows: Sequence[TrialRow], console: Console) -> None:
     """Why trials ended early: in a column of a narrow table each would take ten lines."""
     for row in rows:
         if why(row) and why(row) != Outcome.COMPLETED.sentence:
-            console.print(Text(f"trial {row.number}, {row.state}: {why(row)}", style="dim"))
+            say(f"trial {row.number}, {row.state}: {why(row)}", console, "dim")
 
 
 def make_table(*headings: str) -> Table:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from html import unescape
 from math import inf
 from pathlib import Path
@@ -58,9 +59,9 @@ def report_of(ledger: Ledger) -> Report:
     return build(ledger.study, "sweep.db", [ledger.study])
 
 
-def terminal_text(report: Report) -> str:
+def terminal_text(report: Report, width: int = 100) -> str:
     out = io.StringIO()
-    print_report(report, Console(file=out, width=100))
+    print_report(report, Console(file=out, width=width))
     return out.getvalue()
 
 
@@ -323,6 +324,11 @@ def test_studies_at_other_batch_sizes_stand_beside_it(tmp_path: Path) -> None:
         (64, pytest.approx(1e-2, rel=0.3), True),
         (256, pytest.approx(2e-2, rel=0.3), False),
     ]
+    long = "context_vector-b2048-fp16-docstrings-41024971"
+    named = replace(report, neighbours=tuple(replace(n, study=long) for n in report.neighbours))
+    fits_a_terminal(named)
+    assert long in terminal_text(named, 120)
+    assert re.search(r"64 \(this study\) +100 +fp32 +\S+ +\S+ to \S+\n", terminal_text(named, 80))
     assert report.exponents is not None
     assert report.exponents.batch is not None
     assert report.exponents.batch.low < 0.5 < report.exponents.batch.high
@@ -347,6 +353,7 @@ def test_what_new_seeds_said_stands_in_every_form(tmp_path: Path) -> None:
         assert "1.50e-2 diverged at 1 of 3 seeds." in words
     found = report_object(report)["confirmation"]
     assert (found["trial"], found["seeds"]) == (2, [1, 2, 3])
+    fits_a_terminal(report)
     assert found["finalists"][0]["mean_perplexity"] == pytest.approx(61.5)
     (marks,) = [
         each
@@ -355,6 +362,38 @@ def test_what_new_seeds_said_stands_in_every_form(tmp_path: Path) -> None:
     ]
     assert (marks.x, marks.y) == ((3e-2,), (pytest.approx(61.5),))
     assert marks.high[0] - marks.y[0] == pytest.approx(1.0408, rel=1e-3)
+
+
+def fits_a_terminal(report: Report) -> None:
+    """No line is wider, and no word or number is cut in two."""
+    words = set(terminal_text(report, 400).replace(",", "").split())
+    for width in (60, 80, 100, 120):
+        text = terminal_text(report, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert set(re.sub("[,─]", "", text).split()) <= words
+        for whole in ("90\n%", "+-\n", "`sweep\nconfirm`"):
+            assert whole not in text
+
+
+def test_its_tables_fit_80_columns(tmp_path: Path, swept: tuple[Path, Report]) -> None:
+    fits_a_terminal(swept[1])
+    train = TrainConfig(learning_rate=1.0, epochs=3, batch_size=2048)
+    with searched(tmp_path, train=train, pruner="none", first=()) as ledger:
+        long = {"name": "sqrt_model_size", "formula": "lr0 x sqrt(B/B0) / sqrt(N/N0)"}
+        rule = {"learning_rate": 1e-2, "source": "a test", **long}
+        ledger.study.set_user_attr("rules", [rule, {**rule, "name": "linear"}])
+        play_at(ledger, [1.1e-2, 1.5e-2, 3e-2])
+        study = ledger.study
+    seeds = tuple(range(1, 9))
+    finalist = make_finalist(1, 1.5e-2, 60.0, ["complete"] * 8, [60.0 + seed for seed in seeds])
+    note_confirmation(study, record(Confirmation("study", seeds, (finalist,))))
+    report = build(study, "sweep.db")
+    fits_a_terminal(report)
+    narrow, wide = (terminal_text(report, width) for width in (80, 120))
+    assert re.search(r"sqrt_model_size +lr0 x sqrt\(B/B0\) / sqrt\(N/N0\) +1.00e-2", wide)
+    assert re.search(r"sqrt_model_size +1.00e-2 +(yes|no) ", narrow)
+    # Of nine columns of perplexities a narrow terminal gets the text.
+    assert "rate 1.50e-2, trial 1, search 60.00, seed 1 61.00, seed 2 62.00," in narrow
 
 
 def test_a_better_trial_than_the_confirmed_is_said(tmp_path: Path) -> None:

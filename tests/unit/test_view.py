@@ -16,9 +16,12 @@ from sweep.view.details import print_trial
 from sweep.view.formats import (
     format_bound,
     format_duration,
+    format_exponent,
     format_multiple,
+    format_plain,
     format_speed,
     one_line,
+    wrapped,
 )
 from sweep.view.frame import HINT, frame
 from sweep.view.jsonl import JsonView
@@ -134,6 +137,29 @@ class TestFormats:
         assert speeds == ["- tok/s", "850 tok/s", "12.3k tok/s", "1.0M tok/s"]
         multiples = [format_multiple(multiple) for multiple in (1.0, 0.0031, 31.416, math.nan)]
         assert multiples == ["x1.00", "x0.0031", "x31.4", "-"]
+
+    def test_numbers_on_axes(self):
+        rates = [format_exponent(rate) for rate in (2e-3, 2.5e-2, 0.1, 1.0, 20.0)]
+        assert rates == ["2e-3", "2.5e-2", "1e-1", "1", "2e1"]
+        assert [format_plain(x) for x in (42.0, 42.5, 2048, 1e6)] == [
+            "42",
+            "42.5",
+            "2,048",
+            "1,000,000",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "lines"),
+        [
+            ("a perplexity of 44.93 +- 0.76", ["a perplexity of", "44.93 +- 0.76"]),
+            ("it is sure to 90 % now", ["it is sure to", "90 % now"]),
+            ("then run `sweep confirm` again", ["then run", "`sweep confirm`", "again"]),
+            ("use the --seeds-option", ["use the", "--seeds-option"]),
+            ("a_name_that_is_too_long", ["a_name_that_is_too_long"]),
+        ],
+    )
+    def test_lines_break_where_a_reader_would(self, text, lines):
+        assert wrapped(text, 16).split("\n") == lines
 
     def test_foreign_text_becomes_one_clean_line(self):
         assert one_line("a\n  \x1b[1;31mb\x1b[0m\tc\x07") == "a b c"
@@ -482,6 +508,15 @@ class TestTheFinalTable:
         text = " ".join(console.export_text().split())
         assert f"trial 1, pruned: {self.WHY.removeprefix('pruned: ')}" in text
         assert "reason" not in text.split("Best learning rate")[0].split()
+
+    def test_a_narrow_one_has_each_rule_on_one_line(self):
+        console = terminal(80, 40)
+        print_summary(study(trial(0, learning_rate=4e-4)), console)
+        lines = console.export_text().splitlines()
+        rules = lines[next(i for i, line in enumerate(lines) if line.startswith("rule ")) + 2 :]
+        names = [rule.name for rule in study().rules]
+        assert [line.split()[:1] for line in rules if line.strip()] == [[name] for name in names]
+        assert len([line for line in rules if line.strip()]) == len(names)
 
     def test_a_rule_whose_near_rate_was_tried_says_at_which(self):
         near = trial(3, learning_rate=9e-4)
