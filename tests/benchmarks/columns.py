@@ -94,10 +94,10 @@ def _made_up(curve: Curve, column: str, right: float, place: int) -> Belief:
 
 def _product(curve: Curve, curves: Sequence[Curve]) -> Belief | None:
     """As `sweep.plan` has it for a swept reference."""
-    known = {each.part.slice: each for each in curves if each.part.batch == REFERENCE_BATCH}
+    known = {each.part.kind: each for each in curves if each.part.batch == REFERENCE_BATCH}
     if not known or curve.part.batch == REFERENCE_BATCH:
         return None
-    there = known.get(curve.part.slice) or next(iter(known.values()))
+    there = known.get(curve.part.kind) or next(iter(known.values()))
     known_setting = Setting(there.part.batch, there.part.parameters)
     reference = Reference(known_setting, math.exp(there.optimum), None, swept=True)
     setting = Setting(curve.part.batch, curve.part.parameters)

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from epoch_peers import STARTUP, IfBO, NePS, RayTune
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -42,7 +42,9 @@ class OnStudy:
         self, task: Task, sampler: BaseSampler, pruner: BasePruner, *, enqueue: bool = True
     ) -> None:
         self._task = task
-        self._space = {PARAMETER: FloatDistribution(task.low, task.high, log=True)}
+        self._space: dict[str, BaseDistribution] = {
+            PARAMETER: FloatDistribution(task.low, task.high, log=True)
+        }
         self.study = optuna.create_study(sampler=sampler, pruner=pruner)
         for rate in task.centres if enqueue else ():
             self.study.enqueue_trial({PARAMETER: task.within(rate)})
@@ -70,7 +72,8 @@ class OnStudy:
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not complete:
             return None
-        return math.log(min(complete, key=lambda trial: trial.value).params[PARAMETER])
+        best = min(complete, key=lambda trial: trial.value or math.inf)
+        return math.log(best.params[PARAMETER])
 
     def enough(self) -> bool | None:
         return None

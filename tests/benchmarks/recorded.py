@@ -41,7 +41,7 @@ class Curve:
     @property
     def epochs(self) -> int:
         """A whole run's."""
-        return self.part.losses.shape[1]
+        return int(self.part.losses.shape[1])
 
     @property
     def low(self) -> float:
@@ -83,7 +83,7 @@ def _part(stored: dict[str, Any]) -> Part:
     for row, run in zip(losses, runs, strict=True):
         row[: len(run["losses"])] = run["losses"]
     return Part(
-        slice=stored["slice"],
+        kind=stored["slice"],
         batch=stored["batch"],
         seed=stored["seed"],
         rates=np.log([run["rate"] for run in runs]),

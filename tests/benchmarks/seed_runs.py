@@ -27,7 +27,7 @@ class Part:
     """Every rate's losses with one seed.
 
     Attributes:
-        slice: what is trained, but for batch size and seed.
+        kind: what is trained, but for batch size and seed.
         batch: sequences a step.
         seed: of the trainings.
         rates: (R,) ln rate, rising.
@@ -38,7 +38,7 @@ class Part:
         constant_rate: whether the rate did not decay.
     """
 
-    slice: str
+    kind: str
     batch: int
     seed: int
     rates: Array
@@ -51,7 +51,7 @@ class Part:
     @property
     def name(self) -> str:
         """The setting: "small-b32"."""
-        return f"{self.slice}-b{self.batch}"
+        return f"{self.kind}-b{self.batch}"
 
     @property
     def finals(self) -> Array:

@@ -19,7 +19,7 @@ def tables(searches: Sequence[Search]) -> str:
     epochs = searches[0].epochs
     marks: dict[str, Part] = {f"{mark * epochs} epochs": _excess(mark) for mark in MARKS}
     settings = len({search.setting for search in searches})
-    measures = {
+    measures: dict[str, dict[str, Part]] = {
         "Epochs until a rate within 0.5 % of the best was trained to its end": {"": _epochs},
         f"Not found within {MOST * epochs} epochs, %": {"": _missed},
         "How far the reported rate lies above the best perplexity, %": marks,
@@ -101,8 +101,9 @@ def _broken(search: Search) -> tuple[float, float] | None:
 
 
 def _stop_covered(search: Search) -> tuple[float, float] | None:
-    known = search.stop is not None and search.stop.covered is not None
-    return (100.0 * search.stop.covered, 1) if known else None
+    if search.stop is None or search.stop.covered is None:
+        return None
+    return 100.0 * search.stop.covered, 1
 
 
 CLAIMS: dict[str, Part] = {

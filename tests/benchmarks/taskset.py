@@ -65,7 +65,7 @@ def _parts(path: Path) -> list[Part]:
     losses = np.where(np.maximum.accumulate(np.isnan(losses), axis=2), np.nan, losses)
     return [
         Part(
-            slice=_task(path),
+            kind=_task(path),
             batch=0,
             seed=replica,
             rates=rates[order],
