@@ -23,6 +23,7 @@ import numpy as np
 
 from studies.numbers import (
     ACCIDENT,
+    ALIKE,
     BELOW_LOWEST,
     CLOSE,
     CLOSEST,
@@ -36,6 +37,7 @@ from studies.numbers import (
     LOST_AT_BASELINE,
     LOST_BETWEEN,
     LOST_SD,
+    MOST_RESULTS,
     NEAR_WALL,
     NEAR_WALL_SCALE,
     NOISE_WEIGHTS,
@@ -60,6 +62,7 @@ from studies.table import Array, Indices, Mask, Singles
 
 NEVER_SURE = 1e-3  # that a run is off the curve
 FORGOTTEN = 1e-9  # cells so much less likely than the likeliest are left out from then on
+IN_A_SWEEP = 20  # results that are taken by their rank
 HIGHEST = 2.0  # nats above B; what ends further up says no more
 
 
@@ -143,16 +146,47 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
     walls = np.log(_wall_prior()), np.log(NOISE_WEIGHTS)
     shared = np.exp(walls[1][:, None] + walls[0]).astype(np.float32)
     cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
-    for x in seen.lost:
+    for x in merged(seen.lost, np.zeros(len(seen.lost)))[0]:
         _take(cells, mu, prior, _lost_chance(cells, mu, float(x)))
-    order = np.argsort(seen.y, kind="stable")  # the best ones leave the fewest cells
-    for x, y in zip(seen.x[order], seen.y[order], strict=True):
+    for x, y in zip(*in_turn(*merged(seen.x, seen.y)), strict=True):
         _take(cells, mu, prior, _density(cells, mu, float(x), float(y)))
     _take_falls(cells, seen, mu)
     for seed in sorted({repeat.seed for repeat in seen.repeats}):
         runs = [repeat for repeat in seen.repeats if repeat.seed == seed]
         _take(cells, mu, prior, _seed_density(cells, mu, runs))
     return cells
+
+
+def merged(x: Array, y: Array) -> tuple[Array, Array]:
+    """The same results, at most `MOST_RESULTS`: of more, those of almost one rate and value are one.
+
+    So many at one rate say no more of the curve than a few do: its misfit there is theirs together.
+
+    Args:
+        x: ln rates.
+        y: ln perplexities.
+
+    Returns:
+        Rates and values, the means of what was merged.
+    """
+    rates, values, size = x, y, 1.0
+    while len(rates) > MOST_RESULTS:
+        bins = np.stack([np.round(x / (size * ALIKE[0])), np.round(y / (size * ALIKE[1]))])
+        _, place, count = np.unique(bins, axis=1, return_inverse=True, return_counts=True)
+        rates, values = (np.bincount(place.ravel(), each) / count for each in (x, y))
+        size *= 2.0
+    return rates, values
+
+
+def in_turn(x: Array, y: Array) -> tuple[Array, Array]:
+    """Results from the lowest on, as that leaves the fewest cells; of many every so-manieth first.
+
+    Of many, the lowest are the luckiest: the cells that explain those best explain no others.
+    """
+    order = np.argsort(y, kind="stable")
+    sweeps = math.ceil(len(y) / IN_A_SWEEP)
+    order = np.concatenate([order[:0], *(order[first::sweeps] for first in range(sweeps))])
+    return x[order], y[order]
 
 
 def _seed_density(cells: Cells, mu: Array, runs: Sequence[Repeat]) -> Singles:
@@ -308,7 +342,9 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
     if not len(seen.y):
         top = seen.baseline if known else UNKNOWN_DEPTH
         return np.array([top]), np.array([min(UNKNOWN_DEPTH, max(top, 0.1))]), np.ones(1)
-    lowest, highest = float(seen.y.min()), float(seen.y.max())
+    # Of many results the lowest is the luckiest, far below the curve.
+    lowest = float(np.sort(seen.y)[len(seen.y) // 20])
+    highest = float(seen.y.max())
     if known:
         tops = [(seen.baseline, 1.0)]
     else:

@@ -23,6 +23,7 @@ UNKNOWN_DEPTH = 3.0  # D where B is unknown and no run has shown it, nats
 # What a run deviates from the curve: sd in nats between runs at one rate, and of the curve's form.
 NOISES, NOISE_WEIGHTS = np.array([0.004, 0.015, 0.06]), np.array([0.5, 0.35, 0.15])
 SLOPE_MISFIT, DEPTH_MISFIT = 0.4, 0.05  # shares of D u e^-u and of D (1 - e^-u)
+MOST_RESULTS, ALIKE = 150, (0.05, 0.02)  # more are merged where so near: ln rate, nats
 
 # Off the curve: an accident anywhere, or beyond a wall above mu.
 ACCIDENT = 0.02

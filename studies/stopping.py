@@ -8,7 +8,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
-from studies.numbers import LEAST_COMPLETE
+from studies.numbers import APART, LEAST_COMPLETE, MOST_RESULTS
 from studies.posterior import Posterior
 from studies.table import Table
 from studies.trials import ln_rate, sound
@@ -68,7 +68,11 @@ def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple
     if not len(places):
         return []
     rates, place = np.unique(x[places], return_inverse=True)
-    regret = posterior.regret(rates)[place]
+    if len(rates) > MOST_RESULTS:
+        grid = np.arange(rates[0], rates[-1] + APART, APART / 4)
+        regret = np.interp(rates, grid, posterior.regret(grid))[place]
+    else:
+        regret = posterior.regret(rates)[place]
     order = np.argsort(regret, kind="stable")
     return [(float(regret[each]), table[int(places[each])].number) for each in order]
 

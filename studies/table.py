@@ -23,26 +23,6 @@ Read = Callable[..., float]
 UNFINISHED = 0  # the row that stands for all of them
 SPARE = 1000  # trials of other studies that are kept
 ROOM = 50  # rows that a column is made longer at least
-MANY = 100  # distinct rates, from which on neighbours count as one
-NEIGHBOURS = 0.1  # ln rate
-
-
-def together(x: Array) -> tuple[Array, Indices]:
-    """The ln rates at which trials are summed, and each trial's place among them.
-
-    Those at the same rate are; of a great many, also neighbours, at the mean of their rates: their
-    curve a (x - mu)^2 is then off by its curvature alone, under 0.001 nats. So thousands of trials
-    cost no more than hundreds.
-    """
-    if len(np.unique(x[: 2 * MANY])) <= MANY:  # to sort all of a great many takes a while
-        rates, place = np.unique(x, return_inverse=True)
-        if len(rates) <= MANY:
-            return rates, place
-    step = np.round(x / NEIGHBOURS).astype(np.intp)
-    step -= step.min()
-    count = np.bincount(step)
-    some = count > 0
-    return np.bincount(step, x)[some] / count[some], (np.cumsum(some) - 1)[step]
 
 
 class _Finished:
