@@ -158,7 +158,7 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
 
 
 def merged(x: Array, y: Array) -> tuple[Array, Array]:
-    """The same results, at most `MOST_RESULTS`: of more, those of almost one rate and value are one.
+    """The same results, at most `MOST_RESULTS`: of more, those almost alike are one.
 
     So many at one rate say no more of the curve than a few do: its misfit there is theirs together.
 

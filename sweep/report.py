@@ -47,6 +47,8 @@ class RuleFinding:
         weight: how much it is believed after all trials; with the others and "no rule" 1. Rules
             that ask for the same rate share it.
         inside: whether its rate lies in the optimum's interval.
+        cost: what its rate is expected to cost over the best one at a new seed, a share of the
+            perplexity (0.01: 1 %); None before that is known.
         row: its formula, and the trial nearest to its rate.
     """
 
@@ -54,6 +56,7 @@ class RuleFinding:
     learning_rate: float
     weight: float
     inside: bool
+    cost: float | None
     row: RuleRow
 
 
@@ -226,15 +229,18 @@ def _rules(
     summary: StudySummary, posterior: Posterior, found: Optimum | None
 ) -> tuple[RuleFinding, ...]:
     weights = posterior.rule_weights()
+    rates = np.array([row.learning_rate for row in summary.rules])
+    costs = posterior.regret(np.log(rates)) if found is not None else np.full(len(rates), np.nan)
     return tuple(
         RuleFinding(
             row.name,
             row.learning_rate,
             weights.get(row.name, 0.0),
             found is not None and found.low <= row.learning_rate <= found.high,
+            None if math.isnan(cost) else math.expm1(cost),
             row,
         )
-        for row in summary.rules
+        for row, cost in zip(summary.rules, costs.tolist(), strict=True)
     )
 
 

@@ -6,7 +6,8 @@ within_one_percent  {low, high}, null where no rate is expected to cost less tha
 safe_up_to          the highest rate up to which training is safe at a new seed, or null
 best                the trial of the lowest perplexity, as `sweep status --json` has it, or null
 recommended         the trial whose rate is expected to cost least at a new seed, or null
-rules               [{name, learning_rate, weight, inside}]; with `no_rule`, weights make 1
+rules               [{name, learning_rate, weight, inside, cost}]; with `no_rule`, weights make 1;
+                    cost: of its rate at a new seed over the best one, 0.01 for 1 %
 verdict             {rules, weight, decided} or null
 companions          {k, betas, eps, asked_betas, asked_eps} or null
 confirmation        {seeds, trial, finalists}, null where `sweep confirm` has not run; `trial`
@@ -56,6 +57,7 @@ def report_object(report: Report) -> dict[str, Any]:
                 "learning_rate": rule.learning_rate,
                 "weight": rule.weight,
                 "inside": rule.inside,
+                "cost": rule.cost,
             }
             for rule in report.rules
         ],

@@ -149,9 +149,10 @@ def _rules(report: Report) -> Section:
         return Section("Scaling rules")
     sentences = [
         "Weight is how much a rule is believed after all trials; one is named as the rule that "
-        "fits only from 80 % on. Rules that ask for the same rate share their weight."
+        "fits only from 80 % on. Rules that ask for the same rate share their weight. Cost is how "
+        "much more perplexity its rate is expected to give at a new seed than the best one."
     ]
-    headings = ("rule", "formula", "its rate", "in interval", "weight", "tried")
+    headings = ("rule", "formula", "its rate", "cost", "weight", "tried")
     rows = [_rule_cells(rule, report) for rule in report.rules]
     none = 1.0 - sum(rule.weight for rule in report.rules)
     weight = _percent(none) if report.optimum else "-"
@@ -161,10 +162,10 @@ def _rules(report: Report) -> Section:
 
 def _rule_cells(rule: RuleFinding, report: Report) -> tuple[str, ...]:
     known = report.optimum is not None
-    inside = ("yes" if rule.inside else "no") if known else "-"
+    cost = "-" if rule.cost is None else _percent(rule.cost)
     weight = _percent(rule.weight) if known else "-"
     rate = format_rate(rule.learning_rate)
-    return rule.name, rule.row.formula, rate, inside, weight, tried(rule)
+    return rule.name, rule.row.formula, rate, cost, weight, tried(rule)
 
 
 def tried(rule: RuleFinding) -> str:
