@@ -78,7 +78,7 @@ def headline(report: Report) -> list[str]:
     if found.safe_up_to is not None:
         safe = format_fitted(found.safe_up_to)
         lines.append(f"Safe up to {safe}: above it a new seed may well lose its training.")
-    lines += recommendation(study)
+    lines += recommendation(study, "Recommended is")
     if report.confirmation is not None:
         lines.append(confirmation.answer(report.confirmation)[0])
     if report.noise is not None and report.noise > NOISY:

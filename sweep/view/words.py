@@ -64,13 +64,17 @@ def answer(summary: StudySummary) -> list[str]:
     return lines
 
 
-def recommendation(summary: StudySummary) -> list[str]:
-    """The rate to go on with; where it is not the luckiest trial's, that one too."""
+def recommendation(summary: StudySummary, named: str = "Best learning rate") -> list[str]:
+    """The rate to go on with; where it is not the luckiest trial's, that one too.
+
+    Args:
+        named: how the first line begins.
+    """
     best, chosen = summary.best, summary.chosen
     if best is None or chosen is None:
         return []
     lines = [
-        f"Best learning rate {format_rate(chosen.learning_rate)}, perplexity "
+        f"{named} {format_rate(chosen.learning_rate)}, perplexity "
         f"{format_perplexity(chosen.perplexity)} (trial {chosen.number}{_beside(chosen)})."
     ]
     if chosen.number != best.number:
