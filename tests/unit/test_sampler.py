@@ -16,7 +16,9 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySampl
 from optuna.trial import TrialState, create_trial
 
 from studies import PARAMETER, WIDE, LearningRateSampler, Prior, StudyError
-from studies.sampler import APART, make_sampler
+from studies.numbers import APART
+from studies.observed import Terms
+from studies.sampler import make_sampler
 
 SPACE = FloatDistribution(1e-5, 1e-1, log=True)
 OPTIMUM = 1.1e-3
@@ -227,7 +229,7 @@ def test_a_pruned_trial_counts_with_what_it_would_have_reached() -> None:
 
 def test_a_range_of_its_own_is_kept_to_while_trials_store_the_wide_one() -> None:
     study = optuna.create_study(
-        sampler=make_sampler("learning-rate", low=1e-5, high=1e-3, seed=0, startup=3)
+        sampler=make_sampler("learning-rate", Terms(1e-5, 1e-3), seed=0, startup=3)
     )
     for _ in range(12):
         trial = study.ask({PARAMETER: WIDE})
@@ -242,7 +244,7 @@ SAMPLER = pytest.mark.parametrize("name", ["learning-rate", "tpe", "random"])
 
 @SAMPLER
 def test_no_rate_is_stored_that_the_parameter_does_not_allow(name: str) -> None:
-    study = optuna.create_study(sampler=make_sampler(name, low=1e-6, high=1e-2, seed=0, startup=1))
+    study = optuna.create_study(sampler=make_sampler(name, Terms(1e-6, 1e-2), seed=0, startup=1))
     narrow = FloatDistribution(1e-3, 1.0, log=True)
     for _ in range(6):
         trial = study.ask({PARAMETER: narrow})
@@ -256,7 +258,7 @@ def test_no_rate_is_stored_that_the_parameter_does_not_allow(name: str) -> None:
 
 @SAMPLER
 def test_a_range_is_no_excuse_for_a_distribution_that_cannot_be_searched(name: str) -> None:
-    study = optuna.create_study(sampler=make_sampler(name, low=1e-3, high=1e-1, seed=0, startup=1))
+    study = optuna.create_study(sampler=make_sampler(name, Terms(1e-3, 1e-1), seed=0, startup=1))
     with pytest.raises(StudyError, match="learning_rate must be a float on a log scale"):
         study.ask({PARAMETER: FloatDistribution(1e-4, 1.0)})
     with pytest.raises(
