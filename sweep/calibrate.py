@@ -1,6 +1,5 @@
 """Writes a swept reference into a sweep.toml, comments kept."""
 
-import math
 from pathlib import Path
 
 import tomlkit
@@ -14,7 +13,7 @@ SIGNIFICANT_DIGITS = 3
 
 
 def measured_reference(report: Report, model: str, data: str) -> ReferenceSettings:
-    """A trial of a finished sweep as a reference: the complete one nearest to the best rate.
+    """A trial of a finished sweep as a reference: the one that is recommended.
 
     The best trial itself owes part of its perplexity, and so of its rate, to luck.
 
@@ -26,12 +25,10 @@ def measured_reference(report: Report, model: str, data: str) -> ReferenceSettin
     Raises:
         SweepError: no trial is complete.
     """
-    found, summary = report.optimum, report.study
-    complete = [row for row in summary.trials if row.state == "complete" and not row.by_hand]
-    if found is None or not complete:
+    summary = report.study
+    trial = summary.chosen
+    if trial is None or trial.perplexity is None:
         raise SweepError("no trial is complete, so there is no reference to write")
-    trial = min(complete, key=lambda row: abs(math.log(row.learning_rate / found.learning_rate)))
-    assert trial.perplexity is not None
     return ReferenceSettings(
         # Nothing finer than 20 % of a rate is worth claiming: three digits are plenty.
         learning_rate=float(f"{trial.learning_rate:.{SIGNIFICANT_DIGITS}g}"),
