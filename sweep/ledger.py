@@ -229,7 +229,7 @@ class Ledger:
         if number is None:
             return None
         trial = self._taken_up(number)
-        self._note(trial, {PAUSED: ""})
+        self._note(trial, {PAUSED: "", OWNER: self._lease.token})
         self._read_at = -math.inf
         return self._spec(trial)
 
@@ -248,6 +248,7 @@ class Ledger:
 
     def set_back(self, again: TrialSpec, message: str) -> None:
         """Stores that a trial is tried again, as `again` says, and why."""
+        self._live.pop(again.number, None)  # it goes on, whatever was found before its worker died
         trial = self._taken_up(again.number)
         setbacks = [*trial.user_attrs.get("setbacks", []), message]
         if again.attempt > len(setbacks):  # otherwise it only went down with another trial
@@ -267,6 +268,7 @@ class Ledger:
             self._reports.pop(number, None)
             return False
         if outcome is Outcome.PAUSED:
+            self._leave(number)
             return True
         live = self._taken_up(number)
         outcome, message = _checked(outcome, message, trial)
@@ -294,15 +296,25 @@ class Ledger:
         for key, value in stored.items():
             self.study.set_user_attr(key, value)
 
+    def _leave(self, number: int) -> None:
+        """Stores that a trial was left after a look, once no worker has it: it may be asked for."""
+        live = self._taken_up(number)
+        known = _frozen(live).user_attrs
+        if is_paused(_frozen(live)):
+            left = {PAUSED: known[PAUSED], LOOKED: known[LOOKED]}
+            self._note(live, {**left, **self._measured(number)})
+            del self._live[number]  # another orchestrator may go on with it
+            self._read_at = -math.inf
+
     def _end_paused(self) -> None:
         """What was left after a look, and never asked for again, was pruned."""
-        for trial in filter(is_paused, self._running()):
-            live = self._taken_up(trial.number)
-            reason = f"pruned: {trial.user_attrs[PAUSED]}"
-            measured = self._measured(trial.number)
-            self._note(live, {"outcome": Outcome.PRUNED.value, "reason": reason, **measured})
-            self.study.tell(live, state=TrialState.PRUNED)
-            del self._live[trial.number]
+        with self._mutex.held():  # another orchestrator may be asking for one, or ending them too
+            for trial in filter(is_paused, self._running()):
+                live = self._taken_up(trial.number)
+                reason = f"pruned: {trial.user_attrs[PAUSED]}"
+                self._note(live, {"outcome": Outcome.PRUNED.value, "reason": reason})
+                self.study.tell(live, state=TrialState.PRUNED)
+                del self._live[trial.number]
 
     def _check_terms(self) -> None:
         """Refuses to join a study that is to be of another size."""
@@ -489,8 +501,9 @@ class Ledger:
             terms=terms,
         )
         reason = pruner.reason(peers, trial)
-        if reason and terms.pauses and math.isfinite(report.perplexity):
-            self._note(live, {PAUSED: reason, LOOKED: report.epoch})
+        if reason and terms.pauses and pruner.looks and math.isfinite(report.perplexity):
+            # Stored by `_leave`: as long as a worker has the trial it is no one else's.
+            trial.user_attrs.update({PAUSED: reason, LOOKED: report.epoch})
             return Verdict.PAUSE
         if reason:
             live.set_user_attr("reason", f"pruned: {reason}")

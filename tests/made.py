@@ -3,6 +3,7 @@
 import contextlib
 import math
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from support import empty_database
 
 from sweep.storage import open_storage
+from trainers.config import TrainConfig
 
 SPACE = {"learning_rate": FloatDistribution(1e-7, 10.0, log=True)}
 IDENTITY = {
@@ -55,6 +57,7 @@ def finished_study(
     rules = {"unscaled": 3e-2, "sqrt": 3e-2 * math.sqrt(batch / 32), "own": 1e-2}
     attributes = {
         "identity": fields,
+        "config": asdict(TrainConfig(learning_rate=1.0, epochs=3)),
         "parameters": parameters,
         "range": [optimum / 30, optimum * 30],
         "trials": 7,

@@ -39,6 +39,11 @@ from sweep.storage import open_storage, storage_url
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 
+ENDED = {
+    Verdict.CONTINUE: Outcome.COMPLETED,
+    Verdict.PRUNE: Outcome.PRUNED,
+    Verdict.PAUSE: Outcome.PAUSED,
+}
 WAIT_S = 120.0  # no test waits this long: it only ends what would never end
 SOURCES = (argparse, json, subprocess, textwrap)
 VOCABULARY = 300
@@ -419,7 +424,10 @@ def play(
     trials: int = 9,
     diverges: Callable[[float], bool] = lambda _: False,
 ) -> None:
-    """Runs trials whose perplexity after the last epoch is curve(rate); pruned where judged so."""
+    """Runs trials whose perplexity after the last epoch is curve(rate), each as far as it is let.
+
+    One that was left after a look and is asked for again counts once more.
+    """
     epochs = ledger._train.epochs
     for _ in range(trials):
         spec = ledger.ask()
@@ -432,10 +440,9 @@ def play(
         for epoch in range(1, epochs + 1):
             perplexity = curve(rate) * (1 + 0.1 * (epochs - epoch))
             verdict = ledger.report({spec.number: report(epoch, perplexity)})[spec.number]
-            if verdict is Verdict.PRUNE:
+            if verdict is not Verdict.CONTINUE:
                 break
-        ended = Outcome.PRUNED if verdict is Verdict.PRUNE else Outcome.COMPLETED
-        ledger.tell(spec.number, ended, "trained all its epochs")
+        ledger.tell(spec.number, ENDED[verdict], "trained all its epochs")
 
 
 def report(epoch: int, perplexity: float) -> EpochReport:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from support import open_ledger, report
 
+from sweep.belief import chosen_trial
 from sweep.config import load
 from sweep.confirm import best_trials, config_of
 from sweep.confirmed import (
     Confirmation,
     Finalist,
-    chosen_trial,
     make_finalist,
     record,
     stored_confirmation,

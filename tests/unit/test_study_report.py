@@ -73,6 +73,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     with searched(folder, train=train, high=3.0, widen=False) as ledger:
         play(ledger, basin, trials=3)
         play_at(ledger, [1.3e-2, 1.8e-2, 2.5e-2, 2.0, 1.5, 1e-4, 2e-4])
+        ledger.finish({}, "")
         ledger._lease.release()
         add(ledger.study, 2e-2, 61.0, "last week")
         return folder, report_of(ledger)
