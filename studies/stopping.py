@@ -100,8 +100,8 @@ def _sentence(share: float, most: float, until: float, rate: float, posterior: P
     relation = "under" if most < until else "not under"
     low, high = posterior.interval(0.9)
     sentence = (
-        f"{100 * share:.2g} % of perplexity is expected to be left to gain over rate {rate:.3g}, at "
-        f"most {100 * most:.2g} % with {100 * SURE:.0f} % probability: {relation} "
+        f"{100 * share:.2g} % of perplexity is expected to be left to gain over rate {rate:.3g}, "
+        f"at most {100 * most:.2g} % with {100 * SURE:.0f} % probability: {relation} "
         f"{100 * until:.2g} %; the best rate lies between {low:.2g} and {high:.2g}"
     )
     if posterior.edge:
