@@ -25,6 +25,7 @@ import numpy as np
 from studies.numbers import (
     ACCIDENT,
     ALIKE,
+    ALL_ALIKE,
     BELOW_LOWEST,
     CLOSE,
     CLOSEST,
@@ -352,7 +353,9 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
     if known:
         tops = [(seen.baseline, 1.0)]
     else:
-        tops = [(lowest + 0.05, 0.25), (lowest + UNKNOWN_DEPTH, 0.4)]
+        # Some results that are all alike are the plateau itself.
+        plateau = highest if len(seen.y) >= 3 and highest < lowest + ALL_ALIKE else lowest + 0.05
+        tops = [(plateau, 0.25), (lowest + UNKNOWN_DEPTH, 0.4)]
         tops += [(highest, 0.35)] if highest > lowest + 0.3 else []
     widths = np.gradient(BELOW_LOWEST)
     parts = []

@@ -18,6 +18,7 @@ STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25]
 # m, the curve's lowest loss: nats below the lowest that was seen (flat, cut at the baseline B).
 BELOW_LOWEST = np.array([-0.03, -0.01, -0.003, 0.002, 0.008, 0.025, 0.06, 0.14, 0.3, 0.6, 1.2])
 LEARNED, LEARNED_SD = 0.08, 0.04  # nats that training gains at least, about
+ALL_ALIKE = 0.02  # nats between the results of runs that all may have learned nothing
 UNKNOWN_DEPTH = 3.0  # D where B is unknown and no run has shown it, nats
 
 # What a run deviates from the curve: sd in nats between runs at one rate, and of the curve's form.
