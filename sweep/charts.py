@@ -24,7 +24,6 @@ LOOKS = {
     "pruned": (ORANGE, "triangle"),
     "diverged": (RED, "cross"),
     "failed": (RED, "open"),
-    "running": (GREY, "open"),
     "best": (GREEN, "star"),
 }
 MANY = 16  # trials; more have no legend
@@ -132,12 +131,11 @@ def _trial_marks(report: Report) -> list[Marks]:
             name,
             tuple(row.learning_rate for row in groups[name]),
             tuple(math.inf if row.diverged else row.perplexity or 0.0 for row in groups[name]),
-            *look,
+            *LOOKS.get(name, (GREY, "open")),
             tuple(str(row.number) for row in groups[name]),
             tuple(map(_trial_text, groups[name])),
         )
-        for name, look in LOOKS.items()
-        if name in groups
+        for name in sorted(groups, key=lambda name: (name == "best", name))
     ]
 
 
