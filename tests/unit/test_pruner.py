@@ -222,9 +222,7 @@ class Runs:
         if number is None:
             number = len(self.trials)
             x = math.log(rate / BEST)
-            self.trials.append(
-                trained(x, [], number=number, epochs=0, state=TrialState.RUNNING)
-            )
+            self.trials.append(trained(x, [], number=number, epochs=0, state=TrialState.RUNNING))
         else:
             self.resumed.append(number)
         trial = self.trials[number]
@@ -259,9 +257,7 @@ def test_a_search_with_looks_finds_the_best_rate(off: float, constant_rate: bool
     first = runs.trials[0]
     assert first.state == TrialState.COMPLETE
     assert runs.epochs < 0.9 * 14 * EPOCHS
-    scanned = sum(
-        "others tell more" in trial.user_attrs.get(PAUSED, "") for trial in runs.trials
-    )
+    scanned = sum("others tell more" in trial.user_attrs.get(PAUSED, "") for trial in runs.trials)
     assert scanned <= LOOKS
     assert all(len(trial.intermediate_values) <= EPOCHS for trial in runs.trials)
 

@@ -315,7 +315,9 @@ def test_bad_input_is_refused_in_words() -> None:
         LearningRateSampler({}, baseline=0.5)
     negative = optuna.create_study(sampler=LearningRateSampler({}))
     add(negative, 1e-3, TrialState.COMPLETE, value=-0.5)
-    with pytest.raises(StudyError, match=r"trial 0: value must be a perplexity, at least 1, got -0.5"):
+    with pytest.raises(
+        StudyError, match=r"trial 0: value must be a perplexity, at least 1, got -0.5"
+    ):
         ask(negative)
 
 

@@ -114,6 +114,6 @@ def test_what_is_left_over_very_many_rates_is_read_off_a_grid() -> None:
     x = math.log(OPTIMUM) + offsets
     seen = Observations(x, np.log(20) + 0.022 * offsets**2, x[:0], x[:0], math.log(UNIGRAM))
     known = Posterior(seen, {}, SPACE.low, SPACE.high)
-    found = dict((number, left) for left, number in by_regret(known, study.trials))
+    found = {number: left for left, number in by_regret(known, study.trials)}
     exact = known.regret(x)
     assert [found[number] for number in range(len(x))] == pytest.approx(exact, abs=2e-4)
