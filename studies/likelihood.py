@@ -335,7 +335,7 @@ def _every_cell(seen: Observations, grid: int) -> Cells:
         curvature,
         baseline[level],
         depth[level],
-        math.isfinite(seen.baseline),
+        math.isfinite(seen.baseline) or _all_alike(seen),
         np.tile(prior.ravel(), grid),
         np.empty(0, np.float32),
     )
@@ -353,8 +353,7 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
     if known:
         tops = [(seen.baseline, 1.0)]
     else:
-        # Some results that are all alike are the plateau itself.
-        plateau = highest if len(seen.y) >= 3 and highest < lowest + ALL_ALIKE else lowest + 0.05
+        plateau = highest if _all_alike(seen) else lowest + 0.05
         tops = [(plateau, 0.25), (lowest + UNKNOWN_DEPTH, 0.4)]
         tops += [(highest, 0.35)] if highest > lowest + 0.3 else []
     widths = np.gradient(BELOW_LOWEST)
@@ -367,6 +366,11 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
         parts.append((np.full(int(sound.sum()), top), depth[sound], weight[sound]))
     baseline, depth, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
     return baseline, depth, weight
+
+
+def _all_alike(seen: Observations) -> bool:
+    """Whether several results may be the plateau itself, on which nothing is learned."""
+    return len(seen.y) >= 3 and bool(np.ptp(seen.y) < ALL_ALIKE)
 
 
 def _curvature_prior() -> Array:

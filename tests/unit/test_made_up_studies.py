@@ -176,11 +176,13 @@ def test_of_rates_that_all_learned_nothing_none_is_the_best(first: float, last: 
     assert not remaining(known, trials_of(points), 0.05).enough
 
 
-def test_alike_over_the_whole_range_and_nothing_known_says_nothing() -> None:
+def test_alike_over_the_range_where_the_unigrams_level_is_unknown_says_as_little() -> None:
     points = alike(1e-4, 0.5)
     known = posterior_of(points, math.inf)
     found = optimum(known)
-    assert found.low < 1e-4 < 0.5 < found.high
+    assert found.high / found.low > 50
+    assert 1e-4 < found.learning_rate < 0.5
+    assert found.near is None
     assert not remaining(known, trials_of(points), 0.05).enough
 
 

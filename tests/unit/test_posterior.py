@@ -210,9 +210,15 @@ def share_among(known: Posterior, x: np.ndarray) -> float:
 
 
 def test_rates_that_all_end_at_the_unigram_perplexity_are_no_basin() -> None:
-    without, known = plateau(0.01, math.inf), plateau(0.01, UNIGRAM)
-    assert share_among(known, FLAT) < 0.3 < 0.7 < share_among(without, FLAT)
-    assert min(abs(OPTIMUM + next_offset(known) - FLAT)) > 0.5
+    for baseline in (UNIGRAM, math.inf):
+        known = plateau(0.01, baseline)
+        assert share_among(known, FLAT) < 0.3
+        assert min(abs(OPTIMUM + next_offset(known) - FLAT)) > 0.5
+
+
+def test_a_bowl_of_two_per_cent_is_one_where_the_unigram_perplexity_is_unknown() -> None:
+    y = 3.0 + 0.03 * (FLAT - FLAT.mean()) ** 2
+    assert share_among(posterior(observed(FLAT, y, baseline=math.inf)), FLAT) > 0.5
 
 
 def test_the_same_far_below_the_unigram_perplexity_are_one() -> None:
