@@ -54,7 +54,7 @@ def test_a_run_searches_with_what_its_report_reads(
     told: list[Any] = []
 
     def watched(*arguments: Any, **options: Any) -> Any:
-        told.append((options["baseline"], options["constant_rate"]))
+        told.append((arguments[1].baseline, arguments[1].constant_rate))
         return make_sampler(*arguments, **options)
 
     trainer = ("--trainer", "held:train") if own else ()
