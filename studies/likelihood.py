@@ -15,6 +15,7 @@ Where B is unknown it is a hypothesis too: that no run has learned anything, tha
 shows it, or that none does. All numbers stand in `studies.numbers`.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import numpy as np
 from studies.numbers import (
     ACCIDENT,
     ALIKE,
+    ALL_ALIKE,
     BELOW_LOWEST,
     CLOSE,
     CLOSEST,
@@ -42,6 +44,7 @@ from studies.numbers import (
     NEAR_WALL_SCALE,
     NOISE_WEIGHTS,
     NOISES,
+    SEED_LEVEL,
     SEED_SHIFT,
     SHIFT_WEIGHTS,
     SHIFTS,
@@ -158,9 +161,9 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
 
 
 def merged(x: Array, y: Array) -> tuple[Array, Array]:
-    """The same results, at most `MOST_RESULTS`: of more, those almost alike are one.
+    """The same results; of more than `MOST_RESULTS`, those of almost one rate and value are one.
 
-    So many at one rate say no more of the curve than a few do: its misfit there is theirs together.
+    So many at one rate say no more of the curve than a few do: they share its misfit there.
 
     Args:
         x: ln rates.
@@ -190,13 +193,15 @@ def in_turn(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _seed_density(cells: Cells, mu: Array, runs: Sequence[Repeat]) -> Singles:
-    """Of another seed's results, over (cells, noises, walls): its shift is summed over."""
+    """Of another seed's results, over (cells, noises, walls): its shifts are summed over."""
     total = np.zeros(cells.likelihood.shape, np.float32)
-    for shift, share in zip(SHIFTS * SEED_SHIFT * math.sqrt(2), SHIFT_WEIGHTS, strict=True):
-        product = np.full(cells.likelihood.shape, share, np.float32)
+    shifts = zip(SHIFTS * math.sqrt(2), SHIFT_WEIGHTS, strict=True)
+    for (x_shift, x_share), (y_shift, y_share) in itertools.product(shifts, repeat=2):
+        shift, level = x_shift * SEED_SHIFT, y_shift * SEED_LEVEL
+        product = np.full(cells.likelihood.shape, x_share * y_share, np.float32)
         for run in runs:
             if math.isfinite(run.y):
-                product *= _density(cells, mu, run.x - shift, run.y)
+                product *= _density(cells, mu, run.x - shift, run.y - level)
             else:
                 product *= _lost_chance(cells, mu, run.x - shift)
         total += product
@@ -330,7 +335,7 @@ def _every_cell(seen: Observations, grid: int) -> Cells:
         curvature,
         baseline[level],
         depth[level],
-        math.isfinite(seen.baseline),
+        math.isfinite(seen.baseline) or _all_alike(seen),
         np.tile(prior.ravel(), grid),
         np.empty(0, np.float32),
     )
@@ -348,7 +353,8 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
     if known:
         tops = [(seen.baseline, 1.0)]
     else:
-        tops = [(lowest + 0.05, 0.25), (lowest + UNKNOWN_DEPTH, 0.4)]
+        plateau = highest if _all_alike(seen) else lowest + 0.05
+        tops = [(plateau, 0.25), (lowest + UNKNOWN_DEPTH, 0.4)]
         tops += [(highest, 0.35)] if highest > lowest + 0.3 else []
     widths = np.gradient(BELOW_LOWEST)
     parts = []
@@ -360,6 +366,11 @@ def _levels(seen: Observations) -> tuple[Array, Array, Array]:
         parts.append((np.full(int(sound.sum()), top), depth[sound], weight[sound]))
     baseline, depth, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
     return baseline, depth, weight
+
+
+def _all_alike(seen: Observations) -> bool:
+    """Whether several results may be the plateau itself, on which nothing is learned."""
+    return len(seen.y) >= 3 and bool(np.ptp(seen.y) < ALL_ALIKE)
 
 
 def _curvature_prior() -> Array:

@@ -18,6 +18,7 @@ STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25]
 # m, the curve's lowest loss: nats below the lowest that was seen (flat, cut at the baseline B).
 BELOW_LOWEST = np.array([-0.03, -0.01, -0.003, 0.002, 0.008, 0.025, 0.06, 0.14, 0.3, 0.6, 1.2])
 LEARNED, LEARNED_SD = 0.08, 0.04  # nats that training gains at least, about
+ALL_ALIKE = 0.02  # nats between the results of runs that all may have learned nothing
 UNKNOWN_DEPTH = 3.0  # D where B is unknown and no run has shown it, nats
 
 # What a run deviates from the curve: sd in nats between runs at one rate, and of the curve's form.
@@ -37,6 +38,13 @@ TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends 
 
 # Between seeds.
 SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate
+<<<<<<< HEAD
+SEED_LEVEL = 0.03  # sd of a seed's lowest ln perplexity; in the recorded curves 0.02 to 0.03
+=======
+SEED_LEVEL = (
+    0.03  # sd of a seed's lowest ln perplexity; 0.028 in the short curves, 0.017 in the long
+)
+>>>>>>> tests-studies
 SHIFTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # where it is summed, in its sd
 SHIFT_WEIGHTS = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545])
 
@@ -63,4 +71,6 @@ RESUMED_WITHIN = 0.15  # ln rate: so near a paused run is as good as a new one
 AUDITED = 0.05  # share of the runs to be left that go on to check it
 
 # The end.
+SURE = 0.9  # the probability with which as little is left to gain as was asked for
+SURE = 0.9  # the probability with which as little is left to gain as was asked for
 LEAST_COMPLETE = 3  # whole runs; with fewer the posterior is little but the prior

@@ -8,7 +8,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.errors import StudyError
-from studies.numbers import APART, LEAST_COMPLETE, MOST_RESULTS
+from studies.numbers import APART, LEAST_COMPLETE, MOST_RESULTS, SURE
 from studies.posterior import Posterior
 from studies.table import Table
 from studies.trials import ln_rate, sound
@@ -21,7 +21,7 @@ class Remaining:
     Attributes:
         share: of the perplexity at the recommended rate, as expected; None where too few trials
             have run to their end.
-        enough: whether it is under what was asked for.
+        enough: whether it is that surely under what was asked for.
         sentence: both in words.
     """
 
@@ -92,17 +92,17 @@ def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float)
         )
     number = found[0][1]
     x = next(ln_rate(trial) for trial in trials if trial.number == number)
-    share, most = math.expm1(min(found[0][0], 10.0)), posterior.most_left(x)
-    return Remaining(share, share < until, _sentence(share, most, until, math.exp(x), posterior))
+    share, most = math.expm1(min(found[0][0], 10.0)), posterior.most_left(x, SURE)
+    return Remaining(share, most < until, _sentence(share, most, until, math.exp(x), posterior))
 
 
 def _sentence(share: float, most: float, until: float, rate: float, posterior: Posterior) -> str:
-    relation = "under" if share < until else "not under"
+    relation = "under" if most < until else "not under"
     low, high = posterior.interval(0.9)
     sentence = (
-        f"{100 * share:.2g} % of perplexity is left to gain over rate {rate:.3g}, as expected, and "
-        f"at most {100 * most:.2g} % with 90 % probability: {relation} {100 * until:.2g} %; the "
-        f"best rate lies between {low:.2g} and {high:.2g}"
+        f"{100 * share:.2g} % of perplexity is expected to be left to gain over rate {rate:.3g}, "
+        f"at most {100 * most:.2g} % with {100 * SURE:.0f} % probability: {relation} "
+        f"{100 * until:.2g} %; the best rate lies between {low:.2g} and {high:.2g}"
     )
     if posterior.edge:
         sentence += f", perhaps beyond the {posterior.edge} end of the range"

@@ -35,26 +35,30 @@ from studies.trials import (
     last_epoch,
     ln_rate,
     number_of,
+    sound,
     stuck,
     was_looked_at,
 )
 
 
-def next_rate(table: Table, terms: Terms) -> tuple[float, int | None]:
+def next_rate(table: Table, terms: Terms, *, new: bool = True) -> tuple[float, int | None]:
     """The rate to train next, and the number of the paused trial that goes on with it, if any.
 
     Args:
         table: the study's trials, the one that asks excepted.
         terms: what is known beside them.
+        new: whether another trial may be started; if not, and none is whole, the paused one that is
+            nearest goes on however far it is.
     """
     x, paused = table.column(ln_rate), table.mask(is_paused)
     known = ~np.isnan(x)
-    scan = _scan(table, terms)
+    scan = _scan(table, terms) if new else None
     if scan is not None:
         return _rate(_best(scan, x[known], terms, LOOK_APART)[0], terms), None
     wanted, _ = _best(posterior_of(table, terms), x[known & ~paused], terms, APART)
     near = np.where(paused & known, np.abs(x - wanted), math.inf)
-    if len(near) and near.min() <= RESUMED_WITHIN:
+    within = RESUMED_WITHIN if new or table.mask(sound).any() else math.inf
+    if (paused & known).any() and near.min() <= within:
         place = int(near.argmin())
         return math.exp(x[place]), table[place].number
     return _rate(wanted, terms), None

@@ -24,7 +24,6 @@ LOOKS = {
     "pruned": (ORANGE, "triangle"),
     "diverged": (RED, "cross"),
     "failed": (RED, "open"),
-    "running": (GREY, "open"),
     "best": (GREEN, "star"),
 }
 MANY = 16  # trials; more have no legend
@@ -132,12 +131,11 @@ def _trial_marks(report: Report) -> list[Marks]:
             name,
             tuple(row.learning_rate for row in groups[name]),
             tuple(math.inf if row.diverged else row.perplexity or 0.0 for row in groups[name]),
-            *look,
+            *LOOKS.get(name, (GREY, "open")),
             tuple(str(row.number) for row in groups[name]),
             tuple(map(_trial_text, groups[name])),
         )
-        for name, look in LOOKS.items()
-        if name in groups
+        for name in sorted(groups, key=lambda name: (name == "best", name))
     ]
 
 
@@ -234,19 +232,21 @@ def _history_layers(history: History, row: TrialRow, report: Report) -> list[Lay
     is_best = row == report.study.chosen
     colour = GREEN if is_best else _shade(row.learning_rate, report)
     epochs, values = tuple(map(float, history.epochs)), history.perplexities
+    named = len(report.histories) <= MANY
     line = Line(
-        f"{row.number}: {format_rate(row.learning_rate)}" if len(report.histories) <= MANY else "",
+        f"{row.number}: {format_rate(row.learning_rate)}" if named else "",
         epochs,
         values,
         colour,
         3.0 if is_best else 1.3,
         "dashed" if row.state == "pruned" and not row.diverged else "solid",
-        tuple(f"trial {row.number}: {format_perplexity(value)}" for value in values),
+        tuple(f"trial {row.number}: {format_perplexity(value)}" for value in values if named),
     )
     if math.inf in values:
         return [line]
     symbol = "end" if epochs[-1] == report.study.epochs else "dot"
-    return [line, Marks("", epochs[-1:], values[-1:], colour, symbol, (str(row.number),))]
+    label, text = (str(row.number),), (_trial_text(row),)
+    return [line, Marks("", epochs[-1:], values[-1:], colour, symbol, label, text)]
 
 
 def _lost_marks(report: Report) -> list[Layer]:

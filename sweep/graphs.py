@@ -101,7 +101,9 @@ def _scatter(
 ) -> Scatter:
     """Places to four digits: more would only fill the database."""
     right, up = list(map(_short, chart.x.places(x))), list(map(_short, chart.y.places(y)))
-    hover = {"hovertext": list(texts), "hoverinfo": "text"} if texts else {"hoverinfo": "name"}
+    hover: dict[str, Any] = {"hoverinfo": "name" if name else "skip"}
+    if texts:
+        hover = {"hoverinfo": "text", "hovertext": list(texts)}
     return Scatter(name=name, showlegend=bool(name), x=right, y=up, **hover, **look)
 
 

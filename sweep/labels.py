@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 Page = NDArray[np.bool_]
 """(height, width): what is taken, in cells of a point of 1/72 inch; so are all lengths here."""
 
+Table = NDArray[np.int_]
 Size = tuple[int, int]
 """Width and height of what the axes enclose."""
 
@@ -21,13 +22,13 @@ CHARACTER, LINE = 0.68 * FONT, 1.1 * FONT  # a character's width, a line's heigh
 RADII = {"star": 7.0, "dot": 2.5, "end": 2.5}
 RADIUS = 4.0  # of the other symbols
 RINGS = (9.0, 13.0, 18.0, 24.0, 31.0, 39.0, 48.0, 58.0, 70.0)  # from a point to its label
-BESIDE = 14.0  # a label that is further away has a line to its point
+BESIDE = 11.0  # a label that begins further away has a line to its point
 # In 1/24 of a turn counter-clockwise from the right: above right is tried first.
 TURNS = (3, 9, 6, 0, 12, 21, 15, 18, 1, 2, 4, 5, 7, 8, 10, 11, 23, 22, 13, 14)
 ANGLES = np.pi / 12 * np.array(TURNS)
 OFFSETS = np.concatenate([r * np.stack((np.cos(ANGLES), np.sin(ANGLES)), 1) for r in RINGS])
 MOVED = 16  # labels at most that are moved to stand above each other
-STACK = 24.0  # from the ends of lines to the column of their labels
+STACK = 20.0  # from the ends of lines to the column of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Label:
     @property
     def far(self) -> bool:
         """Whether a line has to show where it belongs."""
-        return math.hypot(self.right, self.up) > BESIDE
+        return math.hypot(max(abs(self.right) - _half(self.text)[0], 0.0), self.up) > BESIDE
 
 
 def labels(chart: Chart, size: Size) -> list[Label]:
@@ -70,30 +71,41 @@ def labels(chart: Chart, size: Size) -> list[Label]:
 
 def _scattered(chart: Chart, size: Size, groups: Sequence[Marks], marks: Page) -> Iterator[Label]:
     """Each where nothing is near its point; over a line of the chart if there is no other place."""
-    lines = _lines(chart, size)
+    pages = marks | _lines(chart, size), marks
+    tables = [*map(_table, pages)]
     for group in groups:
         own = RADII.get(group.symbol, RADIUS) + 1.5
         for point, text in zip(_points(chart, size, group.x, group.y), group.labels, strict=False):
-            offset = _offset(point, _half(text), own, size, (marks | lines, marks))
-            if offset is not None:
-                marks[_box(point + offset, _half(text))] = True
-                marks[_cells(_between(point, offset, own), size)] = True
-                yield _label(chart, size, text, point, offset)
+            offset = _offset(point, _half(text), own, marks, tables)
+            if offset is None and group.symbol == "star":  # in a crowd its line crosses others
+                offset = _offset(point, _half(text), own, np.zeros_like(marks), tables)
+            if offset is None:
+                continue
+            for page in pages:
+                page[_box(point + offset, _half(text))] = True
+                page[_cells(_between(point, offset, own), size)] = True
+            tables = [*map(_table, pages)]
+            yield _label(chart, size, text, point, offset)
 
 
 def _offset(
-    point: Array, half: Array, own: float, size: Size, pages: Sequence[Page]
+    point: Array, half: Array, own: float, marks: Page, tables: Sequence[Table]
 ) -> Array | None:
-    """The first of `OFFSETS` where the text is free on a page, and the line to it on the last."""
-    centres = point + OFFSETS
-    inside = ((centres >= half) & (centres <= np.array(size) - half)).all(1)
-    for page in pages:
-        for offset in OFFSETS[inside]:
-            if page[_box(point + offset, half)].any():
-                continue
-            if not pages[-1][_cells(_between(point, offset, own), size)].any():
+    """The first of `OFFSETS` where a page is free for the text, and `marks` for the line to it."""
+    size, centres = marks.shape[::-1], point + OFFSETS
+    inside = ((centres >= half) & (centres <= size - half)).all(1)
+    left, below, right, above = np.minimum(_edges(centres, half), size * 2).T
+    for table in tables:
+        taken = table[above, right] - table[below, right] - table[above, left] + table[below, left]
+        for offset in OFFSETS[inside & (taken == 0)]:
+            if not marks[_cells(_between(point, offset, own), size)].any():
                 return np.asarray(offset)
     return None
+
+
+def _table(page: Page) -> Table:
+    """How many cells are taken below and to the left of each corner (Crow 1984)."""
+    return np.pad(page.cumsum(0, dtype=np.int32).cumsum(1), ((1, 0), (1, 0)))
 
 
 def _stacked(chart: Chart, size: Size, ends: Sequence[Marks]) -> list[Label]:
@@ -103,10 +115,11 @@ def _stacked(chart: Chart, size: Size, ends: Sequence[Marks]) -> list[Label]:
     if len(points) > MOVED:
         points = [p for i, p in enumerate(points) if not i or p[0][1] - points[i - 1][0][1] > LINE]
     heights = _spread([point[1] for point, _ in points], size[1])
-    return [
-        _label(chart, size, text, point, np.array((RINGS[0] if alone else STACK, y - point[1])))
-        for (point, text), (y, alone) in zip(points, heights, strict=True)
-    ]
+    found = []
+    for (point, text), (y, alone) in zip(points, heights, strict=True):
+        right = (RINGS[0] - CHARACTER / 2 if alone else STACK) + _half(text)[0]
+        found.append(_label(chart, size, text, point, np.array((right, y - point[1]))))
+    return found
 
 
 def _spread(heights: Sequence[float], most: float) -> list[tuple[float, bool]]:
@@ -164,9 +177,9 @@ def _lines(chart: Chart, size: Size) -> Page:
     page = np.zeros(size[::-1], bool)
     for line in (layer for layer in chart.layers if isinstance(layer, Line)):
         points = _points(chart, size, line.x, line.y)
-        for start, step in zip(points, np.diff(points, axis=0), strict=False):
-            shares = np.linspace(0, 1, 2 + int(np.abs(step).max()))
-            page[_cells(start + step * shares[:, None], size)] = True
+        steps = np.diff(points, axis=0)[:, None]
+        shares = np.linspace(0, 1, 2 + int(np.abs(steps).max(initial=0)))[:, None]
+        page[_cells((points[:-1, None] + steps * shares).reshape(-1, 2), size)] = True
     return page
 
 
@@ -178,8 +191,14 @@ def _between(point: Array, offset: Array, own: float) -> Array:
 
 def _box(centre: Array, half: Array) -> tuple[slice, slice]:
     """The cells of a rectangle, as far as they are on the page."""
-    (left, below), (right, above) = np.maximum(np.stack((centre - half, centre + half)), 0)
-    return slice(int(below), math.ceil(above)), slice(int(left), math.ceil(right))
+    left, below, right, above = _edges(centre, half)
+    return slice(below, above), slice(left, right)
+
+
+def _edges(centres: Array, half: Array) -> NDArray[np.int_]:
+    """Of rectangles, in whole cells: left, below, right, above; (..., 4)."""
+    ends = np.floor(centres - half), np.ceil(centres + half)
+    return np.asarray(np.maximum(np.concatenate(ends, -1), 0).astype(int))
 
 
 def _cells(points: Array, size: Size) -> tuple[Array, Array]:

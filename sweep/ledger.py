@@ -205,11 +205,11 @@ class Ledger:
         tried = Tried(trials)
         if self._enough(trials, tried):
             return None
-        resumed = None if tried.waits else self._resumed(trials)
-        if resumed is not None:
-            return resumed
-        if tried.count >= self._search.trials:
-            return None
+        full = tried.count >= self._search.trials
+        if full or not tried.waits:
+            resumed = self._resumed(trials, full=full)
+            if full or resumed is not None:
+                return resumed
         self._enqueue_first(tried)
         low, high = self._widened(trials, tried)
         self._take_sampler(low, high, trials)
@@ -220,12 +220,16 @@ class Ledger:
             raise _deleted(self.study)
         return self._ask() if self._refuses(trial) else self._spec(trial)
 
-    def _resumed(self, trials: Table) -> TrialSpec | None:
-        """The trial left after a look that is to go on now; None where there is none."""
+    def _resumed(self, trials: Table, *, full: bool) -> TrialSpec | None:
+        """The trial left after a look that is to go on now; None where there is none.
+
+        Args:
+            full: whether no other trial may be started.
+        """
         terms = self._terms()
         if not terms.pauses or not trials.mask(is_paused).any():
             return None
-        _, number = next_rate(as_tried(trials), terms)
+        _, number = next_rate(as_tried(trials), terms, new=not full)
         if number is None:
             return None
         trial = self._taken_up(number)

@@ -103,8 +103,8 @@ def perplexity_axis(
     finite = [each for each in seen if math.isfinite(each)] or more
     lost = math.inf in (*seen, *also)
     low, high = min((*finite, *more)), max((*finite, *more))
-    near = max(each for each in finite if each <= room * min(finite))
-    near = max(near, LEAST * low)
+    most = room * min(finite)
+    near = max(LEAST * low, max(each for each in finite if each <= most))
     start, end = _padded(low, near, pad)
     if high <= end:
         knots: tuple[tuple[float, float], ...] = ((start, 0.0), (end, 1.0))

@@ -11,7 +11,8 @@ short runs (0.46 million tokens, in `curves`) took 26 minutes of one core: with 
 batch 2048 they learn little more than word frequencies; only one of them, in FP16, diverged. The
 long ones (1.94 million, in `curves-long`) took 79 minutes of one core. The held-out ones differ in
 model, text, optimizer and schedule (`curves-held-out`; --text names a folder with the raw text of
-WikiText-2's validation and test splits): nobody looks at them before the search is done.
+WikiText-2's validation and test splits) and took 47 minutes of one core: nobody looks at them
+before the search is done.
 """
 
 import argparse

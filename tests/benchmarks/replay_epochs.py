@@ -25,7 +25,7 @@ import numpy as np
 import optuna
 import taskset
 from columns import COLUMNS, task
-from driver import NEAR_BEST, Search, search
+from driver import NEAR_BEST, Search, Spent, Stop, search
 from epoch_peers import UnavailableError
 from epoch_searchers import SEARCHERS
 from recorded import Curve, read
@@ -82,9 +82,10 @@ def main() -> None:
     if not curves:
         raise SystemExit(f"no recorded curves in {folder}")
     columns = options.columns.split(",")
+    names = [name for name in options.searchers.split(",") if name]
     searches: list[Search] = []
     print(f"{len(curves)} curves by {options.seeds} seeds, cohort of {options.cohort}")
-    for name in options.searchers.split(","):
+    for name in names:
         started = time.perf_counter()
         jobs = [
             (folder, name, column, number, seed, options.cohort)
@@ -99,6 +100,8 @@ def main() -> None:
             print(f"{name} was not run: {error}", flush=True)
         if options.json:
             _write(options.json, searches)
+    for path in options.beside:
+        searches += [each for each in _stored(path) if each.searcher not in names]
     if searches:
         print("", tables(searches), "", sep="\n")
     print("Epochs of one who knows the curve's shape, but not where it lies:")
@@ -118,6 +121,16 @@ def _results(jobs: list[Job], processes: int) -> Iterator[Search | None]:
 def _write(path: Path, searches: Sequence[Search]) -> None:
     rows = ",\n".join(json.dumps(dataclasses.asdict(each)) for each in searches)
     path.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+
+
+def _stored(path: Path) -> Iterator[Search]:
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        row["found"] = {tolerance: Spent(**spent) for tolerance, spent in row["found"].items()}
+        row["end"] = Spent(**row["end"])
+        row["stop"] = Stop(**row["stop"]) if row["stop"] else None
+        for key in ("excess", "covered"):
+            row[key] = {int(number): value for number, value in row[key].items()}
+        yield Search(**row)
 
 
 @cache
@@ -140,6 +153,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cohort", type=int, default=1, help="trials side by side")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", type=Path, help="a file for every search's results")
+    parser.add_argument(
+        "--beside", type=Path, nargs="*", default=[], help="such files of other searchers to show"
+    )
     return parser.parse_args()
 
 

@@ -17,21 +17,19 @@ def tables(searches: Sequence[Search]) -> str:
     """All tables, as text."""
     shown = _Shown(searches)
     epochs = searches[0].epochs
-    marks: dict[str, Part] = {f"{mark * epochs} epochs": _excess(mark) for mark in MARKS}
-    settings = len({search.setting for search in searches})
-    measures: dict[str, dict[str, Part]] = {
-        "Epochs until a rate within 0.5 % of the best was trained to its end": {"": _epochs},
-        f"Not found within {MOST * epochs} epochs, %": {"": _missed},
-        "How far the reported rate lies above the best perplexity, %": marks,
-        'Stopped at "under 1 % left to gain", and 90 % intervals': CLAIMS,
-        "Runs that were ended before their last epoch, %": ENDS,
-    }
-    return "\n\n".join(
-        [
-            f"Mean +- standard error, over {settings} settings",
-            *filter(None, (shown.table(title, parts) for title, parts in measures.items())),
-        ]
-    )
+    marks = {f"{mark * epochs} epochs": _excess(mark) for mark in MARKS}
+    found = [
+        f"Mean +- standard error, over {len({search.setting for search in searches})} settings",
+        shown.table(
+            "Epochs until a rate within 0.5 % of the best was trained to its end", {"": _epochs}
+        ),
+        shown.shares(),
+        shown.table(f"Not found within {MOST * epochs} epochs, %", {"": _missed}),
+        shown.table("How far the reported rate lies above the best perplexity, %", marks),
+        shown.table('Stopped at "under 1 % left to gain", and 90 % intervals', CLAIMS),
+        shown.table("Runs that were ended before their last epoch, %", ENDS, ends_early=True),
+    ]
+    return "\n\n".join(filter(None, found))
 
 
 class _Shown:
@@ -42,10 +40,19 @@ class _Shown:
         self._columns = [c for c in COLUMNS if any(search.column == c for search in searches)]
         self._names = list(dict.fromkeys(search.searcher for search in searches))
 
-    def table(self, title: str, measures: dict[str, Part]) -> str:
-        """One table; "" where no searcher has any of its measures."""
-        lines = [title, f"{'':{WIDE}s}" + "".join(f"{name:>{NARROW}s}" for name in self._columns)]
-        for name in self._names:
+    def table(self, title: str, measures: dict[str, Part], *, ends_early: bool = False) -> str:
+        """One table; "" where no searcher has any of its measures.
+
+        Args:
+            title: above it.
+            measures: a line of each searcher's, by its words.
+            ends_early: whether it is of searchers that end runs early alone.
+        """
+        lines = [title, self._head()]
+        names = self._names
+        if ends_early:
+            names = [n for n in names if any(s.early for s in self._searches if s.searcher == n)]
+        for name in names:
             for words, part in measures.items():
                 cells = [self._cell(name, column, part) for column in self._columns]
                 if any(cells):
@@ -54,8 +61,33 @@ class _Shown:
                     lines.append(f"{words:{WIDE}s}{shown}")
         return "\n".join(lines) if len(lines) > 2 else ""
 
+    def shares(self) -> str:
+        """The first searcher's epochs as a share of each other's, in the searches of both."""
+        first, *others = self._names
+        lines = [f"Epochs that {first} takes, % of those of", self._head()]
+        for name in others:
+            cells = [self._share(first, name, column) for column in self._columns]
+            lines.append(f"{name:{WIDE}s}" + "".join(f"{cell:>{NARROW}s}" for cell in cells))
+        return "\n".join(lines) if others else ""
+
+    def _share(self, first: str, other: str, column: str) -> str:
+        mine, its = (
+            {(s.setting, s.curve_seed, s.seed): _epochs(s)[0] for s in self._chosen(name, column)}
+            for name in (first, other)
+        )
+        both = [key for key in mine if key in its]
+        settings = [key[0] for key in both]
+        share, error = clustered([100 * mine[k] for k in both], [its[k] for k in both], settings)
+        return "-" if math.isnan(share) else f"{share:.0f}" + _plus_minus(error)
+
+    def _head(self) -> str:
+        return f"{'':{WIDE}s}" + "".join(f"{name:>{NARROW}s}" for name in self._columns)
+
+    def _chosen(self, name: str, column: str) -> list[Search]:
+        return [s for s in self._searches if (s.searcher, s.column) == (name, column)]
+
     def _cell(self, name: str, column: str, part: Part) -> str:
-        chosen = [s for s in self._searches if (s.searcher, s.column) == (name, column)]
+        chosen = self._chosen(name, column)
         known = [(*found, s.setting) for s in chosen if (found := part(s)) is not None]
         if not known:
             return ""

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -116,6 +117,13 @@ class TestWhatTheyShow:
             return math.exp(density[0][max(range(len(density[1])), key=density[1].__getitem__)])
 
         assert peak(report.density) == pytest.approx(BEST, rel=0.3)
+
+
+def test_a_trial_of_any_state_is_a_point(report: Report) -> None:
+    first, *others = report.study.trials
+    study = replace(report.study, trials=(replace(first, state="paused"), *others))
+    chart = charts(replace(report, study=study))[0]
+    assert marks(chart, "paused").labels == (str(first.number),)
 
 
 def test_pictures_are_files_with_something_in_them(report: Report, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.definition import PARAMETER, WIDE
 from studies.errors import StudyError
+from studies.observed import Terms
 from studies.peers import PEERS, _quiet, middle_of_widest_gap
 from studies.sampler import make_sampler
 
@@ -34,7 +35,7 @@ def perplexity(rate: float) -> float:
 
 
 def ask(study: Study, name: str = "tpe", low: float = LOW, high: float = HIGH) -> optuna.Trial:
-    study.sampler = make_sampler(name, low=low, high=high, seed=7, startup=3)
+    study.sampler = make_sampler(name, Terms(low, high), seed=7, startup=3)
     return study.ask({PARAMETER: WIDE})
 
 
@@ -92,9 +93,8 @@ def test_a_reopened_study_goes_on_as_one_never_closed(name: str, tmp_path: Path)
 @names
 def test_the_given_trial_number_seeds_the_draw(name: str) -> None:
     def draw(trial_number: int | None, seed: int = 7) -> float:
-        sampler = make_sampler(
-            name, low=LOW, high=HIGH, seed=seed, startup=3, trial_number=trial_number
-        )
+        terms = Terms(LOW, HIGH)
+        sampler = make_sampler(name, terms, seed=seed, startup=3, trial_number=trial_number)
         study = optuna.create_study(sampler=sampler)
         return float(study.ask({PARAMETER: WIDE}).params[PARAMETER])
 
@@ -220,6 +220,6 @@ def test_threads_that_ask_leave_optuna_as_talkative_as_it_was() -> None:
 def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:
     known = "learning-rate, random, tpe"
     with pytest.raises(StudyError, match=f"sampler must be one of {known}, got 'rando'; did"):
-        make_sampler("rando", low=LOW, high=HIGH, seed=0, startup=3)
+        make_sampler("rando", Terms(LOW, HIGH), seed=0, startup=3)
     with pytest.raises(StudyError, match=r"range\.low"):
-        make_sampler("tpe", low=0.0, high=HIGH, seed=0, startup=3)
+        make_sampler("tpe", Terms(0.0, HIGH), seed=0, startup=3)

@@ -1,3 +1,5 @@
+"""When a run is left as it is, and when it goes on: starting, pausing and resuming are one rule."""
+
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +9,15 @@ import pytest
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies import PARAMETER, WIDE, LearningRatePruner, StudyError, make_pruner
-from studies.student import student_t_cdf
+from studies import PARAMETER, WIDE, LearningRatePruner, Prior, StudyError, make_pruner
+from studies.numbers import LOOKS
+from studies.observed import Terms
+from studies.strategy import next_rate
+from studies.table import Table
+from studies.trials import LOOKED, PAUSED
 
-EPOCHS = 12
+EPOCHS, BEST, BASELINE = 12, 1e-3, 400.0
+TERMS = Terms(1e-5, 1e-1, {"rule": Prior(BEST)}, BASELINE, epochs=EPOCHS)
 Schedule = Callable[[int, float], float]
 
 
@@ -25,226 +32,292 @@ def decaying(epoch: int, x: float) -> float:
 
 
 def final(x: float) -> float:
-    return 4.0 + 0.03 * x**2
+    return 4.0 + 0.1 * x**2
 
 
-def stored(
+def losses(x: float, schedule: Schedule = constant, worse: float = 0.0) -> list[float]:
+    return [final(x) + worse + schedule(epoch, x) for epoch in range(1, EPOCHS + 1)]
+
+
+STUCK = [math.log(BASELINE) + 0.003 * (-1) ** epoch for epoch in range(EPOCHS)]
+
+
+def trained(
     x: float,
-    schedule: Schedule,
+    ended: list[float],
     *,
     number: int = 0,
     epochs: int = EPOCHS,
     state: TrialState = TrialState.COMPLETE,
-    worse: float = 0.0,
+    **attributes: object,
 ) -> FrozenTrial:
-    values = {
-        epoch: math.exp(final(x) + worse + schedule(epoch, x)) for epoch in range(1, epochs + 1)
-    }
+    """A run at an offset from the best rate, with its ln perplexities so far."""
+    values = {epoch: math.exp(loss) for epoch, loss in enumerate(ended[:epochs], 1)}
     trial = create_trial(
         state=state,
         value=min(values.values()) if state == TrialState.COMPLETE else None,
-        params={PARAMETER: 1e-3 * math.exp(x)},
+        params={PARAMETER: BEST * math.exp(x)},
         distributions={PARAMETER: WIDE},
         intermediate_values=values,
+        user_attrs=dict(attributes),
     )
     trial.number = number
     return trial
 
 
-def study_of(schedule: Schedule, *offsets: float) -> Study:
-    study = optuna.create_study()
-    study.add_trials([stored(x, schedule) for x in offsets])
-    return study
+def study_of(*offsets: float, schedule: Schedule = constant) -> list[FrozenTrial]:
+    return [trained(x, losses(x, schedule), number=n) for n, x in enumerate(offsets)]
 
 
-def pruned_at(
-    study: Study,
-    x: float,
-    schedule: Schedule,
-    pruner: LearningRatePruner,
-    worse: float = 0.0,
-) -> int | None:
-    """The epoch after which a trial at offset x is pruned, None where it runs to its end."""
-    for epoch in range(1, EPOCHS + 1):
-        running = stored(
-            x,
-            schedule,
-            number=sound_number(pruner),
-            epochs=epoch,
-            state=TrialState.RUNNING,
-            worse=worse,
-        )
-        if pruner.reason(study.trials, running):
-            return epoch
-    return None
-
-
-def sound_number(pruner: LearningRatePruner, *, audited: bool = False) -> int:
+def number_that_is(audited: bool, pruner: LearningRatePruner) -> int:
     """The first trial number from 100 on that is, or is not, audited."""
     running = create_trial(state=TrialState.RUNNING)
-    for number in range(100, 200):
+    for number in range(100, 300):
         running.number = number
         if pruner._is_audited(running) is audited:
             return number
     raise AssertionError("no such number")
 
 
-@pytest.mark.parametrize("schedule", [constant, decaying])
-def test_a_trial_far_from_the_best_is_pruned_with_every_schedule(schedule: Schedule) -> None:
-    study = study_of(schedule, -1.5, -0.6, 0.0, 0.7, 1.5)
-    at = pruned_at(study, -3.0, schedule, LearningRatePruner(), worse=0.6)
-    assert at is not None
-    assert 3 <= at < EPOCHS
+PRUNER = LearningRatePruner(terms=TERMS)
+SOUND, AUDITED = (number_that_is(audited, PRUNER) for audited in (False, True))
+
+
+def said_at(
+    trials: list[FrozenTrial],
+    x: float,
+    ended: list[float],
+    pruner: LearningRatePruner = PRUNER,
+    **attributes: object,
+) -> dict[int, str]:
+    """What is said after each epoch of a run that nobody leaves; only what is no "" is kept."""
+    found = {}
+    for epoch in range(1, EPOCHS + 1):
+        running = trained(x, ended, number=SOUND, epochs=epoch, state=TrialState.RUNNING,
+                          **attributes)  # fmt: skip
+        reason = pruner.reason([*trials, running], running)
+        if reason:
+            found[epoch] = reason
+    return found
+
+
+@pytest.mark.parametrize("x", [-3.0, 0.4, 2.5, 3.5])
+def test_a_run_at_the_unigrams_level_is_left_whatever_its_rate(x: float) -> None:
+    """Also above the highest finished rate, where others have learned."""
+    said = said_at(study_of(-0.5, 0.0), x, STUCK)
+    assert min(said) == 1
+    assert set(said) == set(range(1, EPOCHS))
+    now, best = math.exp(STUCK[1]), math.exp(min(losses(x)[1] for x in (-0.5, 0.0)))
+    assert said[2] == (
+        f"perplexity {now:.4g} after epoch 2 is no better than a model without context (400), "
+        f"where another rate had {best:.4g}"
+    )
+
+
+def test_one_that_is_stuck_goes_on_where_no_other_has_learned() -> None:
+    also_stuck = trained(-1.0, STUCK, number=0)
+    assert said_at([], 0.0, STUCK) == {}
+    assert not any("no better" in said for said in said_at([also_stuck], 0.0, STUCK).values())
+
+
+def test_one_that_still_has_time_to_learn_is_compared_at_its_own_epoch() -> None:
+    """All are at the unigram's level for two epochs: no look before the third."""
+    late = [math.log(BASELINE)] * 2 + losses(0.0)[2:]
+    learned = said_at([trained(0.0, late)], 0.05, late)
+    assert not any("no better than" in reason for reason in learned.values())
+    assert min(said_at([trained(0.0, late)], 0.05, STUCK)) == 3
+
+
+def test_where_nothing_is_known_of_the_unigram_none_is_stuck() -> None:
+    pruner = LearningRatePruner(terms=Terms(1e-5, 1e-1, epochs=EPOCHS))
+    said = said_at(study_of(-0.5, 0.0), 0.3, STUCK, pruner)
+    assert not any("no better than" in reason for reason in said.values())
 
 
 @pytest.mark.parametrize("schedule", [constant, decaying])
-@pytest.mark.parametrize("x", [-0.35, 0.0, 0.3])
-def test_a_trial_near_the_best_runs_to_its_end(schedule: Schedule, x: float) -> None:
-    """With a constant rate 1.5 leads early, with a decaying one -1.5 does: neither misleads."""
-    study = study_of(schedule, -1.5, -0.6, 0.7, 1.5)
-    assert pruned_at(study, x, schedule, LearningRatePruner()) is None
+def test_a_run_far_from_the_best_is_left_at_its_look_alone(schedule: Schedule) -> None:
+    trials = study_of(-1.0, -0.4, 0.1, 0.6, 1.2, schedule=schedule)
+    said = said_at(trials, -2.5, losses(-2.5, schedule))
+    assert list(said) == [1]
+    assert said[1].startswith("after 1 epoch, perplexity ")
+    assert said[1].endswith("promises more")
+    rate = float(said[1].split("rate ")[1].split()[0])
+    assert abs(math.log(rate / BEST)) < 0.5
 
 
-def test_the_rung_alone_would_mislead() -> None:
-    """The best rate stands last of all at epoch 4 of a decaying schedule, and is kept."""
-    study = optuna.create_study()
-    study.add_trials([stored(x, steep) for x in (-2.0, -1.2, 1.0)])
-    running = stored(0.5, steep, number=101, epochs=4, state=TrialState.RUNNING)
-    behind = [
-        trial.intermediate_values[4] < running.intermediate_values[4] for trial in study.trials
-    ]
-    assert sum(behind) >= 2
-    assert not LearningRatePruner().reason(study.trials, running)
+@pytest.mark.parametrize("schedule", [constant, decaying])
+@pytest.mark.parametrize("x", [-0.05, 0.0, 0.1])
+def test_a_run_near_the_best_goes_on(schedule: Schedule, x: float) -> None:
+    """With a constant rate 1.0 leads early, with a decaying one -1.0 does: neither misleads."""
+    trials = study_of(-1.5, -0.8, 0.8, 1.4, schedule=schedule)
+    assert said_at(trials, x, losses(x, schedule)) == {}
 
 
-def steep(epoch: int, x: float) -> float:
-    return (0.4 + 0.2 * x) * (1 - epoch / EPOCHS)
+def test_a_run_that_went_on_after_its_look_is_left_only_where_it_is_stuck() -> None:
+    trials = study_of(-1.0, -0.4, 0.1, 0.6, 1.2)
+    assert said_at(trials, -2.5, losses(-2.5), **{LOOKED: 1}) == {}
+    assert min(said_at(trials, 0.3, STUCK, **{LOOKED: 4})) == 5
 
 
-@pytest.mark.parametrize(("floor", "earliest"), [(None, 3), (7, 7), (1, 2)])
-def test_no_trial_ends_before_its_floor(floor: int | None, earliest: int) -> None:
-    study = study_of(constant, -1.0, -0.5, 0.0, 0.5, 1.0)
-    at = pruned_at(study, 0.0, constant, LearningRatePruner(floor=floor), worse=2.0)
-    assert at == earliest
-
-
-def test_three_complete_trials_are_needed() -> None:
-    two = study_of(constant, -0.5, 0.5)
-    assert pruned_at(two, 0.0, constant, LearningRatePruner(startup=0), worse=2.0) is None
-    three = study_of(constant, -0.5, 0.0, 0.5)
-    assert pruned_at(three, 0.0, constant, LearningRatePruner(startup=0), worse=2.0) is not None
-    assert pruned_at(three, 0.0, constant, LearningRatePruner(startup=4), worse=2.0) is None
-
-
-def test_above_the_highest_finished_rate_only_divergence_ends_a_trial() -> None:
-    study = study_of(constant, -1.0, 0.0, 1.0)
-    study.add_trial(stored(2.0, constant, epochs=2, state=TrialState.PRUNED))
-    assert pruned_at(study, 1.2, constant, LearningRatePruner(), worse=2.0) is None
-    running = stored(1.2, constant, number=100, epochs=3, state=TrialState.RUNNING)
+def test_a_diverged_run_ends_at_once() -> None:
+    running = trained(1.2, losses(1.2), number=AUDITED, epochs=3, state=TrialState.RUNNING)
     running.intermediate_values[4] = math.inf
-    said = LearningRatePruner().reason(study.trials, running)
+    said = PRUNER.reason([*study_of(0.0), running], running)
     assert said == "perplexity is not finite after epoch 4"
+    assert PRUNER.audit([running], running) == ""
 
 
-def test_the_best_third_of_a_rung_is_never_pruned() -> None:
-    """One trial is far ahead of all: the second of six goes on all the same, the last does not."""
-    study = study_of(decaying, -0.4, -0.2, 0.2, 0.4)
-    study.add_trial(stored(0.0, decaying, worse=-1.0))
-    pruner = LearningRatePruner()
-
-    def said(worse: float) -> str:
-        number = sound_number(pruner)
-        running = stored(
-            0.0, decaying, number=number, epochs=11, state=TrialState.RUNNING, worse=worse
-        )
-        return pruner.reason(study.trials, running)
-
-    assert said(worse=-0.01) == ""
-    assert "within 0.5 % of the best" in said(worse=0.5)
+def test_the_first_rate_of_a_study_is_not_left_before_anything_was_compared() -> None:
+    assert said_at([], 0.0, losses(0.0)) == {}
+    for x in (-3.0, 2.0):  # a user's own first rate, far from the rule's
+        assert all("promises more" in reason for reason in said_at([], x, losses(x)).values())
 
 
-def test_one_in_ten_of_those_to_be_pruned_is_audited() -> None:
-    pruner, other = LearningRatePruner(seed=1), LearningRatePruner(seed=2)
-    study = study_of(constant, -1.0, -0.5, 0.0, 0.5, 1.0)
+# --- the audit
 
-    def spared(by: LearningRatePruner) -> set[int]:
+
+def test_an_audited_run_goes_on_and_says_why_it_would_have_been_left() -> None:
+    running = trained(0.3, STUCK, number=AUDITED, epochs=4, state=TrialState.RUNNING)
+    trials = [*study_of(-0.5, 0.0), running]
+    assert PRUNER.reason(trials, running) == ""
+    said = PRUNER.audit(trials, running)
+    assert said.startswith("audit, runs on to check the pruner: perplexity 398.8 after epoch 4 is")
+    good = trained(0.1, losses(0.1), number=AUDITED, epochs=4, state=TrialState.RUNNING)
+    assert PRUNER.audit([*study_of(-0.5, 0.0), good], good) == ""
+
+
+def test_one_in_twenty_of_those_to_be_left_is_audited() -> None:
+    trials = study_of(-0.5, 0.0)
+
+    def spared(pruner: LearningRatePruner) -> set[int]:
         found = set()
-        for number in range(300):
-            running = stored(0.0, constant, number=1000 + number, epochs=6,
-                             state=TrialState.RUNNING, worse=2.0)  # fmt: skip
-            reason, audit = by.reason(study.trials, running), by.audit(study.trials, running)
+        for number in range(1000, 1400):
+            running = trained(0.3, STUCK, number=number, epochs=4, state=TrialState.RUNNING)
+            both = [*trials, running]
+            reason, audit = pruner.reason(both, running), pruner.audit(both, running)
             assert bool(reason) != bool(audit)
             if audit:
-                assert audit.startswith("audit, runs on to check the pruner: perplexity ")
                 found.add(number)
         return found
 
-    assert 15 <= len(spared(pruner)) <= 50
-    assert spared(pruner) == spared(LearningRatePruner(seed=1)) != spared(other)
+    one, again, other = (spared(LearningRatePruner(terms=TERMS, seed=seed)) for seed in (1, 1, 2))
+    assert 8 <= len(one) <= 40
+    assert one == again != other
 
 
-def test_a_sound_audited_trial_has_nothing_to_say() -> None:
-    pruner = LearningRatePruner()
-    study = study_of(constant, -1.0, 0.0, 1.0)
-    number = sound_number(pruner, audited=True)
-    good = stored(0.1, constant, number=number, epochs=6, state=TrialState.RUNNING)
-    assert pruner.audit(study.trials, good) == ""
+# --- a whole search, run by run
 
 
-def test_the_reason_in_words() -> None:
-    pruner = LearningRatePruner()
-    study = study_of(constant, -1.0, 0.0, 1.0)
-    running = stored(0.0, constant, number=sound_number(pruner), epochs=4,
-                     state=TrialState.RUNNING, worse=2.0)  # fmt: skip
-    said = pruner.reason(study.trials, running)
-    now, end = math.exp(6.0 + constant(4, 0.0)), math.exp(6.0)
-    assert said.startswith(f"perplexity {now:.2f} after epoch 4 should end near 4")
-    assert (
-        f"by 3 finished trials; within 0.5 % of the best, {math.exp(4.0):.2f}, with a chance"
-        in said
+class Runs:
+    """Trains what is asked for; what is left stays paused, and goes on where its rate returns."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.trials: list[FrozenTrial] = []
+        self.epochs, self.resumed, self.looks = 0, [], 0
+
+    def train(self) -> None:
+        """One ask, and the run until it is left or whole."""
+        rate, number = next_rate(Table(self.trials), self.terms)
+        if number is None:
+            number = len(self.trials)
+            x = math.log(rate / BEST)
+            self.trials.append(trained(x, [], number=number, epochs=0, state=TrialState.RUNNING))
+        else:
+            self.resumed.append(number)
+        trial = self.trials[number]
+        assert trial.params[PARAMETER] == pytest.approx(rate)
+        trial.user_attrs[PAUSED] = ""
+        course = losses(math.log(rate / BEST))
+        pruner = LearningRatePruner(terms=self.terms)
+        for epoch in range(len(trial.intermediate_values) + 1, EPOCHS + 1):
+            trial.intermediate_values[epoch] = math.exp(course[epoch - 1])
+            self.epochs += 1
+            reason = pruner.reason(self.trials, trial)
+            if reason:
+                trial.user_attrs.update({PAUSED: reason, LOOKED: epoch})
+                self.looks += 1
+                return
+        trial.state, trial.value = TrialState.COMPLETE, min(trial.intermediate_values.values())
+
+    @property
+    def best(self) -> float:
+        whole = [each.value for each in self.trials if each.value is not None]
+        return math.log(min(whole, default=math.inf))
+
+
+@pytest.mark.parametrize("off", [-2.0, 0.0, 2.0])
+@pytest.mark.parametrize("constant_rate", [True, False])
+def test_a_search_with_looks_finds_the_best_rate(off: float, constant_rate: bool) -> None:
+    rule = {"rule": Prior(BEST * math.exp(off))}
+    runs = Runs(Terms(1e-5, 1e-1, rule, BASELINE, constant_rate, EPOCHS))
+    for _ in range(14):
+        runs.train()
+    assert runs.best < 4.0 + 0.01
+    first = runs.trials[0]
+    assert first.state == TrialState.COMPLETE
+    assert runs.epochs < 0.9 * 14 * EPOCHS
+    scanned = sum("others tell more" in trial.user_attrs.get(PAUSED, "") for trial in runs.trials)
+    assert scanned <= LOOKS
+    assert all(len(trial.intermediate_values) <= EPOCHS for trial in runs.trials)
+
+
+def test_a_paused_run_is_resumed_where_its_rate_is_asked_for_again() -> None:
+    whole = study_of(-1.6, -0.6, 0.7, 1.4)
+    paused = trained(
+        0.05, losses(0.05), number=4, epochs=1, state=TrialState.RUNNING, paused="a look", looked=1
     )
-    predicted = float(said.split("end near ")[1].split(",")[0])
-    assert predicted == pytest.approx(end, rel=0.05)
+    far = trained(
+        -3.0, losses(-3.0), number=5, epochs=1, state=TrialState.RUNNING, paused="a look", looked=1
+    )
+    rate, number = next_rate(Table([*whole, paused, far]), TERMS)
+    assert number == 4
+    assert rate == pytest.approx(BEST * math.exp(0.05))
+    under_way = trained(0.05, losses(0.05), number=4, epochs=1, state=TrialState.RUNNING,
+                        paused="", looked=1)  # fmt: skip
+    assert next_rate(Table([*whole, under_way, far]), TERMS)[1] is None
+
+
+# --- in any Optuna study, and by name
 
 
 def test_in_any_optuna_study_the_reason_is_stored_and_the_verdict_repeats(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    pruner = LearningRatePruner(seed=3)
-    study = optuna.create_study(storage=url, study_name="one", pruner=pruner)
-    study.add_trials([stored(x, constant) for x in (-1.0, -0.5, 0.0, 0.5, 1.0)])
-    study.enqueue_trial({PARAMETER: 1e-3})
+
+    def opened() -> Study:
+        return optuna.create_study(storage=url, study_name="one", load_if_exists=True,
+                                   pruner=LearningRatePruner(terms=TERMS, seed=3))  # fmt: skip
+
+    study = opened()
+    study.add_trials(study_of(-0.5, 0.0))
+    study.enqueue_trial({PARAMETER: 1.3e-3})
     trial = study.ask({PARAMETER: WIDE})
-    for epoch in range(1, 7):
-        trial.report(math.exp(6.0 + constant(epoch, 0.0)), epoch)
+    for epoch, loss in enumerate(STUCK[:4], 1):
+        trial.report(math.exp(loss), epoch)
     pruned = trial.should_prune()
     stored_as = "reason" if pruned else "audit"
-    assert "by 5 finished trials" in study.trials[-1].user_attrs[stored_as]
-    reopened = optuna.load_study(study_name="one", storage=url, pruner=LearningRatePruner(seed=3))
+    assert "is no better than a model without context" in study.trials[-1].user_attrs[stored_as]
+    reopened = opened()
     assert reopened.pruner.prune(reopened, reopened.trials[-1]) is pruned
 
 
+def test_without_terms_of_its_own_it_takes_the_samplers() -> None:
+    study = optuna.create_study(pruner=LearningRatePruner(),
+                                sampler=optuna.samplers.RandomSampler(0))  # fmt: skip
+    study.add_trials(study_of(-1.0, -0.4, 0.1, 0.6, 1.2))
+    study.enqueue_trial({PARAMETER: BEST * math.exp(-4.0)})
+    trial = study.ask({PARAMETER: WIDE})
+    for epoch, loss in enumerate(losses(-4.0), 1):
+        trial.report(math.exp(loss), epoch)
+        if trial.should_prune():
+            break
+    assert "promises more" in str(study.trials[-1].user_attrs)
+
+
 def test_the_sweeps_pruners_by_name() -> None:
-    assert isinstance(make_pruner("learning-rate", floor=5, startup=3), LearningRatePruner)
+    named = make_pruner("learning-rate", floor=5, startup=3, terms=TERMS)
+    assert isinstance(named, LearningRatePruner)
     with pytest.raises(StudyError, match="pruner floor must be at least 1, got 0"):
         make_pruner("learning-rate", floor=0, startup=3)
     with pytest.raises(StudyError, match=r"one of learning-rate, none, patient-median, percentile"):
         make_pruner("hyperband", floor=1, startup=1)
-
-
-@pytest.mark.parametrize(
-    ("dof", "t", "probability"),
-    [
-        # Quantiles as tabulated, e.g. NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
-        (1, 6.313752, 0.95),
-        (2, 2.919986, 0.95),
-        (3, 4.540703, 0.99),
-        (4, -3.746947, 0.01),
-        (5, 2.570582, 0.975),
-        (7, -4.785290, 0.001),
-        (30, 2.457262, 0.99),
-        (8, 0.0, 0.5),
-    ],
-)
-def test_students_t_distribution(dof: int, t: float, probability: float) -> None:
-    assert student_t_cdf(t, dof) == pytest.approx(probability, rel=1e-5)
-    assert student_t_cdf(t, dof) + student_t_cdf(-t, dof) == pytest.approx(1.0)

@@ -16,7 +16,9 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySampl
 from optuna.trial import TrialState, create_trial
 
 from studies import PARAMETER, WIDE, LearningRateSampler, Prior, StudyError
-from studies.sampler import APART, make_sampler
+from studies.numbers import APART
+from studies.observed import Terms
+from studies.sampler import make_sampler
 
 SPACE = FloatDistribution(1e-5, 1e-1, log=True)
 OPTIMUM = 1.1e-3
@@ -185,7 +187,7 @@ def test_it_moves_away_from_rates_that_return_nan(
     study = study_of(LearningRateSampler(priors))
     study.optimize(loses_above, n_trials=20)
     assert study.best_value < 12 * 1.01
-    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= 12
+    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= 14
 
 
 @pytest.mark.parametrize(
@@ -212,22 +214,23 @@ def test_a_complete_trial_of_infinite_value_is_a_wall_too() -> None:
     assert ask(study) < 1e-2
 
 
-def test_a_pruned_trial_counts_with_what_it_would_have_reached() -> None:
-    """Stopped at twice its final perplexity, as every trial was at that epoch: it is the best."""
-    study = study_of(LearningRateSampler({}))
-    for rate in (2e-4, 4e-4, 4e-3):
+def test_a_paused_trial_goes_on_where_its_rate_is_asked_for_again() -> None:
+    """Left at twice its final perplexity, as every trial had at that epoch."""
+    study = study_of(LearningRateSampler({}, baseline=800.0))
+    for rate in (2e-4, 6e-4, 2.5e-3, 4e-3):
         final = perplexity(rate)
         add(study, rate, TrialState.COMPLETE, value=final,
             intermediate_values={1: 2 * final, 2: 1.2 * final, 3: final})  # fmt: skip
-    add(study, OPTIMUM, TrialState.PRUNED, intermediate_values={1: 2 * perplexity(OPTIMUM)})
-    low, high = LearningRateSampler().posterior(study).interval()
-    assert low < OPTIMUM < high < 4 * low
-    assert abs(math.log(make_free_ask(study) / OPTIMUM)) < 0.5
+    add(study, OPTIMUM, TrialState.RUNNING, intermediate_values={1: 2 * perplexity(OPTIMUM)},
+        user_attrs={"paused": "after a look"})  # fmt: skip
+    assert make_free_ask(study) == pytest.approx(OPTIMUM)
+    add(study, OPTIMUM, TrialState.RUNNING)  # it has gone on
+    assert abs(math.log(make_free_ask(study) / OPTIMUM)) >= APART
 
 
 def test_a_range_of_its_own_is_kept_to_while_trials_store_the_wide_one() -> None:
     study = optuna.create_study(
-        sampler=make_sampler("learning-rate", low=1e-5, high=1e-3, seed=0, startup=3)
+        sampler=make_sampler("learning-rate", Terms(1e-5, 1e-3), seed=0, startup=3)
     )
     for _ in range(12):
         trial = study.ask({PARAMETER: WIDE})
@@ -242,7 +245,7 @@ SAMPLER = pytest.mark.parametrize("name", ["learning-rate", "tpe", "random"])
 
 @SAMPLER
 def test_no_rate_is_stored_that_the_parameter_does_not_allow(name: str) -> None:
-    study = optuna.create_study(sampler=make_sampler(name, low=1e-6, high=1e-2, seed=0, startup=1))
+    study = optuna.create_study(sampler=make_sampler(name, Terms(1e-6, 1e-2), seed=0, startup=1))
     narrow = FloatDistribution(1e-3, 1.0, log=True)
     for _ in range(6):
         trial = study.ask({PARAMETER: narrow})
@@ -256,7 +259,7 @@ def test_no_rate_is_stored_that_the_parameter_does_not_allow(name: str) -> None:
 
 @SAMPLER
 def test_a_range_is_no_excuse_for_a_distribution_that_cannot_be_searched(name: str) -> None:
-    study = optuna.create_study(sampler=make_sampler(name, low=1e-3, high=1e-1, seed=0, startup=1))
+    study = optuna.create_study(sampler=make_sampler(name, Terms(1e-3, 1e-1), seed=0, startup=1))
     with pytest.raises(StudyError, match="learning_rate must be a float on a log scale"):
         study.ask({PARAMETER: FloatDistribution(1e-4, 1.0)})
     with pytest.raises(
@@ -285,8 +288,7 @@ def test_it_leaves_a_plateau_where_nothing_is_learned() -> None:
         for rate, value in ended.items():
             add(study, rate, TrialState.COMPLETE, value=value)
         asked.append(ask(study))
-    assert 8e-5 < asked[0] < 5e-4
-    assert not 3e-5 < asked[1] < 1.2e-3
+    assert not any(3e-5 < rate < 1.2e-3 for rate in asked)
 
 
 def test_other_parameters_are_drawn_at_random_by_seed_and_trial() -> None:
@@ -313,7 +315,9 @@ def test_bad_input_is_refused_in_words() -> None:
         LearningRateSampler({}, baseline=0.5)
     negative = optuna.create_study(sampler=LearningRateSampler({}))
     add(negative, 1e-3, TrialState.COMPLETE, value=-0.5)
-    with pytest.raises(StudyError, match=r"trial 0: value must be a perplexity, above 0, got -0.5"):
+    with pytest.raises(
+        StudyError, match=r"trial 0: value must be a perplexity, at least 1, got -0.5"
+    ):
         ask(negative)
 
 

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
@@ -7,8 +8,12 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from studies import PARAMETER, LearningRateSampler, Remaining, StudyError, parse_until, remaining
+from studies.likelihood import Observations
+from studies.numbers import MOST_RESULTS
+from studies.posterior import Posterior
+from studies.stopping import by_regret
 
-OPTIMUM = 1e-3
+OPTIMUM, UNIGRAM = 1e-3, 140.0
 SPACE = FloatDistribution(1e-5, 1e-1, log=True)
 
 
@@ -26,7 +31,7 @@ def study_of(*offsets: float, optimum: float = OPTIMUM) -> Study:
 
 
 def left(study: Study, until: float = 0.01) -> Remaining:
-    return remaining(LearningRateSampler().posterior(study), study.trials, until)
+    return remaining(LearningRateSampler(baseline=UNIGRAM).posterior(study), study.trials, until)
 
 
 def test_a_bracketed_optimum_leaves_nothing_worth_a_training() -> None:
@@ -34,8 +39,9 @@ def test_a_bracketed_optimum_leaves_nothing_worth_a_training() -> None:
     assert found.enough
     assert found.share is not None
     assert found.share < 0.01
-    assert found.sentence.startswith("at most 0.")
-    assert "is left to gain over rate 0.00105 (90 % sure), under 1 %" in found.sentence
+    shown = f"{100 * found.share:.2g} % of perplexity is left to gain over rate 0.00105"
+    assert found.sentence.startswith(f"{shown}, as expected, and at most ")
+    assert " % with 90 % probability: under 1 %; the best rate lies between 0.00" in found.sentence
 
 
 def test_a_slope_without_its_bottom_goes_on() -> None:
@@ -43,8 +49,10 @@ def test_a_slope_without_its_bottom_goes_on() -> None:
     assert not found.enough
     assert found.share is not None
     # The best of them is 0.022 * 1.8^2 nats above the optimum: 7.4 %.
-    assert found.share > 0.07
-    assert ", not under 1 %" in found.sentence
+    assert found.share == pytest.approx(0.074, rel=0.4)
+    most = float(found.sentence.split("at most ")[1].split(" %")[0])
+    assert most > 7.4
+    assert ": not under 1 %; " in found.sentence
 
 
 def test_the_same_study_is_enough_for_one_and_not_for_another() -> None:
@@ -58,7 +66,7 @@ def test_the_same_study_is_enough_for_one_and_not_for_another() -> None:
 def test_two_trials_say_nothing_whatever_the_prior() -> None:
     study = study_of(-0.1, 0.1)
     study.add_trial(create_trial(state=TrialState.FAIL))
-    sure = LearningRateSampler({"sqrt": OPTIMUM}).posterior(study)
+    sure = LearningRateSampler({"sqrt": OPTIMUM}, baseline=UNIGRAM).posterior(study)
     found = remaining(sure, study.trials, 0.5)
     assert found == Remaining(
         None, False, "3 complete trials are needed to say what is left to gain"
@@ -81,3 +89,31 @@ def test_until_is_a_percentage(text: str, share: float | None) -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(StudyError, match=r"until must be a percentage above 0 and below 100"):
         parse_until(text)
+
+
+def test_the_least_is_left_over_the_rate_nearest_the_best_of_complete_trials() -> None:
+    study = study_of(-1.0, -0.4, 0.05, 0.5, 1.0)
+    study.add_trial(create_trial(state=TrialState.FAIL, params={PARAMETER: OPTIMUM},
+                                 distributions={PARAMETER: SPACE}))  # fmt: skip
+    known = LearningRateSampler(baseline=UNIGRAM).posterior(study)
+    found = by_regret(known, study.trials)
+    assert [number for _, number in found][:1] == [2]
+    assert {number for _, number in found} == {0, 1, 2, 3, 4}
+    assert [left for left, _ in found] == sorted(left for left, _ in found)
+
+
+def test_of_trials_at_one_rate_the_earliest_comes_first() -> None:
+    study = study_of(0.5, 0.05, -0.4, 0.05, 0.05, 1.0, -1.0)
+    known = LearningRateSampler(baseline=UNIGRAM).posterior(study)
+    assert [number for _, number in by_regret(known, study.trials)][:3] == [1, 3, 4]
+
+
+def test_what_is_left_over_very_many_rates_is_read_off_a_grid() -> None:
+    offsets = np.random.default_rng(0).uniform(-2.0, 1.5, MOST_RESULTS + 1)
+    study = study_of(*offsets)
+    x = math.log(OPTIMUM) + offsets
+    seen = Observations(x, np.log(20) + 0.022 * offsets**2, x[:0], x[:0], math.log(UNIGRAM))
+    known = Posterior(seen, {}, SPACE.low, SPACE.high)
+    found = {number: left for left, number in by_regret(known, study.trials)}
+    exact = known.regret(x)
+    assert [found[number] for number in range(len(x))] == pytest.approx(exact, abs=2e-4)

@@ -37,3 +37,22 @@ def test_a_mean_comes_with_its_standard_error_and_interval() -> None:
 def test_a_single_value_has_no_interval() -> None:
     found = mean_of([1.5])
     assert (found.mean, found.standard_error, found.low, found.high) == (1.5, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("dof", "t", "probability"),
+    [
+        # Quantiles as tabulated, e.g. NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
+        (1, 6.313752, 0.95),
+        (2, 2.919986, 0.95),
+        (3, 4.540703, 0.99),
+        (4, -3.746947, 0.01),
+        (5, 2.570582, 0.975),
+        (7, -4.785290, 0.001),
+        (30, 2.457262, 0.99),
+        (8, 0.0, 0.5),
+    ],
+)
+def test_students_t_distribution(dof: int, t: float, probability: float) -> None:
+    assert student_t_cdf(t, dof) == pytest.approx(probability, rel=1e-5)
+    assert student_t_cdf(t, dof) + student_t_cdf(-t, dof) == pytest.approx(1.0)

@@ -1,4 +1,3 @@
-import dataclasses
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -7,11 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from studies.forecast import Falls, forecast
 
 from studies import table
 from studies.definition import PARAMETER, WIDE
-from studies.likelihood import Observations, Rises, log_likelihood, readings
 from studies.table import Table
 from studies.trials import ln_rate
 
@@ -108,29 +105,6 @@ def test_what_is_kept_of_other_studies_is_forgotten(monkeypatch: pytest.MonkeyPa
     Table([complete(0.6)]).column(ln_rate)
     assert len(table._finished) == 1
     assert np.exp(before.column(ln_rate)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
-
-
-def test_trials_at_one_rate_forecast_as_those_at_rates_hardly_apart() -> None:
-    lasts, running = (18.0, 19.0, 20.5, 17.0), trial(0.05, {1: 31.0, 2: 23.0}, TrialState.RUNNING)
-    same = [complete(rate, last) for rate in (0.01, 0.1) for last in lasts]
-    apart = [complete(rate * (1 + 1e-9 * last), last) for rate in (0.01, 0.1) for last in lasts]
-    merged, plain = forecast(running, Falls(same)), forecast(running, Falls(apart))
-    assert merged is not None
-    assert plain is not None
-    assert dataclasses.astuple(merged) == pytest.approx(dataclasses.astuple(plain), rel=1e-6)
-    assert merged.trials == 8
-
-
-def test_results_at_one_rate_are_as_likely_as_those_at_rates_hardly_apart() -> None:
-    x = np.repeat([-6.0, -4.0, -3.5, -2.0], 3)
-    y = 3.0 + 0.02 * (x + 3.7) ** 2 + np.tile([0.0, 0.004, -0.003], 4)
-    variance, none, mu = np.tile([0.0, 0.0, 1e-4], 4), np.array([]), np.linspace(-7.0, 0.0, 15)
-    same = Observations(x, y, variance, none, none)
-    apart = dataclasses.replace(same, x=x + 1e-9 * np.arange(12))
-    merged, plain = (
-        log_likelihood(next(readings(seen)), seen, mu, Rises(seen.x, mu)) for seen in (same, apart)
-    )
-    assert merged == pytest.approx(plain, rel=1e-6, abs=1e-5)
 
 
 def test_a_table_without_a_trial_or_with_another_in_its_place_reads_what_is_there() -> None:

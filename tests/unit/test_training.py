@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 from support import Workspace
 
+from studies.observed import Terms
 from studies.sampler import make_sampler
 from sweep.protocol import SHARED_TRAINER
 from sweep.training import at_constant_rate, baseline_of, stored_baseline
@@ -53,9 +54,9 @@ def test_a_run_searches_with_what_its_report_reads(
     workspace.write("held.py", ONE_EPOCH)
     told: list[Any] = []
 
-    def watched(*arguments: Any, **options: Any) -> Any:
-        told.append((arguments[1].baseline, arguments[1].constant_rate))
-        return make_sampler(*arguments, **options)
+    def watched(name: str, terms: Terms, **options: Any) -> Any:
+        told.append((terms.baseline, terms.constant_rate))
+        return make_sampler(name, terms, **options)
 
     trainer = ("--trainer", "held:train") if own else ()
     with mock.patch("sweep.ledger.make_sampler", watched):

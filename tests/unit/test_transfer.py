@@ -9,6 +9,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from studies.errors import StudyError
+from studies.observed import Terms
 from studies.rules import Setting
 from studies.transfer import (
     Critical,
@@ -19,6 +20,7 @@ from studies.transfer import (
     usual_critical_batch,
 )
 
+TERMS = Terms(1e-5, 1e-1, baseline=140.0)
 UNKNOWN = Critical(math.log(256), 2.5)
 EXPECTED = Critical(math.log(300), 0.5)
 
@@ -50,15 +52,15 @@ def _quiet() -> None:
 
 def test_a_studys_optimum_is_read_from_its_trials_alone() -> None:
     rates = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
-    found = find_optimum("mine", Setting(32, 1000), trials(2e-3, rates), 1e-5, 1e-1)
+    found = find_optimum("mine", Setting(32, 1000), trials(2e-3, rates), TERMS)
     assert found.study == "mine"
     assert found.rate == pytest.approx(2e-3, rel=0.2)
     assert 0 < found.sd < 0.45
 
 
 def test_fewer_trials_say_less() -> None:
-    few = find_optimum("", Setting(32, 1000), trials(2e-3, [1e-3]), 1e-5, 1e-1)
-    more = find_optimum("", Setting(32, 1000), trials(2e-3, [1e-3, 4e-3, 1e-2]), 1e-5, 1e-1)
+    few = find_optimum("", Setting(32, 1000), trials(2e-3, [1e-3]), TERMS)
+    more = find_optimum("", Setting(32, 1000), trials(2e-3, [1e-3, 4e-3, 1e-2]), TERMS)
     assert few.sd > 2 * more.sd
 
 
