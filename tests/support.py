@@ -53,9 +53,12 @@ PARAMETERS = 11276
 TINY = """\
 profile = "cpu"
 
+# All trials and all their epochs: what the search leaves out is for the tests that are about it.
 [profiles.cpu.study]
 cohort = 1
 publish = false
+until = ""
+pruner = "none"
 
 [trainer]
 batch_size = 64

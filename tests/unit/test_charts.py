@@ -39,11 +39,11 @@ def at(ledger: Ledger, *rates: float) -> None:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Trials 0 to 6: five complete, one pruned, one diverged; and a study at another batch size."""
+    """Trials 0 to 6: five complete, one diverged, one pruned."""
     folder = tmp_path_factory.mktemp("studies")
     train = TrainConfig(learning_rate=1.0, epochs=8, batch_size=64)
-    with open_ledger(folder, train=train, pruner="learning-rate", trials=9) as ledger:
-        at(ledger, 4e-3, 1e-2, 1.7e-2, 2.5e-2, 0.1, 2.0, 1e-4)
+    with open_ledger(folder, train=train, trials=9) as ledger:
+        at(ledger, 0.1, 4e-3, 1e-2, 1.7e-2, 2.5e-2, 2.0, 1e-4)
         return build(ledger.study, "sweep.db", [ledger.study])
 
 

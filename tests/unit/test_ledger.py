@@ -1,6 +1,7 @@
 """The ledger on a real SQLite file, reopened as after a crash. No trainer: reports are given."""
 
 import dataclasses
+import json
 import math
 import os
 from itertools import pairwise
@@ -9,10 +10,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
-from support import open_ledger, report, sql, storage_of
+from support import ENDED, open_ledger, report, sql, storage_of
 
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.prior import Prior
+from studies.pruner import LearningRatePruner
+from studies.trials import PAUSED, is_paused
+from sweep.belief import recommended, terms_of
 from sweep.errors import SweepError
 from sweep.ledger import Ledger
 from sweep.protocol import TrialSpec
@@ -24,6 +28,8 @@ from trainers.report import Outcome, Verdict
 
 FIRST = [1e-2, 1e-3, 1e-1]
 TRAIN = TrainConfig(learning_rate=1.0)
+ASKED = optuna.trial.create_trial(value=1.0)
+ASKED.number = len(FIRST)
 
 
 def asked(ledger: Ledger) -> TrialSpec:
@@ -53,6 +59,21 @@ def killed(ledger: Ledger) -> None:
     """The process dies: nothing is released, and its pid is nobody's."""
     lease = {**ledger.study.user_attrs["lease"], "pid": 2**22 + 1}
     ledger.study.set_user_attr("lease", lease)
+
+
+def set_attribute(ledger: Ledger, number: int, key: str, value: str) -> None:
+    """Writes an attribute of a trial, which may have ended, beside Optuna."""
+    identifier, text = ledger._trial(number)._trial_id, json.dumps(value)
+    engine = ledger._storage.engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "delete from trial_user_attributes where trial_id = "
+            f"{identifier} and key = '{key}'"
+        )
+        connection.exec_driver_sql(
+            "insert into trial_user_attributes (trial_id, key, value_json) "
+            f"values ({identifier}, '{key}', '{text}')"
+        )
 
 
 class TestAsking:
@@ -335,8 +356,9 @@ class TestTheLearningRateSearch:
             some = len(self.run(ledger))
             said = summarise(ledger.study, "sweep.db").remaining
         assert len(FIRST) < some < 12
-        assert said.startswith("at most 0.")
-        assert "is left to gain over rate 0.0" in said
+        assert said.startswith("0.")
+        assert "% of perplexity is left to gain over rate 0.0" in said
+        assert "under 1 %" in said
         with open_ledger(tmp_path, until=0.0001, **search) as ledger:
             assert self.run(ledger)
         with open_ledger(tmp_path, **search) as ledger:
@@ -355,25 +377,222 @@ class TestTheLearningRateSearch:
             asked(ledger)
             assert ledger.working_range == pytest.approx((1e-4, then))
 
-    @pytest.mark.parametrize("audited", [False, True])
-    def test_a_hopeless_trial_ends_or_is_kept_on_for_an_audit(
-        self, tmp_path: Path, audited: bool
+
+class TestLooks:
+    """Runs that are left after a look: who has them, and when they go on."""
+
+    SEARCH = {  # noqa: RUF012
+        "sampler": "learning-rate",
+        "pruner": "learning-rate",
+        "floor": 0,
+        "train": dataclasses.replace(TRAIN, epochs=6),
+        "priors": {"sqrt": Prior(1e-2), "unscaled": Prior(1e-3), "linear": Prior(1e-1)},
+        "until": 0.01,
+        "trials": 10,
+    }
+
+    def train(self, ledger: Ledger, spec: TrialSpec) -> Verdict:
+        """As far as it is let: from 90, a model's without context, down to the best at 3e-3."""
+        end = min(90, 40 * math.exp(0.1 * math.log(spec.config.learning_rate / 3e-3) ** 2))
+        for epoch in range(1, 7):
+            said = {spec.number: report(epoch, end * (90 / end) ** ((6 - epoch) / 6))}
+            (verdict,) = ledger.report(said).values()
+            if verdict is not Verdict.CONTINUE:
+                break
+        ledger.tell(spec.number, ENDED[verdict], "trained all its epochs")
+        return verdict
+
+    def stuck(self, ledger: Ledger) -> int:
+        """A trial that has learned nothing where others have, which its worker is to leave."""
+        for _ in FIRST:
+            finish(ledger, 60, 50, 40)
+        ledger.study.enqueue_trial({PARAMETER: 0.5})
+        number = asked(ledger).number
+        assert ledger.report({number: report(1, 95)}) == {number: Verdict.PAUSE}
+        return number
+
+    def resumable(self, folder: Path) -> tuple[Ledger, int]:
+        """A ledger that is about to go on with a trial, and the trial's number."""
+        ledger = open_ledger(folder, **self.SEARCH)
+        while True:
+            again = ledger._resumed(ledger._trials())
+            if again is not None:
+                break
+            self.train(ledger, asked(ledger))
+        killed(ledger)
+        set_attribute(ledger, again.number, PAUSED, "a look of 1 epoch")  # as it was before
+        return ledger, again.number
+
+    def test_a_rate_that_is_asked_for_again_goes_on_the_others_were_pruned(
+        self, tmp_path: Path
     ) -> None:
-        train = dataclasses.replace(TRAIN, epochs=3, seed=7 if audited else 0)  # by the hash
-        with open_ledger(tmp_path, pruner="learning-rate", train=train) as ledger:
+        order: list[int] = []
+        specs: dict[int, TrialSpec] = {}
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            while (spec := ledger.ask()) is not None:
+                before = ledger.row(spec.number)
+                assert before.state == "running"
+                assert specs.setdefault(spec.number, spec) == spec
+                assert (before.epochs > 0) == (spec.number in order)
+                order.append(spec.number)
+                left = self.train(ledger, spec) is Verdict.PAUSE
+                row = ledger.row(spec.number)
+                assert row.state == ("paused" if left else "complete")
+                assert row.reason.startswith("paused: " if left else "trained all its epochs")
+                assert list(summarise(ledger.study, "").trials)[spec.number] == row
+            left = [row for row in map(ledger.row, specs) if row.state == "paused"]
+            assert len(left) >= 2
+            ledger.finish({}, "")
+        assert len(order) > len(set(order))
+        for row in left:
+            trial = stored(tmp_path)[row.number]
+            assert trial.state.name == "PRUNED"
+            assert trial.user_attrs["outcome"] == "pruned"
+            assert trial.user_attrs["reason"] == f"pruned: {row.reason.removeprefix('paused: ')}"
+            assert trial.user_attrs["accuracy"] == 0.1
+        resumed = [trial for trial in stored(tmp_path) if order.count(trial.number) > 1]
+        assert {trial.state.name for trial in resumed} == {"COMPLETE"}
+        assert all(list(trial.intermediate_values) == [1, 2, 3, 4, 5, 6] for trial in resumed)
+
+    def test_reopened_after_every_trial_it_asks_for_the_same(self, tmp_path: Path) -> None:
+        orders = []
+        for name, reopen in (("straight", False), ("reopened", True)):
+            folder = tmp_path / name
+            folder.mkdir()
+            ledger, order = open_ledger(folder, **self.SEARCH), []
+            while (spec := ledger.ask()) is not None:
+                order.append((spec.number, spec.config.learning_rate))
+                self.train(ledger, spec)
+                if reopen:
+                    killed(ledger)
+                    ledger = open_ledger(folder, **self.SEARCH)
+                    assert ledger.unfinished() == []
+            ledger.__exit__()
+            orders.append(order)
+        assert orders[0] == orders[1]
+
+    def test_as_long_as_its_worker_has_it_no_one_else_takes_it(self, tmp_path: Path) -> None:
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            number = self.stuck(ledger)
+            assert not is_paused(stored(tmp_path)[number])
+            assert ledger._under_way()[0].number == number
+            ledger.tell(number, Outcome.PAUSED, Outcome.PAUSED.sentence)
+            assert stored(tmp_path)[number].user_attrs[PAUSED].startswith("perplexity 95 after ep")
+            assert ledger._under_way() == []
+
+    def test_a_crash_before_its_worker_left_it_has_it_judged_again(self, tmp_path: Path) -> None:
+        ledger = open_ledger(tmp_path, **self.SEARCH)
+        number = self.stuck(ledger)
+        killed(ledger)
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            (spec,) = ledger.unfinished()
+            assert spec.number == number
+            assert ledger.report({number: report(1, 95)}) == {number: Verdict.PAUSE}
+
+    def test_where_its_worker_died_first_it_goes_on_and_is_judged_again(
+        self, tmp_path: Path
+    ) -> None:
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            number = self.stuck(ledger)
+            ledger.set_back(ledger._spec(ledger._live[number]), "lost: its worker process died")
+            assert ledger.row(number).state == "running"
+            assert ledger.report({number: report(1, 95)}) == {number: Verdict.PAUSE}
+
+    def test_stopped_by_the_user_it_is_left_all_the_same(self, tmp_path: Path) -> None:
+        """Ctrl-C while it is judged: the worker pauses it, and the next run does not take it up."""
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            number = self.stuck(ledger)
+            ledger.tell(number, Outcome.PAUSED, Outcome.PAUSED.sentence)
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            assert ledger.unfinished() == []
+            assert asked(ledger).number == number + 1
+            assert ledger.row(number).state == "paused"
+
+    def test_another_orchestrator_goes_on_with_it_and_owns_it(self, tmp_path: Path) -> None:
+        before, number = self.resumable(tmp_path)
+        with (
+            open_ledger(tmp_path, **self.SEARCH) as first,
+            open_ledger(tmp_path, join=True, **self.SEARCH) as second,
+        ):
+            first._taken_up(number)  # it had it once
+            del first._live[number]
+            assert asked(second).number == number
+            assert first.elsewhere() == 1
+            assert (first.unfinished(), second.unfinished()) == ([], [])
+            spec = first.ask()
+            assert spec is None or spec.number != number
+            assert self.train(second, second._spec(second._live[number])) is Verdict.CONTINUE
+            assert first.row(number).state == "complete"
+            for ledger in (first, second):
+                ledger.finish({}, "")
+        assert before.study.study_name == first.study.study_name
+
+    def test_one_that_another_program_ended_is_not_asked_for_again(self, tmp_path: Path) -> None:
+        ledger, number = self.resumable(tmp_path)
+        with open_ledger(tmp_path, **self.SEARCH) as ledger:
+            sql(tmp_path, f"update trials set state = 'FAIL' where number = {number}")
+            spec = ledger.ask()
+            assert spec is None or spec.number != number
+            ledger.finish({}, "")
+        assert stored(tmp_path)[number].state.name == "FAIL"
+
+    @pytest.mark.parametrize(
+        ("sampler", "pruner", "verdict"),
+        [
+            ("tpe", "learning-rate", Verdict.PRUNE),
+            ("random", "learning-rate", Verdict.PRUNE),
+            ("learning-rate", "patient-median", Verdict.PRUNE),
+            ("learning-rate", "none", Verdict.CONTINUE),
+            ("random", "none", Verdict.CONTINUE),
+        ],
+    )
+    def test_other_searches_leave_none(
+        self, tmp_path: Path, sampler: str, pruner: str, verdict: Verdict
+    ) -> None:
+        search = {**self.SEARCH, "sampler": sampler, "pruner": pruner, "until": None}
+        with open_ledger(tmp_path, **search) as ledger:
+            for _ in FIRST:
+                finish(ledger, 60, 50, 40, 39, 38, 37)
+            number = asked(ledger).number
+            for epoch in (1, 2, 3):
+                (said,) = ledger.report({number: report(epoch, 95)}).values()
+                if said is not Verdict.CONTINUE:
+                    break
+            assert said is verdict
+        assert PAUSED not in stored(tmp_path)[number].user_attrs
+
+    def test_a_run_to_check_the_pruner_goes_on_and_says_so(self, tmp_path: Path) -> None:
+        seed = next(seed for seed in range(99) if LearningRatePruner(seed=seed)._is_audited(ASKED))
+        train = dataclasses.replace(self.SEARCH["train"], seed=seed)
+        with open_ledger(tmp_path, **{**self.SEARCH, "train": train}) as ledger:
             for _ in FIRST:
                 finish(ledger, 60, 50, 40)
-            ledger.study.enqueue_trial({PARAMETER: 2e-2})
+            ledger.study.enqueue_trial({PARAMETER: 0.5})
             number = asked(ledger).number
-            ledger.report({number: report(1, 900)})
-            (verdict,) = ledger.report({number: report(2, 800)}).values()
-        said = stored(tmp_path)[number].user_attrs
-        if audited:
-            assert verdict is Verdict.CONTINUE
-            assert said["audit"].startswith("audit, runs on to check the pruner: perplexity 800.00")
-        else:
-            assert verdict is Verdict.PRUNE
-            assert said["reason"].startswith("pruned: perplexity 800.00 after epoch 2 should end")
+            assert number == ASKED.number
+            assert ledger.report({number: report(1, 95)}) == {number: Verdict.CONTINUE}
+        said = stored(tmp_path)[number].user_attrs["audit"]
+        assert said.startswith("audit, runs on to check the pruner: perplexity 95 after epoch 1 is")
+
+    def test_a_study_of_an_earlier_version_is_read_and_goes_on(self, tmp_path: Path) -> None:
+        """It says nothing of its sampler and floor, and its pruner ended trials at once."""
+        with open_ledger(tmp_path, **{**self.SEARCH, "trials": 4}) as ledger:
+            for _ in FIRST:
+                finish(ledger, 60, 50, 40)
+            number = finish(ledger, 60, outcome=Outcome.PRUNED)
+        set_attribute(ledger, 0, "audit", "audit, runs on to check the pruner: as it was")
+        sql(tmp_path, "delete from study_user_attributes where key in ('sampler', 'floor')")
+        sql(tmp_path, "delete from study_user_attributes where key = 'remaining'")
+        study = optuna.load_study(
+            study_name="study", storage=open_storage(storage_of(tmp_path), create=False)
+        )
+        assert terms_of(study.user_attrs).floor == 1
+        assert recommended(study)[0] in (0, 1, 2)
+        assert summarise(study, "").trials[0].audit
+        assert summarise(study, "").trials[number].state == "pruned"
+        with open_ledger(tmp_path, **{**self.SEARCH, "until": None}) as ledger:
+            assert self.train(ledger, asked(ledger)) in ENDED
+            assert ledger.study.user_attrs["sampler"] == "learning-rate"
 
 
 class TestTelling:

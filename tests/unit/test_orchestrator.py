@@ -11,6 +11,7 @@ from typing import Any, Self
 import pytest
 from support import open_ledger
 
+from studies.prior import Prior
 from sweep.errors import SweepError
 from sweep.executors.inline import InlineExecutor
 from sweep.orchestrator import Orchestrator
@@ -18,6 +19,7 @@ from sweep.protocol import Ended, Event, Executor, TrialSpec
 from sweep.recovery import Recovery
 from sweep.signals import StopSignals
 from sweep.view.jsonl import JsonView
+from trainers.config import TrainConfig
 from trainers.report import Outcome, Verdict
 
 # Each trainer keeps its history in its folder, as the shared one does in its checkpoint.
@@ -25,7 +27,7 @@ TRAINERS = """\
     import math
     from trainers.report import Ending, EpochReport, Outcome, Progress
 
-    def trial(config, directory, *, ends=Outcome.COMPLETED):
+    def trial(config, directory, *, ends=Outcome.COMPLETED, end=None):
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "epochs"
         done = int(file.read_text()) if file.exists() else 0
@@ -36,7 +38,8 @@ TRAINERS = """\
                 with (directory / "trained").open("a") as log:
                     log.write(f"{epoch} ")
                 file.write_text(str(epoch))
-            loss = math.log(60 - epoch)
+            left = (config.epochs - epoch) / config.epochs
+            loss = math.log(60 - epoch if end is None else end * (90 / end) ** left)
             verdict = yield EpochReport(epoch, loss, loss, 0.1, 1e-3, 1e3, 1, 0)
             if verdict != "continue":
                 return Ending(Outcome.PAUSED if verdict == "pause" else Outcome.PRUNED)
@@ -44,6 +47,10 @@ TRAINERS = """\
 
     def sound(config, *, device, directory):
         return trial(config, directory)
+
+    def basin(config, *, device, directory):
+        away = math.log(config.learning_rate / 3e-3)
+        return trial(config, directory, end=min(90, 40 * math.exp(0.1 * away**2)))
 
     def endless(config, *, device, directory):
         while (yield Progress(1, 1, 2)) != "pause":
@@ -203,6 +210,64 @@ def test_trials_that_fail_after_their_reports_do_not_end_it(folder: Path) -> Non
     assert run.done
     assert run.states[:3] == ["FAIL"] * 3
     assert run.trials[2].user_attrs["reason"] == "failed: ValueError: after its reports"
+
+
+LOOKS = {
+    "sampler": "learning-rate",
+    "pruner": "learning-rate",
+    "floor": 0,
+    "train": TrainConfig(learning_rate=1.0, epochs=6),
+    "priors": {"sqrt": Prior(1e-2), "unscaled": Prior(1e-3), "linear": Prior(1e-1)},
+    "until": 0.01,
+    "trials": 10,
+}
+
+
+def trained(folder: Path, run: "Run") -> list[list[int]]:
+    """The epochs that each trial was trained for."""
+    files = [folder / "runs" / "study" / f"{trial.number:04d}" / "trained" for trial in run.trials]
+    return [[int(epoch) for epoch in file.read_text().split()] for file in files]
+
+
+def check_looks(folder: Path, run: "Run", started: list[dict[str, Any]]) -> None:
+    """No epoch was trained twice; what went on later began where it was left."""
+    assert run.done
+    for epochs, trial in zip(trained(folder, run), run.trials, strict=True):
+        assert epochs == list(range(1, len(trial.intermediate_values) + 1))
+        assert (len(epochs) == 6) == (trial.state.name == "COMPLETE")
+        assert (trial.state.name == "RUNNING") == bool(trial.user_attrs.get("paused"))
+    counts = [sum(each["trial"]["number"] == trial.number for each in started)
+              for trial in run.trials]
+    assert max(counts) > 1
+
+
+def test_a_trial_that_is_left_goes_on_where_its_rate_is_asked_for_again(folder: Path) -> None:
+    run = Run(folder, "basin", **LOOKS)
+    started = [each for each in run.events if each["event"] == "trial_started"]
+    check_looks(folder, run, started)
+    ended = [each["trial"] for each in run.events if each["event"] == "trial_ended"]
+    left = [row for row in ended if row["state"] == "paused"]
+    assert left
+    assert all(row["reason"].startswith("paused: ") for row in left)
+    resumed = [each for each in started if each["epochs_done"]]
+    assert {each["trial"]["state"] for each in resumed} == {"running"}
+    assert {each["trial"]["number"] for each in resumed} <= {row["number"] for row in left}
+
+
+def test_beside_another_one_it_is_not_taken_up_before_its_worker_left_it(folder: Path) -> None:
+    run = Run(folder, "basin", executor=Pair(), **{**LOOKS, "until": None})
+    assert run.done
+    for epochs, trial in zip(trained(folder, run), run.trials, strict=True):
+        assert epochs == list(range(1, len(trial.intermediate_values) + 1))
+
+
+@pytest.mark.parametrize("looks", [8, 15, 23])
+def test_stopped_and_started_again_it_asks_for_what_it_would_have(folder: Path, looks: int) -> None:
+    stopped = Run(folder, "basin", stop=StopAt(looks), **LOOKS)
+    assert not stopped.done
+    resumed = Run(folder, "basin", **LOOKS)
+    events = [*stopped.events, *resumed.events]
+    check_looks(folder, resumed, [each for each in events if each["event"] == "trial_started"])
 
 
 class Pair:
