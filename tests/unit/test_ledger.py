@@ -527,7 +527,7 @@ class TestLooks:
         assert before.study.study_name == first.study.study_name
 
     def test_one_that_another_program_ended_is_not_asked_for_again(self, tmp_path: Path) -> None:
-        ledger, number = self.resumable(tmp_path)
+        _, number = self.resumable(tmp_path)
         with open_ledger(tmp_path, **self.SEARCH) as ledger:
             sql(tmp_path, f"update trials set state = 'FAIL' where number = {number}")
             spec = ledger.ask()
