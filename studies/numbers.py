@@ -38,13 +38,7 @@ TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends 
 
 # Between seeds.
 SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate
-<<<<<<< HEAD
 SEED_LEVEL = 0.03  # sd of a seed's lowest ln perplexity; in the recorded curves 0.02 to 0.03
-=======
-SEED_LEVEL = (
-    0.03  # sd of a seed's lowest ln perplexity; 0.028 in the short curves, 0.017 in the long
-)
->>>>>>> tests-studies
 SHIFTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # where it is summed, in its sd
 SHIFT_WEIGHTS = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545])
 
