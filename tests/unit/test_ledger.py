@@ -67,8 +67,7 @@ def set_attribute(ledger: Ledger, number: int, key: str, value: str) -> None:
     engine = ledger._storage.engine
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "delete from trial_user_attributes where trial_id = "
-            f"{identifier} and key = '{key}'"
+            f"delete from trial_user_attributes where trial_id = {identifier} and key = '{key}'"
         )
         connection.exec_driver_sql(
             "insert into trial_user_attributes (trial_id, key, value_json) "

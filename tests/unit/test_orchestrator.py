@@ -236,8 +236,9 @@ def check_looks(folder: Path, run: "Run", started: list[dict[str, Any]]) -> None
         assert epochs == list(range(1, len(trial.intermediate_values) + 1))
         assert (len(epochs) == 6) == (trial.state.name == "COMPLETE")
         assert (trial.state.name == "RUNNING") == bool(trial.user_attrs.get("paused"))
-    counts = [sum(each["trial"]["number"] == trial.number for each in started)
-              for trial in run.trials]
+    counts = [
+        sum(each["trial"]["number"] == trial.number for each in started) for trial in run.trials
+    ]
     assert max(counts) > 1
 
 
