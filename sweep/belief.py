@@ -20,7 +20,7 @@ from studies.stopping import by_regret
 from sweep.confirmed import CONFIRMATION
 from sweep.reading import best_trial, find_trial
 from sweep.summary import Belief
-from sweep.training import at_constant_rate, stored_baseline, warmup_epochs
+from sweep.training import at_constant_rate, first_settled_epoch, stored_baseline
 from trainers.config import TrainConfig
 
 
@@ -40,7 +40,9 @@ def terms_of(about: Mapping[str, Any]) -> Terms:
         stored_baseline(about),
         constant_rate=at_constant_rate(trainer, train),
         epochs=train.epochs,
-        floor=max(1, about.get("floor", 0), warmup_epochs(train, about.get("steps_per_epoch"))),
+        floor=max(
+            1, about.get("floor", 0), first_settled_epoch(train, about.get("steps_per_epoch"))
+        ),
         repeats=tuple(_repeats(about)),
         pauses=searches,
     )

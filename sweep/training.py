@@ -36,8 +36,8 @@ def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
     return trainer == SHARED_TRAINER and train.lr_schedule.name == "constant"
 
 
-def warmup_epochs(train: TrainConfig, steps_per_epoch: int | None) -> int:
-    """The epoch in which a warm-up ends; before that runs cannot be compared.
+def first_settled_epoch(train: TrainConfig, steps_per_epoch: int | None) -> int:
+    """The first epoch after the warm-up; before that runs cannot be compared.
 
     Args:
         train: what the trainer is told.
@@ -47,4 +47,4 @@ def warmup_epochs(train: TrainConfig, steps_per_epoch: int | None) -> int:
     epochs = schedule.warmup_share * (schedule.horizon_epochs or train.epochs)
     if schedule.warmup_steps and steps_per_epoch:
         epochs = schedule.warmup_steps / steps_per_epoch
-    return math.ceil(round(epochs, 6))
+    return 1 + math.ceil(round(epochs, 6))
