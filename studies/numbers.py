@@ -14,7 +14,8 @@ OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate
 CURVATURES = np.geomspace(0.008, 2.0, 9)  # a, nats / ln^2
 # Median of a, sd of ln a and weight: long trainings (Step Law), and short ones of small models.
 CURVATURE_CLASSES = ((0.022, 0.5, 0.7), (0.3, 0.8, 0.3))
-STEEPER, STEEPER_WEIGHTS = np.array([1.0, 1.5, 2.5]), np.array([0.35, 0.4, 0.25])  # r
+STEEPER = np.array([1.0, 1.5, 2.5, 4.0])  # r
+STEEPER_WEIGHTS = np.array([0.33, 0.36, 0.21, 0.1])
 # m, the curve's lowest loss: nats below the lowest that was seen (flat, cut at the baseline B).
 BELOW_LOWEST = np.array([-0.03, -0.01, -0.003, 0.002, 0.008, 0.025, 0.06, 0.14, 0.3, 0.6, 1.2])
 LEARNED, LEARNED_SD = 0.08, 0.04  # nats that training gains at least, about

@@ -47,8 +47,9 @@ class RuleFinding:
         weight: how much it is believed after all trials; with the others and "no rule" 1. Rules
             that ask for the same rate share it.
         inside: whether its rate lies in the optimum's interval.
-        cost: what its rate is expected to cost over the best one at a new seed, a share of the
-            perplexity (0.01: 1 %); None before that is known.
+        cost: what its rate costs over the recommended one, a share of the perplexity (0.01: 1 %):
+            seen where a trial ran there to its end, else expected at a new seed; None before that
+            is known.
         row: its formula, and the trial nearest to its rate.
     """
 
@@ -237,11 +238,20 @@ def _rules(
             row.learning_rate,
             weights.get(row.name, 0.0),
             found is not None and found.low <= row.learning_rate <= found.high,
-            None if math.isnan(cost) else math.expm1(cost),
+            _seen_cost(row, summary) or (None if math.isnan(cost) else math.expm1(cost)),
             row,
         )
         for row, cost in zip(summary.rules, costs.tolist(), strict=True)
     )
+
+
+def _seen_cost(rule: RuleRow, summary: StudySummary) -> float | None:
+    trial, chosen = rule.trial, summary.chosen
+    if trial is None or not rule.own or trial.state != "complete" or chosen is None:
+        return None
+    assert trial.perplexity is not None
+    assert chosen.perplexity is not None
+    return max(trial.perplexity / chosen.perplexity - 1.0, 0.0)
 
 
 def _verdict(rules: Sequence[RuleFinding]) -> Verdict:

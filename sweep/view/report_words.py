@@ -150,7 +150,7 @@ def _rules(report: Report) -> Section:
     sentences = [
         "Weight is how much a rule is believed after all trials; one is named as the rule that "
         "fits only from 80 % on. Rules that ask for the same rate share their weight. Cost is how "
-        "much more perplexity its rate is expected to give at a new seed than the best one."
+        "much more perplexity its rate gave, or is expected to give, than the recommended one."
     ]
     headings = ("rule", "formula", "its rate", "cost", "weight", "tried")
     rows = [_rule_cells(rule, report) for rule in report.rules]
