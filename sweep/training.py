@@ -27,13 +27,20 @@ def stored_baseline(about: Mapping[str, Any]) -> float | None:
 
 
 def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
-    """Whether the rate stays as it is; of a trainer of the user's own nothing is known.
+    """Whether the rate is the same from the first step to the last, as in what was measured.
+
+    Of a trainer of the user's own nothing is known. A warm-up leaves runs short of time, so that
+    they still fall fast at their ends whatever their rate.
 
     Args:
         trainer: its import path.
         train: what it is told.
     """
-    return trainer == SHARED_TRAINER and train.lr_schedule.name == "constant"
+    return (
+        trainer == SHARED_TRAINER
+        and train.lr_schedule.name == "constant"
+        and first_settled_epoch(train, None) == 1
+    )
 
 
 def first_settled_epoch(train: TrainConfig, steps_per_epoch: int | None) -> int:
