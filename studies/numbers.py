@@ -1,8 +1,8 @@
 """Every number of the search that was chosen, in one table: what it is, and what it was chosen by.
 
 Chosen on the recorded short curves (tests/benchmarks/curves), the long ones' anatomy, Step Law
-(arXiv 2503.04715) and Marin's runs (arXiv 2509.02046). `docs/search.md` says what moves when one of
-them is doubled.
+(arXiv 2503.04715) and Marin's runs (arXiv 2509.02046). `tests/benchmarks/doubled.py` shows what
+moves when one of them is doubled.
 """
 
 import numpy as np
