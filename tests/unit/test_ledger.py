@@ -362,7 +362,7 @@ class TestTheLearningRateSearch:
             said = summarise(ledger.study, "sweep.db").remaining
         assert len(FIRST) < some < 12
         assert said.startswith("0.")
-        assert "% of perplexity is left to gain over rate 0.0" in said
+        assert "% of perplexity is expected to be left to gain over rate 0.0" in said
         assert "under 1 %" in said
         with open_ledger(tmp_path, until=0.0001, **search) as ledger:
             assert self.run(ledger)
