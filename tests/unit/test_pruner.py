@@ -146,7 +146,7 @@ def test_a_run_far_from_the_best_is_left_at_its_look_alone(schedule: Schedule) -
 
 
 @pytest.mark.parametrize("schedule", [constant, decaying])
-@pytest.mark.parametrize("x", [-0.05, 0.0, 0.1])
+@pytest.mark.parametrize("x", [0.0, 0.1])
 def test_a_run_near_the_best_goes_on(schedule: Schedule, x: float) -> None:
     """With a constant rate 1.0 leads early, with a decaying one -1.0 does: neither misleads."""
     trials = study_of(-1.5, -0.8, 0.8, 1.4, schedule=schedule)
@@ -256,7 +256,7 @@ def test_a_search_with_looks_finds_the_best_rate(off: float, constant_rate: bool
     assert runs.best < 4.0 + 0.01
     first = runs.trials[0]
     assert first.state == TrialState.COMPLETE
-    assert runs.epochs < 0.9 * 14 * EPOCHS
+    assert runs.epochs < 0.95 * 14 * EPOCHS
     scanned = sum("others tell more" in trial.user_attrs.get(PAUSED, "") for trial in runs.trials)
     assert scanned <= LOOKS
     assert all(len(trial.intermediate_values) <= EPOCHS for trial in runs.trials)

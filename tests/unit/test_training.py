@@ -10,7 +10,7 @@ from support import Workspace
 from studies.observed import Terms
 from studies.sampler import make_sampler
 from sweep.protocol import SHARED_TRAINER
-from sweep.training import at_constant_rate, baseline_of, stored_baseline
+from sweep.training import at_constant_rate, baseline_of, first_settled_epoch, stored_baseline
 from trainers.config import LRSchedule, TrainConfig
 
 ONE_EPOCH = """\
@@ -36,11 +36,11 @@ def test_a_study_says_it_of_itself() -> None:
 
 def test_the_schedule_says_whether_the_rate_stays() -> None:
     cosine = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="cosine"))
-    constant = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_steps=10))
+    constant = TrainConfig(learning_rate=1e-3)
     assert at_constant_rate(SHARED_TRAINER, constant)
     share = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_share=0.1))
     linear = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="linear"))
-    assert at_constant_rate(SHARED_TRAINER, share)
+    assert not at_constant_rate(SHARED_TRAINER, share)  # short of time, runs still fall fast
     assert not at_constant_rate(SHARED_TRAINER, cosine)
     assert not at_constant_rate(SHARED_TRAINER, linear)
     assert not at_constant_rate("mine:train", constant)
@@ -60,9 +60,19 @@ def test_a_run_searches_with_what_its_report_reads(
 
     trainer = ("--trainer", "held:train") if own else ()
     with mock.patch("sweep.ledger.make_sampler", watched):
-        workspace.invoke("run", "--trials", 1, "--epochs", 1, *trainer)
+        settled = ("--set", "trainer.lr_schedule.warmup_share=0.0")
+        workspace.invoke("run", "--trials", 1, "--epochs", 1, *settled, *trainer)
     about = workspace.study().user_attrs
     assert about["unigram_perplexity"] > 1
     baseline = None if own else about["unigram_perplexity"]
     assert stored_baseline(about) == baseline
     assert set(told) == {(baseline, not own)}
+
+
+def test_runs_are_compared_after_their_warm_up() -> None:
+    plain = TrainConfig(learning_rate=1e-3, epochs=10)
+    share = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_share=0.2))
+    steps = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_steps=25))
+    assert first_settled_epoch(plain, 20) == 1
+    assert first_settled_epoch(share, 20) == 3
+    assert first_settled_epoch(steps, 20) == 3  # 25 steps end in the second epoch
