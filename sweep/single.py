@@ -144,10 +144,18 @@ def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
 
 
 def with_epochs(exported: Exported, epochs: int | None) -> Exported:
-    """The same configuration over another number of epochs."""
+    """The same configuration over another number of epochs.
+
+    More epochs leave a warm-up by share as long as it was, so that they go on with the run.
+    """
     if epochs is None:
         return exported
     train: TrainConfig = dataclasses.replace(exported.train, epochs=epochs)
+    schedule, before = train.lr_schedule, exported.train.epochs
+    by_share = schedule.name == "constant" and schedule.warmup_share > 0
+    if by_share and not schedule.horizon_epochs and epochs > before:
+        fixed = dataclasses.replace(schedule, horizon_epochs=before)
+        train = dataclasses.replace(train, lr_schedule=fixed)
     return exported.model_copy(update={"train": train})
 
 

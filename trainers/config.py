@@ -91,9 +91,9 @@ class LRSchedule:
             )
 
     @property
-    def depends_on_epochs(self) -> bool:
-        """Whether another number of epochs would change the rates of the first ones."""
-        return not self.horizon_epochs and (self.name != "constant" or self.warmup_share > 0)
+    def counts_horizon(self) -> bool:
+        """Whether another horizon would change the rates."""
+        return self.name != "constant" or self.warmup_share > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)

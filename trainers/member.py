@@ -21,6 +21,7 @@ from trainers.report import EpochReport
 from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import DROPOUT, WEIGHTS, RandomStream, stream_seed
 
+_HORIZON = "lr_schedule.horizon_epochs"
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -164,16 +165,18 @@ class Member:
     def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
         then, now = {**LATER, **_flat(stored)}, _flat(_plain(self.config))
         then["micro_batch"] = now["micro_batch"]
-        if not self.config.lr_schedule.depends_on_epochs:
-            then["epochs"] = now["epochs"]  # such a run may be extended
+        if self.config.lr_schedule.counts_horizon:
+            for each in (then, now):
+                each[_HORIZON] = each.get(_HORIZON) or each.get("epochs")
+        then["epochs"] = now["epochs"]  # a run may be extended
         for name in [*now, *then]:
             was, is_now = then.get(name, "unset"), now.get(name, "unset")
             if was == is_now:
                 continue
             hint = (
-                "; a decay or a warm-up by share can be extended only where it began with "
-                "lr_schedule.horizon_epochs fixed"
-                if name == "epochs"
+                "; a decay or a warm-up by share is extended with the lr_schedule.horizon_epochs "
+                "that it began with"
+                if name == _HORIZON
                 else ""
             )
             raise TrainerError(

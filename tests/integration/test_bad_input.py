@@ -44,7 +44,10 @@ CASES = [
     ("run --set trainer.weight_decy=0.1", ["trainer.weight_decy", "'trainer.weight_decay'?"]),
     ("run --set study.prunner=none", ["study.prunner", "'study.pruner'?"]),
     ("run --set trainer.lr_schedule.nme=cosine", ["lr_schedule.nme", "lr_schedule.name'?"]),
-    ("run --set trainer.lr_schedule.warmup_steps=99999", ["warm-up", "99999 steps", "the run"]),
+    (
+        "run --set trainer.lr_schedule.warmup_share=0 --set trainer.lr_schedule.warmup_steps=99999",
+        ["warm-up", "99999 steps", "the run"],
+    ),
     ("run --set trainer.learning_rate=1e-3", ["trainer.learning_rate", "--range LOW HIGH"]),
     ("run --set zebra=1", ["zebra", "known are", "trainer"]),
     ("run --set weight_decay", ["KEY=VALUE", "trainer.weight_decay=0.01", "'weight_decay'"]),

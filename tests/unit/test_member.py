@@ -390,6 +390,17 @@ def test_a_schedule_over_the_run_s_own_epochs_cannot_be_extended(tmp_path, sched
         member(lr_schedule=schedule, epochs=20).restore(tmp_path)
 
 
+@pytest.mark.parametrize("schedule", [COSINE, LINEAR, SHARE], ids=["cosine", "linear", "share"])
+def test_it_can_where_the_horizon_stays_the_run_s_own(tmp_path, schedule):
+    first = member(lr_schedule=schedule)
+    first.finish_epoch(report(1, 9.0), tmp_path)
+    fixed = dataclasses.replace(schedule, horizon_epochs=CONFIG.epochs)
+    longer = member(lr_schedule=fixed, epochs=20)
+    longer.restore(tmp_path)
+    assert len(longer.history) == 1
+    assert longer.learning_rate == first.learning_rate
+
+
 def test_a_checkpoint_from_before_warmup_share_had_none(tmp_path):
     member().finish_epoch(report(1, 9.0), tmp_path)
     stored = checkpoint.read(tmp_path / checkpoint.LAST)
