@@ -80,9 +80,9 @@ def test_a_mean_is_no_finer_than_its_error() -> None:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """Three complete trials: 1e-2 gave 50, 1e-3 gave 40, 1e-1 gave 45."""
+    """Three complete trials: 1e-2 gave 41, 1e-3 gave 40, 1e-1 gave 80."""
     with open_ledger(tmp_path) as opened:
-        for perplexity in (50, 40, 45):
+        for perplexity in (41, 40, 80):
             spec = opened.ask()
             assert spec is not None
             opened.report({spec.number: report(1, perplexity)})
@@ -91,18 +91,18 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_finalists_are_the_best_complete_trials(ledger: Ledger) -> None:
-    assert [trial.number for trial in best_trials(ledger.study, 2)] == [1, 2]
-    assert [trial.number for trial in best_trials(ledger.study, 9)] == [1, 2, 0]
+    assert [trial.number for trial in best_trials(ledger.study, 2)] == [1, 0]
+    assert [trial.number for trial in best_trials(ledger.study, 9)] == [1, 0, 2]
 
 
 def test_export_takes_the_best_over_new_seeds_and_says_so(ledger: Ledger) -> None:
     plain = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
     assert (plain.trial, plain.confirmed, plain.confirmation) == (1, False, None)
     assert confirmed_words(plain).startswith("not confirmed")
-    found = confirmation(finalist(2, 1e-1, 45, 41, 42, 43), finalist(1, 1e-3, 40, 44, 45, 46))
+    found = confirmation(finalist(0, 1e-2, 41, 41, 42, 43), finalist(1, 1e-3, 40, 44, 45, 46))
     note_confirmation(ledger.study, record(found))
     origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
-    assert (origin.trial, origin.confirmed) == (2, True)
+    assert (origin.trial, origin.confirmed) == (0, True)
     assert confirmed_words(origin) == "confirmed: 42.00 +- 0.58 over 3 new seeds"
     assert stored_confirmation(ledger.study) == found
     other = export(ledger.study, ledger.study.get_trials()[1], "sweep.db").origin
@@ -117,7 +117,7 @@ def test_where_no_finalist_held_the_searchs_best_is_exported_unconfirmed(ledger:
 
 
 def test_a_better_trial_than_those_confirmed_is_exported_unconfirmed(ledger: Ledger) -> None:
-    found = confirmation(finalist(2, 1e-1, 45, 41, 42, 43), finalist(0, 1e-2, 50, 44, 45, 46))
+    found = confirmation(finalist(0, 1e-2, 41, 44, 45, 46), finalist(2, 1e-1, 80, 79, 80, 81))
     note_confirmation(ledger.study, record(found))
     origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
     assert (origin.trial, origin.confirmed) == (1, False)
