@@ -122,4 +122,4 @@ def _terms(study: Study, trial: FrozenTrial) -> Terms:
     if isinstance(study.sampler, LearningRateSampler):
         return dataclasses.replace(study.sampler.terms(study), pauses=True)
     low, high = range_within(trial.distributions.get(PARAMETER), None, None)
-    return Terms(low, high)
+    return Terms(low, high, pauses=False)

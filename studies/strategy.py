@@ -76,7 +76,9 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
     judged = trial.user_attrs.get(LOOKED, 0)
     if epoch is None or not look.epoch or not max(judged, look.epoch - 1) < epoch < look.epochs:
         return ""
-    return _is_stuck(table, trial, terms) or _promises_less(table, trial, terms, look)
+    # A rate that promises more is worth nothing to a sampler that does not ask for it.
+    less = _promises_less(table, trial, terms, look) if terms.pauses else ""
+    return _is_stuck(table, trial, terms) or less
 
 
 def _is_stuck(table: Table, trial: FrozenTrial, terms: Terms) -> str:

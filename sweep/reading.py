@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
+from studies.trials import is_paused
 from sweep.errors import SweepError
 from sweep.lease import KEY
 from sweep.masking import without_password
@@ -128,7 +129,8 @@ def finished_trial(study: Study, number: int) -> FrozenTrial:
     """
     trial = find_trial(study, number)
     if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial.value is None:
-        raise SweepError(f"trial {number} is {trial.state.name.lower()} and has no result")
+        state = "paused" if is_paused(trial) else trial.state.name.lower()
+        raise SweepError(f"trial {number} is {state} and has no result")
     if not math.isfinite(trial.value):
         raise SweepError(f"trial {number} diverged: its perplexity is no result, choose another")
     return trial

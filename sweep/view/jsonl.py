@@ -18,7 +18,8 @@ no infinity. Beside such a perplexity stands `"diverged": true`.
     PROGRESS  the fields of `trainers.report.Progress`
     REPORT    the fields of `trainers.report.EpochReport`, perplexity, and diverged
 
-A trial whose state at "trial_ended" is "running" was paused and goes on later.
+A trial whose state at "trial_ended" is "running" was stopped with the sweep and goes on later; one
+that is "paused" was left after a look, and goes on should its rate be asked for again.
 """
 
 import json

@@ -98,7 +98,7 @@ class TensorBoardView:
     def trial_ended(self, row: TrialRow) -> None:
         """Writes what the trial came to, unless it goes on later."""
         writer = self._writers.get(row.number)
-        if writer and row.state != "running":
+        if writer and row.state not in ("running", "paused"):
             best = math.inf if row.perplexity is None else row.perplexity
             tried = {"learning_rate": row.learning_rate, "rule": row.rule, "state": row.state}
             writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")

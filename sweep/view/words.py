@@ -122,7 +122,7 @@ def _baseline(perplexity: float, unigram: float) -> str:
 
 def _no_answer(summary: StudySummary) -> list[str]:
     rows = summary.trials
-    if not any(row.state in ENDED for row in rows):
+    if not any(row.state in (*ENDED, "paused") for row in rows):
         return ["No trial has ended yet, so there is no best rate: run the same command to go on."]
     lines = [f"No trial completed, so there is no best rate. Trials: {counts(rows)}."]
     diverged = [row.learning_rate for row in rows if row.diverged]
@@ -138,7 +138,7 @@ def _no_answer(summary: StudySummary) -> list[str]:
             f"{len(failed)} failed, the last one (trial {last.number}) with: "
             f"{why(last) or 'no reason given'}. Put that right and run again."
         )
-    if any(row.state in ("running", "waiting") for row in rows):
+    if any(row.state in ("running", "paused", "waiting") for row in rows):
         lines.append("Some are unfinished: the same command goes on with them.")
     elif not diverged and not failed:
         lines.append("Let more run: raise --trials.")
