@@ -30,6 +30,7 @@ from studies.likelihood import (
 from studies.numbers import (
     ACCIDENT,
     GRID_STEP,
+    LEARNED,
     LOST_BETWEEN,
     NO_RULE_WEIGHT,
     NOISES,
@@ -123,6 +124,12 @@ class Posterior:
     def best_rate(self) -> float:
         """The median of the best rate."""
         return self._quantile(0.5)
+
+    @property
+    def learned(self) -> bool:
+        """Whether any run has learned more than a model without context knows."""
+        seen = self._seen
+        return bool(len(seen.y)) and bool(seen.y.min() < seen.baseline - LEARNED)
 
     @property
     def noise(self) -> float:

@@ -11,7 +11,7 @@ from studies.errors import StudyError
 from studies.numbers import APART, LEAST_COMPLETE, MOST_RESULTS, SURE
 from studies.posterior import Posterior
 from studies.table import Table
-from studies.trials import ln_rate, sound
+from studies.trials import ln_rate, sound, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,10 @@ def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple
         regret = np.interp(rates, grid, posterior.regret(grid))[place]
     else:
         regret = posterior.regret(rates)[place]
-    order = np.argsort(regret, kind="stable")
+    if not posterior.learned:  # no rate is any better than another but by what it gave
+        order = np.argsort(table.column(value_of)[places], kind="stable")
+    else:
+        order = np.argsort(regret, kind="stable")
     return [(float(regret[each]), table[int(places[each])].number) for each in order]
 
 

@@ -33,25 +33,21 @@ def report_of(folder: Path, *perplexities: float) -> Report:
         return build(ledger.study, "sqlite:///sweep.db")
 
 
-@pytest.mark.parametrize("nearest", [0, 1, 2])
-def test_the_trial_nearest_to_the_best_rate_becomes_the_reference(
-    tmp_path: Path, nearest: int
-) -> None:
+@pytest.mark.parametrize("chosen", [0, 1, 2])
+def test_the_recommended_trial_becomes_the_reference(tmp_path: Path, chosen: int) -> None:
     found = report_of(tmp_path, 50, 35.123456, 40)
-    trial = dataclasses.replace(found.study.trials[nearest], learning_rate=0.00123456)
-    rows = [trial if row.number == nearest else row for row in found.study.trials]
-    assert found.optimum is not None
+    trial = dataclasses.replace(found.study.trials[chosen], learning_rate=0.00123456)
+    rows = [trial if row.number == chosen else row for row in found.study.trials]
     measured = measured_reference(
         dataclasses.replace(
             found,
-            study=dataclasses.replace(found.study, trials=tuple(rows)),
-            optimum=dataclasses.replace(found.optimum, learning_rate=0.0012),
+            study=dataclasses.replace(found.study, trials=tuple(rows), recommended=trial),
         ),
         "context_vector",
         "docstrings",
     )
     assert measured.learning_rate == 0.00123
-    assert measured.perplexity == [50, 35.12, 40][nearest]
+    assert measured.perplexity == [50, 35.12, 40][chosen]
     assert (measured.batch_size, measured.precision, measured.epochs) == (32, "fp32", 3)
     assert (measured.parameters, measured.swept) == (100, True)
     assert (measured.model, measured.data) == ("context_vector", "docstrings")

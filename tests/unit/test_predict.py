@@ -36,12 +36,21 @@ def test_its_json_is_what_the_text_says(swept: Workspace) -> None:
 
 def test_another_model_size_is_forecast_with_a_wider_interval(swept: Workspace) -> None:
     same, larger = (
-        json.loads(swept.invoke("predict", "--batch", 512, "--json", *more).out)
+        json.loads(swept.invoke("predict", "--batch", 2048, "--json", *more).out)
         for more in ([], ["--params", 45_104])
     )
     assert larger["parameter_ratio"] == 4
     assert larger["learning_rate"] == pytest.approx(same["learning_rate"] / 2, rel=0.01)
     assert larger["width"] > same["width"]
+
+
+def test_what_was_swept_is_what_its_report_says(swept: Workspace) -> None:
+    said = json.loads(swept.invoke("predict", "--batch", 512, "--json").out)
+    name = next(study["study"] for study in said["studies"] if study["batch_size"] == 512)
+    (report,) = swept.invoke("report", "--study", name, "--json").events
+    assert {key: said[key] for key in ("learning_rate", "low", "high")} == {
+        key: report["optimum"][key] for key in ("learning_rate", "low", "high")
+    }
 
 
 def test_no_finished_study_is_one_line(workspace: Workspace) -> None:
