@@ -46,7 +46,7 @@ def test_another_model_size_is_forecast_with_a_wider_interval(swept: Workspace) 
 
 def test_what_was_swept_is_what_its_report_says(swept: Workspace) -> None:
     said = json.loads(swept.invoke("predict", "--batch", 512, "--json").out)
-    name = next(study["study"] for study in said["studies"] if study["batch_size"] == 512)
+    (name,) = [study["name"] for study in said["studies"] if study["batch_size"] == 512]
     (report,) = swept.invoke("report", "--study", name, "--json").events
     assert {key: said[key] for key in ("learning_rate", "low", "high")} == {
         key: report["optimum"][key] for key in ("learning_rate", "low", "high")
