@@ -239,7 +239,9 @@ class TestEveryWayToEnd:
     def test_a_hopeless_trial_is_pruned_and_the_reason_is_shown(self, zoo: Workspace) -> None:
         state, value, reason = self.about(zoo, 3)
         assert (state, value) == ("PRUNED", pytest.approx(189))
-        assert reason.startswith("pruned: perplexity 189.00 after epoch 2 is above 41.00, the median of ")
+        assert reason.startswith(
+            "pruned: perplexity 189.00 after epoch 2 is above 41.00, the median of "
+        )
         status = " ".join(zoo.invoke("status").out.split())
         assert "the median of" in status
 

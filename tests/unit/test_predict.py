@@ -6,6 +6,10 @@ import pytest
 from made import finished_study
 from support import Workspace, refusal
 
+from studies.optimum import best_rate
+from sweep.belief import study_posterior
+from sweep.reading import open_study
+
 
 @pytest.fixture
 def swept(workspace: Workspace) -> Workspace:
@@ -47,10 +51,9 @@ def test_another_model_size_is_forecast_with_a_wider_interval(swept: Workspace) 
 def test_what_was_swept_is_what_its_report_says(swept: Workspace) -> None:
     said = json.loads(swept.invoke("predict", "--batch", 512, "--json").out)
     (name,) = [study["name"] for study in said["studies"] if study["batch_size"] == 512]
-    (report,) = swept.invoke("report", "--study", name, "--json").events
-    assert {key: said[key] for key in ("learning_rate", "low", "high")} == {
-        key: report["optimum"][key] for key in ("learning_rate", "low", "high")
-    }
+    study = open_study(f"sqlite:///{swept.path}/sweep.db", name)
+    found = best_rate(study_posterior(study))
+    assert (said["learning_rate"], said["low"], said["high"]) == found
 
 
 def test_no_finished_study_is_one_line(workspace: Workspace) -> None:
