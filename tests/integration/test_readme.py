@@ -24,8 +24,11 @@ SMALL = """
 [study]
 trials = 4
 
+[profiles.cpu.trainer]
+lr_schedule = { warmup_share = 0.0 }
+
 [profiles.cpu.data]
-train_sequences = 8192
+train_sequences = 16384
 validation_sequences = 500
 """
 
