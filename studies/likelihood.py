@@ -118,7 +118,6 @@ class Cells:
         depth: D, (cells,).
         prior: of r, a, B and D.
         likelihood: (cells, noises, walls), the priors of noise and wall among it.
-        log_scale: what its logarithm is to be raised by.
     """
 
     mu: Indices
@@ -129,7 +128,6 @@ class Cells:
     known_baseline: bool
     prior: Array
     likelihood: Singles
-    log_scale: float = 0.0
 
     def kept(self, which: Mask) -> None:
         """Forgets the others."""
@@ -146,8 +144,7 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
         prior: of each mu; it only decides which cells are too unlikely to be kept.
     """
     cells = _every_cell(seen, len(mu))
-    walls = np.log(_wall_prior()), np.log(NOISE_WEIGHTS)
-    shared = np.exp(walls[1][:, None] + walls[0]).astype(np.float32)
+    shared = _single(np.outer(NOISE_WEIGHTS, _wall_prior()))
     cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
     for x in merged(seen.lost, np.zeros(len(seen.lost)))[0]:
         _take(cells, mu, prior, _lost_chance(cells, mu, float(x)))
@@ -225,7 +222,6 @@ def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     place = np.searchsorted(CURVATURES, cells.curvature)
     likely = fit[cells.mu, place]
     cells.likelihood *= np.exp(likely - likely.max()).astype(np.float32)[:, None, None]
-    cells.log_scale += float(likely.max())
 
 
 def off_chance(distance: Array, wall: Array = WALLS) -> Array:
@@ -283,9 +279,7 @@ def _take(cells: Cells, mu: Array, prior: Array, density: Singles) -> None:
     kept = likely > FORGOTTEN * highest
     if kept.mean() < 0.8:
         cells.kept(kept)
-    scale = float(cells.likelihood.max())
-    cells.likelihood /= scale
-    cells.log_scale += math.log(scale)
+    cells.likelihood /= cells.likelihood.max()
 
 
 def _density(cells: Cells, mu: Array, x: float, y: float) -> Singles:

@@ -248,8 +248,7 @@ class Posterior:
     def lost(self, x: Array) -> Array:
         """The probability that training at each ln rate is lost at a new seed."""
         found = np.zeros(len(x))
-        wall = np.zeros((len(self._mu), len(WALLS)))
-        np.add.at(wall, self._cells.mu, self._weights.sum(1))
+        wall = self._by_wall
         for shift, share in zip(SHIFTS * self._new_seed_sd, SHIFT_WEIGHTS, strict=True):
             off = off_chance((x[:, None] - shift - self._mu)[..., None])
             found += share * np.einsum("xmw,mw->x", off, wall)
@@ -298,11 +297,17 @@ class Posterior:
         weight = np.maximum(sums[0], 1e-300)
         return sums[0], np.maximum(sums[1] / weight, 1e-6), np.maximum(sums[2] / weight, 0.05)
 
-    def _off(self, distance: Array, likely: Mask) -> Array:
-        """The probability that a run so far from mu is off the curve, over (mu, x)."""
+    @cached_property
+    def _by_wall(self) -> Array:
+        """The probability of each optimum and wall, over (mu, wall)."""
         wall = np.zeros((len(self._mu), len(WALLS)))
         np.add.at(wall, self._cells.mu, self._weights.sum(1))
-        share = wall[likely] / np.maximum(wall[likely].sum(1, keepdims=True), 1e-300)
+        return wall
+
+    def _off(self, distance: Array, likely: Mask) -> Array:
+        """The probability that a run so far from mu is off the curve, over (mu, x)."""
+        wall = self._by_wall[likely]
+        share = wall / np.maximum(wall.sum(1, keepdims=True), 1e-300)
         return np.asarray(np.einsum("mxw,mw->mx", off_chance(distance[..., None]), share))
 
     def _best_phi(self, mu: Array) -> Array:
