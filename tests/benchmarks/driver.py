@@ -13,6 +13,7 @@ from smoothing import Array
 
 TOLERANCES = {"1 %": math.log(1.01), "0.5 %": math.log(1.005)}
 NEAR_BEST = math.log(1.005)
+SURELY = 1.28  # standard errors: 90 %, on one side
 MARKS = (2, 3, 5, 8, 10)  # whole runs' worth of epochs after which the reported rate is judged
 MOST = 40  # whole runs' worth of epochs after which a search is given up
 COVERED_AFTER = (4, 8)  # runs that ended
@@ -34,11 +35,13 @@ class Stop:
     Attributes:
         epochs: spent until then.
         excess: of the rate it named, a share of the best perplexity.
+        surely: what that excess is at least with 90 %, as few seeds of the truth were recorded.
         covered: whether its 90 % interval held the best rate; None where it has none.
     """
 
     epochs: int
     excess: float
+    surely: float
     covered: bool | None
 
 
@@ -204,7 +207,8 @@ class Driver:
             self._says_enough = enough is not None
             if enough:
                 spent = self._search.end.epochs
-                self._search.stop = Stop(spent, self._excess_of_reported(), self._covered())
+                excess, surely = self._excess_of_reported(), self._excess_of_reported(SURELY)
+                self._search.stop = Stop(spent, excess, surely, self._covered())
 
     def _covered(self) -> bool | None:
         between = self._searcher.interval()
@@ -212,9 +216,12 @@ class Driver:
             return None
         return between[0] <= math.exp(self._curve.optimum) <= between[1]
 
-    def _excess_of_reported(self) -> float:
+    def _excess_of_reported(self, sure: float = 0.0) -> float:
         x, worst = self._searcher.recommended(), self._curve.worst
-        return math.expm1(worst if x is None else min(self._curve.excess(x), worst))
+        if x is None:
+            return math.expm1(worst)
+        excess = self._curve.excess(x) - sure * self._curve.doubt(x)
+        return math.expm1(min(max(excess, 0.0), worst))
 
     def _judge_early_ends(self) -> None:
         """A run that would have ended near the best should not have been left.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from seed_runs import STEP, Part, SeedRuns
-from smoothing import Array, smoothed
+from smoothing import FEWEST, Array, basin, deviations, local_quadratic, smoothed
 
 
 class Curve:
@@ -35,6 +35,7 @@ class Curve:
         means = np.mean([each.finals for each in all_seeds], axis=0)
         held = np.isfinite(means)
         self._smooth = smoothed(self._grid, part.rates[held], means[held])
+        self._rates, self._means = part.rates[held], means[held]
         lowest = int(self._smooth.argmin())
         self.optimum, self.best = float(self._grid[lowest]), float(self._smooth[lowest])
 
@@ -62,6 +63,21 @@ class Curve:
     def excess(self, x: float) -> float:
         """How far a run's final loss at ln rate x lies above the best, in nats, without noise."""
         return float(np.interp(x, self._grid, self._smooth)) - self.best
+
+    def doubt(self, x: float) -> float:
+        """The standard error of `excess` there, nats: runs differ, and few seeds were recorded.
+
+        The regression is linear in the runs, so the difference of its values at x and at the
+        optimum has the noise's variance times the squared length of their weights' difference.
+        """
+        inside = basin(self._means)
+        rates = self._rates[inside]
+        near = float(np.clip(x, rates[0], rates[-1]))
+        if len(rates) < FEWEST:
+            return 0.0
+        weights = local_quadratic(rates, np.array([near, self.optimum]))[0]
+        noise = deviations(self._rates, self._means)[inside].std()
+        return float(noise * np.linalg.norm(weights[0] - weights[1]))
 
     def run(self, x: float, rng: np.random.Generator) -> Array:
         """(E,) the losses of a new run at ln rate x; infinite from where it diverged."""

@@ -132,6 +132,10 @@ def _broken(search: Search) -> tuple[float, float] | None:
     return (100.0 * (search.stop.excess > 0.01), 1) if search.stop else None
 
 
+def _surely_broken(search: Search) -> tuple[float, float] | None:
+    return (100.0 * (search.stop.surely > 0.01), 1) if search.stop else None
+
+
 def _stop_covered(search: Search) -> tuple[float, float] | None:
     if search.stop is None or search.stop.covered is None:
         return None
@@ -143,6 +147,7 @@ CLAIMS: dict[str, Part] = {
     "epochs": _stop_epochs,
     "excess, %": _stop_excess,
     "excess over 1 %, %": _broken,
+    "surely over 1 %, %": _surely_broken,
     **{f"covered after {n}, %": _covered(n) for n in COVERED_AFTER},
     "covered then, %": _stop_covered,
 }
