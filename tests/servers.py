@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from sweep.storage import open_storage
+from sweep.storage.connect import open_storage
 
 USER, PASSWORD = "sweeper", "s3cret:p@ss"
 URL_PASSWORD = "s3cret%3Ap%40ss"

@@ -33,9 +33,9 @@ from servers import Postgres
 from studies.definition import Identity
 from studies.prior import Centre
 from sweep.cli import main
-from sweep.ledger import Ledger
-from sweep.search import Search
-from sweep.storage import open_storage, storage_url
+from sweep.orchestration.ledger import Ledger
+from sweep.orchestration.search import Search
+from sweep.storage.connect import open_storage, storage_url
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 

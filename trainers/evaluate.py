@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from trainers.batches import Batch, Batches
 from trainers.faults import out_of_memory
-from trainers.loss import cohort_loss, sequence_loss
-from trainers.memory import release_memory
 from trainers.models import StackedModel
 from trainers.models._stacked import Stack, stack
+from trainers.steps.loss import cohort_loss, sequence_loss
+from trainers.steps.memory import release_memory
 
 EVALUATION_ROWS = {"cpu": 512, "cuda": 2048}
 

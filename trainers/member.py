@@ -9,17 +9,15 @@ from typing import Any
 import torch
 
 from trainers import checkpoint
-from trainers.batches import Batch
-from trainers.cohort import Stepped, step_together
 from trainers.config import LATER, TrainConfig
-from trainers.dropout import BLOCK
 from trainers.errors import TrainerError
-from trainers.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
+from trainers.kernels.dropout import BLOCK
 from trainers.models import StackedModel, build_model
 from trainers.precision import Precision
 from trainers.report import EpochReport
 from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import DROPOUT, WEIGHTS, RandomStream, stream_seed
+from trainers.steps.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
 
 _HORIZON = "lr_schedule.horizon_epochs"
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -68,14 +66,6 @@ class Member:
         self._row_bytes = 0
         self.row_limit = 0
         self.limit_rows(config.micro_batch)
-
-    def step(self, batch: Batch) -> Stepped:
-        """One optimizer step, as a cohort of one.
-
-        Returns:
-            The batch's loss (sum of nats, on the device) and whether the optimizer stepped.
-        """
-        return step_together([self], [batch])[0]
 
     def apply(self) -> bool:
         """Take the step that the gradients ask for: unscale, clip, step, update.

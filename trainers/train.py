@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from trainers.batches import Batch, Batches
-from trainers.cohort import step_together
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
 from trainers.errors import TrainerError
-from trainers.evaluate import evaluate, evaluate_all
+from trainers.evaluate import evaluate_all
 from trainers.member import Member
-from trainers.memory import peak_memory_bytes, reset_peak_memory
 from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
 from trainers.schedule import check_warmup
+from trainers.steps.cohort import step_together
+from trainers.steps.memory import peak_memory_bytes, reset_peak_memory
 
 PROGRESS_INTERVAL_S = 0.5
 
@@ -32,7 +32,7 @@ Training = Generator[Said, Verdict | None, Ending]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Asks for `member.step(batch)`; `first` in the epoch."""
+    """Asks for an optimizer step; `first` in the epoch."""
 
     member: Member
     batch: Batch
@@ -89,15 +89,10 @@ def perform(work: Sequence[Work]) -> list[Any]:
     Returns:
         Each one's answer.
     """
-    first = work[0]
-    if len(work) == 1:
-        if isinstance(first, Step):
-            return [first.member.step(first.batch)]
-        return [evaluate(first.member.model, first.batches)]
-    members = [one.member for one in work]
-    if isinstance(first, Scoring):
-        return evaluate_all([member.model for member in members], first.batches)
-    return step_together(members, [one.batch for one in work if isinstance(one, Step)])
+    members = [asked.member for asked in work]
+    if isinstance(work[0], Scoring):
+        return evaluate_all([member.model for member in members], work[0].batches)
+    return step_together(members, [asked.batch for asked in work if isinstance(asked, Step)])
 
 
 def course(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Course:

@@ -9,7 +9,7 @@ import click
 
 from sweep import __version__
 from sweep.errors import SweepError
-from sweep.threads import sleep_when_idle
+from sweep.execution.threads import sleep_when_idle
 from trainers.errors import TrainerError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -82,7 +82,7 @@ def _outside_fault(error: Exception) -> str | None:
     from sqlalchemy.exc import DBAPIError
 
     from studies.errors import StudyError
-    from sweep.patience import reason
+    from sweep.storage.retry import reason
     from trainers.faults import SMALLER, ending_of
     from trainers.report import Outcome
 

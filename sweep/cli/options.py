@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sweep.cli.completing import study_completions
-from sweep.complaints import FLAGS
-from sweep.masking import without_password
+from sweep.config.messages import FLAGS
+from sweep.storage.url import without_password
 
 if TYPE_CHECKING:
-    from sweep.config import SweepConfig
+    from sweep.config.schema import SweepConfig
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -108,8 +108,8 @@ def load_config(
     Raises:
         SweepError: anything in it is wrong, or CUDA was asked for and there is none.
     """
-    from sweep.config import load
-    from sweep.device import check_device, cuda_found, worker_devices
+    from sweep.config.devices import check_device, cuda_found, worker_devices
+    from sweep.config.load import load
 
     given = {
         FLAGS[name.replace("_", "-")]: value for name, value in flags.items() if value is not None

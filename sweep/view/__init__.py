@@ -1,76 +1,33 @@
 """What the user sees of a sweep: a live screen, plain lines, or JSON lines."""
 
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import TextIO
 
-from sweep.summary import Belief, StudySummary, TrialRow
-from trainers.report import EpochReport, Progress
+from sweep.orchestration.listener import View
 
 
-class View(Protocol):
-    """Shows a run of the orchestrator. A context manager: leaving it gives the terminal back."""
-
-    def note(self, text: str) -> None:
-        """Shows one line of information ("profile cpu: no CUDA device found")."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Shows one line that the user should not miss."""
-        ...
-
-    def started(self, summary: StudySummary) -> None:
-        """Shows, before the first trial, what is searched and on what."""
-        ...
-
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
-        """A trial of `epochs` epochs begins, or goes on after `epochs_done` of them."""
-        ...
-
-    def progressed(self, number: int, progress: Progress) -> None:
-        """A running trial gave a sign of life."""
-        ...
-
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
-        """A running trial finished an epoch; `row` is the trial with that epoch in it."""
-        ...
-
-    def trial_ended(self, row: TrialRow) -> None:
-        """A trial ended, or was paused; `row.reason` says how."""
-        ...
-
-    def learned(self, known: Belief | None) -> None:
-        """A trial's end moved what is known of the best rate; None while that is nothing."""
-        ...
-
-    def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
-        """Shows the answer, and the commands that inspect and export it."""
-        ...
-
-    def paused(self, summary: StudySummary, command: str) -> None:
-        """Shows what an interrupted sweep keeps, and the command that goes on."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def make_view(*, json_lines: bool, stream: TextIO) -> View:
+def make_view(*, json_lines: bool, stream: TextIO, tensorboard: str = "") -> View:
     """Chooses how a sweep is shown.
 
     Args:
         json_lines: write JSON lines, whatever the stream is.
         stream: where to write; a terminal gets the live screen, anything else plain lines.
+        tensorboard: a folder for event files, "" for none.
+
+    Raises:
+        SweepError: there is no TensorBoard to write them.
     """
+    view = _of_stream(json_lines=json_lines, stream=stream)
+    if not tensorboard:
+        return view
+    from sweep.view.live.tensorboard import with_tensorboard
+
+    return with_tensorboard(view, tensorboard)
+
+
+def _of_stream(*, json_lines: bool, stream: TextIO) -> View:
     # Imported here: `sweep.view.tables` alone, as `sweep status` uses it, loads none of these.
     if json_lines:
-        from sweep.view.jsonl import JsonView
+        from sweep.view.live.jsonl import JsonView
 
         return JsonView(stream)
     from rich.console import Console
@@ -78,9 +35,9 @@ def make_view(*, json_lines: bool, stream: TextIO) -> View:
     console = Console(file=stream)
     # isatty, not console.is_terminal: FORCE_COLOR makes that true for a log file as well.
     if stream.isatty() and not console.is_dumb_terminal:
-        from sweep.view.rich_view import RichView
+        from sweep.view.live.screen import RichView
 
         return RichView(console)
-    from sweep.view.plain import PlainView
+    from sweep.view.live.plain import PlainView
 
     return PlainView(stream)

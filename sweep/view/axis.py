@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sweep.view.formats import format_exponent, format_plain
+from sweep.formatting import format_exponent, format_plain
 
 NEAR_SHARE, BAR = 0.64, 0.012  # of a broken axis: the part below its break, and the break
 LOST, TOP = 1.07, 1.11  # the row of what diverged, above the axis; where the picture then ends

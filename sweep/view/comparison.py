@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.student import Mean
-from sweep.compare import LEVEL, Comparison, Contrast
-from sweep.fixed import Run
-from sweep.view.formats import format_perplexity, format_rate, signed
-from sweep.view.jsonl import finite
+from sweep.formatting import format_perplexity, format_rate, signed
+from sweep.results.comparison import LEVEL, Comparison, Contrast
+from sweep.results.runs import TrainedRun
+from sweep.view.json_objects import finite
 from sweep.view.tables import make_table
 
 ALIKE = 0.01
@@ -218,7 +218,7 @@ def _times(ratio: Mean) -> str:
     return f"{text} ({100 * LEVEL:.0f} % interval x{low:.2f} to x{high:.2f})"
 
 
-def _skipped_words(precision: str, runs: Sequence[Run]) -> str:
+def _skipped_words(precision: str, runs: Sequence[TrainedRun]) -> str:
     known = [run for run in runs if run.skipped_steps is not None and run.steps]
     steps = sum(run.steps or 0 for run in known)
     skipped = sum(run.skipped_steps or 0 for run in known)
@@ -227,7 +227,7 @@ def _skipped_words(precision: str, runs: Sequence[Run]) -> str:
     return f"Skipped steps: {precision} {skipped:,} of {steps:,} ({100 * skipped / steps:.1f} %)."
 
 
-def _typical(runs: Sequence[Run], name: str) -> float:
+def _typical(runs: Sequence[TrainedRun], name: str) -> float:
     """The geometric mean: the ratio of two is that of their pairs. 0 where nothing is known."""
     values = [math.log(getattr(run, name)) for run in runs if getattr(run, name)]
     return math.exp(math.fsum(values) / len(values)) if values else 0.0
@@ -251,7 +251,7 @@ def _means(comparison: Comparison, precision: str) -> dict[float, float]:
     return means
 
 
-def _run(comparison: Comparison, precision: str, rate: float, seed: int) -> Run | None:
+def _run(comparison: Comparison, precision: str, rate: float, seed: int) -> TrainedRun | None:
     for run in comparison.runs:
         same = run.precision == precision and run.seed == seed
         if same and run.has(rate):
@@ -259,7 +259,7 @@ def _run(comparison: Comparison, precision: str, rate: float, seed: int) -> Run 
     return None
 
 
-def _outcome(run: Run | None) -> str:
+def _outcome(run: TrainedRun | None) -> str:
     if run is None:
         return "-"
     return format_perplexity(run.perplexity) if run.state == "complete" else run.state

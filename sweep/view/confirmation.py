@@ -4,14 +4,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.confirmed import LEVEL, Confirmation, Finalist
-from sweep.view.formats import (
+from sweep.formatting import (
     format_mean,
     format_perplexity,
     format_rate,
     format_with_error,
     signed,
 )
+from sweep.results.confirmation import LEVEL, Confirmation, Finalist
 from sweep.view.tables import make_table
 
 

@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.summary import StudySummary
-from sweep.view.formats import format_bound, format_multiple, format_perplexity, format_rate
+from sweep.formatting import format_bound, format_multiple, format_perplexity, format_rate
+from sweep.results.types import StudySummary
+from sweep.view.sentences import trials_done
 from sweep.view.tables import cut, folded, make_table
-from sweep.view.words import trials_done
 
 if TYPE_CHECKING:
-    from trainers.speed import Speed
+    from trainers.measuring.speed import Speed
 
 
 def studies_table(summaries: Sequence[StudySummary]) -> Table:
@@ -59,7 +59,7 @@ def speeds_table(speeds: "Sequence[Speed]") -> Table:
 
 
 def print_trial(detail: dict[str, Any], console: Console) -> None:
-    """Prints one trial as `sweep.summary.trial_detail` gives it."""
+    """Prints one trial as `sweep.results.summary.trial_detail` gives it."""
     title = f"Trial {detail['number']} of {detail['study']}: {detail['state']}"
     console.print(Text(title, style="bold"))
     grid = Table.grid(padding=(0, 2))
@@ -107,7 +107,7 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def print_priors(answer: dict[str, Any], console: Console) -> None:
-    """Prints the rules' rates as `sweep.priors.priors` gives them."""
+    """Prints the rules' rates as `sweep.orchestration.priors.priors` gives them."""
     reference = answer["reference"]
     console.print(
         f"Batch {answer['batch_size']:,}, {answer['model']} with {answer['parameters']:,} "

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.reproduce import Reproduced, pattern
-from sweep.view.formats import format_perplexity, format_rate
+from sweep.formatting import format_perplexity, format_rate
+from sweep.results.known_cases import Reproduced, pattern
 from sweep.view.tables import make_table
 
 MET = {True: "as known", False: "NOT as known", None: "not known here"}

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.summary import RuleRow, StudySummary, TrialRow
-from sweep.view.formats import (
+from sweep.formatting import (
     format_bound,
     format_multiple,
     format_perplexity,
@@ -17,7 +16,8 @@ from sweep.view.formats import (
     one_line,
     wrapped,
 )
-from sweep.view.words import ENDED, answer, edge_warning, trials_done, why
+from sweep.results.types import RuleRow, StudySummary, TrialRow
+from sweep.view.sentences import ENDED, answer, edge_warning, trials_done, why
 from trainers.report import Outcome
 
 __all__ = [

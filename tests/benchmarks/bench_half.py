@@ -14,11 +14,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-import trainers.loss
+import trainers.kernels.cross_entropy
 from trainers.config import ModelConfig, PrecisionName
-from trainers.loss import linear_cross_entropy, sequence_loss
+from trainers.kernels.cross_entropy import linear_cross_entropy
 from trainers.models import build_model
 from trainers.precision import Precision
+from trainers.steps.loss import sequence_loss
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 VOCABULARY = 1000
@@ -99,7 +100,7 @@ def loss_by_chunk(positions: int, hidden: int, chunks: tuple[int, ...]) -> None:
         x = torch.randn(positions, hidden, device=DEVICE).requires_grad_()
 
         def step(chunk: int, precision: Precision = precision, x: torch.Tensor = x) -> None:
-            trainers.loss.CHUNK[DEVICE.type] = chunk
+            trainers.kernels.cross_entropy.CHUNK[DEVICE.type] = chunk
             with precision.forward():
                 nats, _ = linear_cross_entropy(0.01 * x, weight, None, targets)
             precision.backward(nats / positions)

@@ -23,7 +23,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import Workspace, open_ledger, report
 
-from sweep.ledger import Ledger
+from sweep.orchestration.ledger import Ledger
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Verdict
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from sweep.cli import main as sweep
-from sweep.orchestrator import Orchestrator
+from sweep.orchestration.orchestrator import Orchestrator
 
 
 def _children() -> float:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from sweep.config import load
+from sweep.config.load import load
 from trainers.batches import Batch, Batches
 from trainers.config import PrecisionName
 from trainers.data import build_corpus
 from trainers.evaluate import evaluate
 from trainers.member import Member
 from trainers.models import parameter_count
+from trainers.steps.cohort import step_alone
 
 CPU = torch.device("cpu")
 SIZES = (32, 256, 2048)
@@ -50,7 +51,7 @@ def steps_of(
 ) -> tuple[dict[str, float], float]:
     """Seconds a step of each precision, and targets a step."""
     for member in members.values():
-        member.step(next(batches))
+        step_alone(member, next(batches))
     taken: dict[str, list[float]] = {name: [] for name in members}
     targets: list[int] = []
     ends = time.perf_counter() + SECONDS
@@ -58,7 +59,7 @@ def steps_of(
         batch = next(batches)
         targets.append(batch.targets)
         for name, member in members.items():
-            taken[name].append(timed(lambda member=member, batch=batch: member.step(batch)))
+            taken[name].append(timed(lambda member=member, batch=batch: step_alone(member, batch)))
     return {name: statistics.median(all_) for name, all_ in taken.items()}, statistics.mean(targets)
 
 

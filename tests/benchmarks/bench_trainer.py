@@ -3,7 +3,7 @@
     export OMP_PROC_BIND=spread OMP_PLACES=cores GOMP_SPINCOUNT=30000
     PYTHONPATH=tests python tests/benchmarks/bench_trainer.py speed precision cohort memory outside
 
-On a quiet machine, its threads bound as in training (`sweep.threads`). What is compared takes
+On a quiet machine, its threads bound as in training (`execution.threads`). What is compared takes
 turns, so that a load from elsewhere strikes all sides alike; the least time of each counts. The
 bound is the time that the same products take by `torch.mm`, measured in the same turns (on CUDA in
 a graph, without a launch each): products of a position's rows where the recurrence forces them,
@@ -20,16 +20,16 @@ from contextlib import suppress
 from functools import partial
 
 import torch
-from plain import PlainContextVector
+from plain_context_vector import PlainContextVector
 
 from trainers.batches import Batch, Batches
-from trainers.cohort import step_together
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.evaluate import evaluate
+from trainers.kernels.graphs import recordings
 from trainers.member import Member
 from trainers.models import parameter_count
-from trainers.recording import recordings
+from trainers.steps.cohort import step_alone, step_together
 from trainers.train import Epoch, Step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -176,9 +176,9 @@ def speed(budget_s: float) -> None:
         for rows in (32, 256):
             found = products(model, rows)
             member, batch = member_of(model, rows), batch_of(rows, MODELS[model][1])
-            sides = {"plain": plain_step(model, rows), "fast": partial(member.step, batch)}
+            sides = {"plain": plain_step(model, rows), "fast": partial(step_alone, member, batch)}
             if DEVICE.type == "cuda":
-                sides["unrecorded"] = partial(unrecorded, member.step, batch)
+                sides["unrecorded"] = partial(unrecorded, partial(step_alone, member), batch)
             mms = product_calls(found)
             times = in_turns({**sides, **mms}, budget_s)
             bound = bound_s(found, {name: times[name] for name in mms})
@@ -198,7 +198,7 @@ def precision(budget_s: float) -> None:
         for rows in (32, 256, 2048):
             batch = batch_of(rows, MODELS[model][1])
             names = ("fp32", "fp16", "bf16") if DEVICE.type == "cuda" else ("fp32", "fp16")
-            steps = {n: partial(member_of(model, rows, n).step, batch) for n in names}
+            steps = {n: partial(step_alone, member_of(model, rows, n), batch) for n in names}
             times = in_turns(steps, budget_s)
             parts = [f"{n} {t * 1e3:8.1f} ({t / times['fp32']:.2f})" for n, t in times.items()]
             print(f"  {model:5} batch {rows:5}: " + "  ".join(parts), flush=True)
@@ -210,7 +210,7 @@ def cohort(budget_s: float) -> None:
     for model in MODELS:
         batch, found = batch_of(32, MODELS[model][1]), products(model, 32)
         members = [member_of(model, 32) for _ in range(8)]
-        sides: dict[str, Callable[[], object]] = {"1": partial(members[0].step, batch)}
+        sides: dict[str, Callable[[], object]] = {"1": partial(step_alone, members[0], batch)}
         for size in (2, 4, 8):
             sides[str(size)] = partial(step_together, members[:size], [batch] * size)
         mms = product_calls(found)
@@ -250,7 +250,7 @@ def only(form: str, rows: int) -> None:
         if form == "512":
             member.limit_rows(512)
         for _ in range(3):  # on CUDA the second one is recorded
-            taken = seconds(partial(member.step, batch))
+            taken = seconds(partial(step_alone, member, batch))
     if DEVICE.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
@@ -272,14 +272,14 @@ def outside(budget_s: float) -> None:
 
         def inside(member: Member = member, batches: list[Batch] = batches) -> None:
             for batch in batches:
-                member.step(batch)
+                step_alone(member, batch)
 
         def epoch(member: Member = member, data: Batches = data, rows: int = rows) -> None:
             run, answer = Epoch(member, data, len(data) // rows).run(), None
             with suppress(StopIteration):
                 while True:
                     said = run.send(answer)
-                    answer = member.step(said.batch) if isinstance(said, Step) else None
+                    answer = step_alone(member, said.batch) if isinstance(said, Step) else None
 
         times = in_turns({"model": inside, "epoch": epoch}, budget_s)
         print(f"  {model:5} batch {rows:5}: {1 - times['model'] / times['epoch']:.1%}", flush=True)

@@ -93,7 +93,7 @@ def _made_up(curve: Curve, column: str, right: float, place: int) -> Belief:
 
 
 def _product(curve: Curve, curves: Sequence[Curve]) -> Belief | None:
-    """As `sweep.plan` has it for a swept reference."""
+    """As `sweep.orchestration.plan` has it for a swept reference."""
     known = {each.part.kind: each for each in curves if each.part.batch == REFERENCE_BATCH}
     if not known or curve.part.batch == REFERENCE_BATCH:
         return None

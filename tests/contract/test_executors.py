@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 from support import WAIT_S, gone, wait_for
 
-from sweep.executors import executor_names, make_executor
-from sweep.protocol import (
+from sweep.execution.executors import executor_names, make_executor
+from sweep.execution.protocol import (
     Ended,
     Event,
     Executor,

@@ -9,7 +9,6 @@ from torch import nn
 
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
-from trainers.loss import sequence_loss
 from trainers.models import (
     build_model,
     count_parameters,
@@ -18,6 +17,7 @@ from trainers.models import (
     parameter_count,
 )
 from trainers.precision import Precision
+from trainers.steps.loss import sequence_loss
 
 VOCABULARY = 40
 # A model without an entry is tested as it is by default.

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainers.config import ModelConfig, PrecisionName
-from trainers.loss import sequence_loss
 from trainers.models import build_model, model_names
 from trainers.precision import Precision
+from trainers.steps.loss import sequence_loss
 
 CPU = torch.device("cpu")
 NAMES = get_args(PrecisionName)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support import Workspace, refusal, wait_for
 
-from sweep import patience, storage
+from sweep.storage import connect, retry
 
 # No model; each epoch waits for the file that names it, until it is there.
 STEPS = """\
@@ -134,8 +134,8 @@ def test_a_trial_deleted_in_the_database_is_one_line_and_the_others_are_kept(
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "BUSY_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(patience, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(connect, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(retry, "PATIENCE_S", 1.0)
 
 
 @pytest.mark.usefixtures("hurried")

@@ -158,7 +158,7 @@ def seconds_to_start_a_worker(workspace: Workspace) -> float:
 
 HUNGRY = """\
     import torch
-    from trainers.memory import total_memory_bytes
+    from trainers.steps.memory import total_memory_bytes
 
     class Model(torch.nn.Module):
         def __init__(self, words, share):

@@ -10,7 +10,7 @@ from servers import PASSWORD, URL_PASSWORD, Postgres
 from support import Workspace, open_ledger, refusal, report
 
 from sweep.errors import SweepError
-from sweep.storage import open_storage
+from sweep.storage.connect import open_storage
 from trainers.report import Outcome
 
 FAST = """\
@@ -110,7 +110,7 @@ class TestAServerThatGoesAway:
     def test_one_that_stays_away_is_one_line(
         self, tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweep.patience.PATIENCE_S", 0.5)
+        monkeypatch.setattr("sweep.storage.retry.PATIENCE_S", 0.5)
         with open_ledger(tmp_path) as ledger:
             assert ledger.ask() is not None
             postgres.stop()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support import Workspace, refusal
 
-from sweep.executors import make_executor
-from sweep.protocol import Ended, Reported, Resources, TrialSpec
+from sweep.execution.executors import make_executor
+from sweep.execution.protocol import Ended, Reported, Resources, TrialSpec
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Verdict
 

@@ -9,10 +9,12 @@ import optuna
 import pytest
 from support import Done, Workspace
 
-from sweep.config import SweepConfig, load
-from sweep.fixed import Run
-from sweep.plan import make_plan
-from sweep.reproduce import SEED_TABLE, Reproduced, full_size, pattern, rate_here, setting_of
+from sweep.config.load import load
+from sweep.config.schema import SweepConfig
+from sweep.orchestration.plan import make_plan
+from sweep.results.known_cases import SEED_TABLE, Reproduced, full_size, pattern, rate_here
+from sweep.results.runs import TrainedRun
+from sweep.workflows.reproduce import setting_of
 
 # Batches of 2,048 need as many windows: these are of the smallest size.
 TINY = ("--set", "trainer.epochs=1", "--set", "data.window=4", "--set", "data.stride=1")
@@ -49,7 +51,7 @@ def test_small_the_rates_are_the_same_multiples_of_the_profiles_reference() -> N
 
 
 def found(*perplexities: float | None) -> list[Reproduced]:
-    run = Run("study", 0, 1e-3, 0, "fp16", "complete", None, {}, "", None, None, None, None)
+    run = TrainedRun("study", 0, 1e-3, 0, "fp16", "complete", None, {}, "", None, None, None, None)
     return [
         Reproduced(case, 1e-3, 100, dataclasses.replace(run, perplexity=value))
         for case, value in zip(SEED_TABLE, perplexities, strict=True)

@@ -16,7 +16,7 @@ PACKAGES = ("sweep", "studies", "trainers")
 # Run in the installed environment: where each package is, and the sweep.toml it ships.
 WHERE = """
 import sweep, studies, trainers
-from sweep.config import default_text
+from sweep.config.schema import default_text
 for package in (sweep, studies, trainers):
     print(package.__path__[0])
 print(len(default_text()))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from trainers.dropout import Dropout
+from trainers.kernels.dropout import Dropout
 
 Stack = Mapping[str, Tensor]
 """Parameters by name, each with a leading K."""

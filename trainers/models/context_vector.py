@@ -10,9 +10,10 @@ from typing import Annotated
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 
-from trainers.dropout import Dropout
-from trainers.models._recurrence import recur
-from trainers.models._recurrence_state import Weights
+from trainers.kernels.dropout import Dropout
+from trainers.kernels.graphs import recordings
+from trainers.kernels.recurrence import recur
+from trainers.kernels.recurrence_state import Weights
 from trainers.models._stacked import (
     Stack,
     StackedModel,
@@ -24,7 +25,6 @@ from trainers.models._stacked import (
     real_positions,
     running,
 )
-from trainers.recording import recordings
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 

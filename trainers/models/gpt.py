@@ -13,7 +13,7 @@ from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.dropout import Dropout
+from trainers.kernels.dropout import Dropout
 from trainers.models._stacked import (
     WEIGHT_STD,
     Stack,

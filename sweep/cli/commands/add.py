@@ -16,10 +16,10 @@ def command(
 ) -> None:
     """Adds a run made by hand: it counts as a finished trial, and is marked so."""
     from studies.perplexity import look_like_losses, suspicion
-    from sweep.add import add
-    from sweep.reading import DEFAULT_STORAGE, open_study
-    from sweep.training import stored_baseline
+    from sweep.results.baseline import stored_baseline
+    from sweep.results.lookup import DEFAULT_STORAGE, open_study
     from sweep.view.tables import format_perplexity, format_rate
+    from sweep.workflows.add import add
 
     opened = open_study(storage or DEFAULT_STORAGE, study)
     number = add(opened, rate, perplexity, note)

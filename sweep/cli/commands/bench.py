@@ -38,8 +38,8 @@ def command(
     from rich.console import Console
     from rich.progress import track
 
-    from sweep.bench import bench
     from sweep.view.details import speeds_table
+    from sweep.workflows.bench import bench
 
     measuring = track(
         bench(load_config(**flags), batch, precision, cohort),

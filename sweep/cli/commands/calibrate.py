@@ -30,18 +30,22 @@ BATCH, PRECISION, PAUSED = 32, "fp32", 3
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     """Measures a profile's reference: a sweep at batch 32 in FP32, written to sweep.toml."""
-    from sweep.calibrate import measured_reference, write_reference
-    from sweep.config import FILE_NAME
-    from sweep.reading import open_study
-    from sweep.report import build
-    from sweep.session import run
+    from sweep.config.load import FILE_NAME
+    from sweep.orchestration.session import run
+    from sweep.results.lookup import open_study
+    from sweep.results.report import build
     from sweep.view import make_view
+    from sweep.view.report.dashboard import publisher
+    from sweep.workflows.calibrate import measured_reference, write_reference
 
     given = {name: value for name, value in flags.items() if value is not None}
     settings = load_config(config=config, **{"batch": BATCH, "precision": PRECISION, **given})
-    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+    with make_view(
+        json_lines=json_lines, stream=sys.stdout, tensorboard=settings.study.tensorboard
+    ) as view:
         view.note(f"calibrating profile {settings.profile} on {settings.device}")
-        summary = run(settings, view, again=same_command())
+        publish = publisher(settings.study, view.warn)
+        summary = run(settings, view, again=same_command(), before_release=publish)
         if summary is None:
             raise SystemExit(PAUSED)
         report = build(open_study(settings.study.storage, summary.name), settings.study.storage)

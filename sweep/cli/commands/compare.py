@@ -59,12 +59,12 @@ def command(
     """Says whether fp16 is to blame or the learning rate: the same rates and seeds in both."""
     from rich.console import Console
 
-    from sweep.compare import check_precisions, compare, default_rates
-    from sweep.confirm import config_of
     from sweep.errors import SweepError
-    from sweep.reading import open_study
+    from sweep.results.lookup import open_study
     from sweep.view import make_view
     from sweep.view.comparison import comparison_object, print_comparison
+    from sweep.workflows.compare import check_precisions, compare, default_rates
+    from sweep.workflows.confirm import config_of
 
     check_precisions(precision)
     config = load_config(**flags)
@@ -74,7 +74,9 @@ def command(
             if flags[flag] is not None:
                 raise SweepError(f"--study gives the whole setting: leave out --{flag}")
         config = config_of(named, config, allowed={config.model, config.study.trainer})
-    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+    with make_view(
+        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+    ) as view:
         if rates is None:
             rates, source = default_rates(config, named)
             view.note(f"rates {', '.join(f'{rate:.3g}' for rate in rates)}: {source}")

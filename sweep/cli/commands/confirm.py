@@ -43,19 +43,23 @@ def command(
     """Trains the best rates of a finished sweep over new seeds, and says which one holds."""
     from rich.console import Console
 
-    from sweep.confirm import config_of, confirm, confirmation_object
-    from sweep.reading import open_study
+    from sweep.results.lookup import open_study
     from sweep.view import make_view
     from sweep.view.confirmation import print_confirmation
-    from sweep.view.jsonl import finite
+    from sweep.view.json_objects import finite
+    from sweep.view.report.dashboard import publisher
+    from sweep.workflows.confirm import config_of, confirm, confirmation_object
 
     config = load_config(**flags)
     opened = open_study(config.study.storage, study)
     allowed = {config.model, config.study.trainer, str(model), str(trainer)}
     known = config_of(opened, config, allowed=allowed)
-    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+    with make_view(
+        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+    ) as view:
+        publish = publisher(config.study, view.warn)
         again = same_command()
-        said = confirm(known, opened, top, seeds, view, again=again)
+        said = confirm(known, opened, top, seeds, view, again=again, before_release=publish)
     if said is None:
         raise SystemExit(PAUSED)
     confirmation, runs = said

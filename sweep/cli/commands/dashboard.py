@@ -16,9 +16,9 @@ def command(storage: str | None, host: str, port: int) -> None:
     from optuna.artifacts import FileSystemArtifactStore
 
     from sweep.errors import SweepError
-    from sweep.publish import artifact_folder
-    from sweep.reading import DEFAULT_STORAGE
-    from sweep.storage import open_storage
+    from sweep.results.lookup import DEFAULT_STORAGE
+    from sweep.storage.connect import open_storage
+    from sweep.view.report.dashboard import artifact_folder
 
     try:
         from optuna_dashboard import run_server

@@ -29,11 +29,11 @@ def command(
     study: str | None, storage: str | None, trial: int | None, format_: str, output: Path | None
 ) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
-    from sweep.belief import chosen_trial
-    from sweep.export import confirmed_words, export, write
-    from sweep.foreign import write_foreign
-    from sweep.masking import without_password
-    from sweep.reading import DEFAULT_STORAGE, finished_trial, open_study
+    from sweep.results.belief import chosen_trial
+    from sweep.results.export import confirmed_words, export, write
+    from sweep.results.lookup import DEFAULT_STORAGE, finished_trial, open_study
+    from sweep.results.trainer_formats import write_foreign
+    from sweep.storage.url import without_password
     from sweep.view.tables import format_perplexity, format_rate
 
     where = storage or DEFAULT_STORAGE

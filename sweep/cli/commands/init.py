@@ -9,7 +9,7 @@ import click
 @click.argument("path", type=click.Path(path_type=Path), default=Path("sweep.toml"))
 def command(path: Path) -> None:
     """Writes a commented sweep.toml with every default."""
-    from sweep.config import default_text
+    from sweep.config.load import default_text
     from sweep.errors import SweepError
 
     try:

@@ -15,12 +15,12 @@ def command(storage: str | None, json_lines: bool) -> None:
     """Lists the studies of a database."""
     from rich.console import Console
 
-    from sweep.masking import without_password
-    from sweep.reading import DEFAULT_STORAGE, open_study, study_names
-    from sweep.storage import open_storage
-    from sweep.summary import summarise
+    from sweep.results.lookup import DEFAULT_STORAGE, open_study, study_names
+    from sweep.results.summary import summarise
+    from sweep.storage.connect import open_storage
+    from sweep.storage.url import without_password
     from sweep.view.details import studies_table
-    from sweep.view.jsonl import study_object
+    from sweep.view.json_objects import study_object
 
     where = storage or DEFAULT_STORAGE
     names = study_names(open_storage(where, create=False), fixed=True)

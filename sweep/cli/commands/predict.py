@@ -22,9 +22,9 @@ def command(
     """Forecasts the best rate at another batch or model size from the finished studies."""
     from rich.console import Console
 
-    from sweep.predict import predict
-    from sweep.reading import DEFAULT_STORAGE
-    from sweep.view.across import prediction_object, print_prediction
+    from sweep.results.lookup import DEFAULT_STORAGE
+    from sweep.results.prediction import predict
+    from sweep.view.prediction import prediction_object, print_prediction
 
     said = predict(storage or DEFAULT_STORAGE, study, batch, params)
     if as_json:

@@ -18,8 +18,8 @@ def command(params: int | None, json_lines: bool, **flags: Any) -> None:
     """Shows the rates that the scaling rules give, with formula and source; trains nothing."""
     from rich.console import Console
 
-    from sweep.plan import make_plan
-    from sweep.priors import priors
+    from sweep.orchestration.plan import make_plan
+    from sweep.orchestration.priors import priors
     from sweep.view.details import print_priors
 
     answer = priors(make_plan(load_config(check=False, **flags), parameters=params))

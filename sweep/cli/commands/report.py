@@ -10,7 +10,7 @@ import click
 from sweep.cli.options import storage_option, study_option
 
 if TYPE_CHECKING:
-    from sweep.report import Report
+    from sweep.results.report import Report
 
 
 @click.command()
@@ -39,9 +39,9 @@ def command(
     from rich.console import Console
 
     from sweep.errors import SweepError
-    from sweep.reading import DEFAULT_STORAGE, open_all, open_study
-    from sweep.report import build
-    from sweep.view.report_text import print_report
+    from sweep.results.lookup import DEFAULT_STORAGE, open_all, open_study
+    from sweep.results.report import build
+    from sweep.view.report.to_text import print_report
 
     if as_json and as_markdown:
         raise SweepError("--json and --markdown are two formats: choose one")
@@ -63,14 +63,14 @@ def command(
 
 def _text(report: "Report", suffix: str) -> str:
     if suffix == ".json":
-        from sweep.view.report_json import report_object
+        from sweep.view.report.to_json import report_object
 
         return json.dumps(report_object(report), allow_nan=False)
     if suffix == ".md":
-        from sweep.view.report_text import markdown
+        from sweep.view.report.to_text import markdown
 
         return markdown(report)
-    from sweep.view.report_html import html
+    from sweep.view.report.to_html import html
 
     return html(report)
 
@@ -87,8 +87,8 @@ def _written(path: Path, report: "Report") -> str:
 
 
 def _pictures(report: "Report", folder: Path) -> list[str]:
-    from sweep.charts import charts
-    from sweep.pictures import save_png
+    from sweep.view.report.charts import charts
+    from sweep.view.report.charts_matplotlib import save_png
 
     files = save_png(charts(report), folder)
     return [f"{file}" for file in files] or ["no pictures: no epoch has been reported yet"]

@@ -21,13 +21,16 @@ def command(case: str, json_lines: bool, **flags: Any) -> None:
     """Runs a known case again, small on the CPU, whole on CUDA: seed-table is the one there is."""
     from rich.console import Console
 
-    from sweep.reproduce import full_size, reproduce, reproduced_object
+    from sweep.results.known_cases import full_size, reproduced_object
     from sweep.view import make_view
-    from sweep.view.jsonl import finite
+    from sweep.view.json_objects import finite
     from sweep.view.reproduction import print_reproduction
+    from sweep.workflows.reproduce import reproduce
 
     config = load_config(**flags)
-    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+    with make_view(
+        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+    ) as view:
         found = reproduce(config, case, view, again=same_command())
     if found is None:
         raise SystemExit(PAUSED)

@@ -59,7 +59,7 @@ def command(
 
     Several batch sizes are studied in turn, each finished study a start for the next.
     """
-    from sweep.device import describe_choice
+    from sweep.config.devices import describe_choice
     from sweep.view import make_view
 
     if range_ is not None:
@@ -69,21 +69,29 @@ def command(
     configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
-    with make_view(json_lines=json_lines, stream=sys.stdout) as view:
+    with make_view(
+        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+    ) as view:
         view.note(describe_choice(config.profile, config.device, asked=asked))
         if dry_run:
-            from sweep.estimate import dry_run as estimate
+            from sweep.workflows.dry_run import dry_run as estimate
 
             for each in configs:
                 estimate(each, view)
             return
-        from sweep.batches import run_batches
-        from sweep.session import run
+        from sweep.orchestration.session import run
+        from sweep.view.prediction import family_notes
+        from sweep.view.report.dashboard import publisher
+        from sweep.workflows.batches import run_batches
 
-        again = same_command()
+        how: dict[str, Any] = {"again": same_command(), "join": join}
+        how["before_release"] = publisher(config.study, view.warn)
         if len(configs) > 1:
-            done = run_batches(configs, view, again=again, join=join)
+            family = run_batches(configs, view, **how)
+            done = family is not None
+            for line in family_notes(family) if family else ():
+                view.note(line)
         else:
-            done = run(config, view, again=again, join=join) is not None
+            done = run(config, view, **how) is not None
     if not done:
         raise SystemExit(PAUSED)

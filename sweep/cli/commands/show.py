@@ -17,10 +17,10 @@ def command(trial: int, study: str | None, storage: str | None, json_lines: bool
     """Shows one trial: its rate against every rule's, its epochs, how it ended."""
     from rich.console import Console
 
-    from sweep.reading import DEFAULT_STORAGE, find_trial, open_study
-    from sweep.summary import trial_detail
+    from sweep.results.lookup import DEFAULT_STORAGE, find_trial, open_study
+    from sweep.results.summary import trial_detail
     from sweep.view.details import print_trial
-    from sweep.view.jsonl import finite
+    from sweep.view.json_objects import finite
 
     opened = open_study(storage or DEFAULT_STORAGE, study)
     detail = trial_detail(opened, find_trial(opened, trial))

@@ -16,9 +16,9 @@ def command(study: str | None, storage: str | None, json_lines: bool) -> None:
     """Shows a study: its trials, its best rate, how each rule's rate did."""
     from rich.console import Console
 
-    from sweep.reading import DEFAULT_STORAGE, open_study
-    from sweep.summary import summarise
-    from sweep.view.jsonl import study_object
+    from sweep.results.lookup import DEFAULT_STORAGE, open_study
+    from sweep.results.summary import summarise
+    from sweep.view.json_objects import study_object
     from sweep.view.tables import print_header, print_summary
 
     where = storage or DEFAULT_STORAGE

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sweep.threads import bind
+from sweep.execution.threads import bind
 
 PAUSED, UNFINISHED = 3, 1
 
@@ -32,26 +32,26 @@ def command(
     """Trains a configuration that `sweep export` wrote."""
     if not trainer and device in (None, "cpu"):
         bind()  # this process trains; read when torch is loaded
-    from sweep import single
-    from sweep.config import read_user_file
-    from sweep.device import check_device, cuda_found
+    from sweep.config.devices import check_device, cuda_found
+    from sweep.config.load import read_user_file
     from sweep.errors import SweepError
-    from sweep.export import read
+    from sweep.results.export import read
     from sweep.view import make_view
+    from sweep.workflows.train import check_code, prepare, train, with_epochs
     from trainers.report import Outcome
 
     if directory is not None and not directory.strip():
         raise SweepError("--directory is empty: name a folder for the checkpoints")
-    exported = single.with_epochs(read(file), epochs)
+    exported = with_epochs(read(file), epochs)
     own = read_user_file(None)
     allowed = {str(own.get("model")), str(own.get("study", {}).get("trainer"))}
-    single.check_code(exported, allowed=allowed | {str(model), str(trainer)})
+    check_code(exported, allowed=allowed | {str(model), str(trainer)})
     device = device or ("cuda" if cuda_found() else "cpu")
     check_device(device)
     target = Path(directory) if directory else Path("runs") / "train" / file.stem
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
-        single.prepare(exported, target, view, resume=resume)
-        ended = single.train(exported, target, device, view)
+        prepare(exported, target, view, resume=resume)
+        ended = train(exported, target, device, view)
         view.note(f"{ended.message}; checkpoints are in {target}")
     if ended.outcome is Outcome.PAUSED:
         raise SystemExit(PAUSED)

@@ -1,0 +1,1 @@
+"""sweep.toml and the flags over it: what a user may say, checked."""

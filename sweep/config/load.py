@@ -1,0 +1,218 @@
+"""sweep.toml: the shipped defaults, the user's file over them, --set and the flags over both."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    ValidationError,
+)
+
+from sweep.config.keys import Table, check_keys
+from sweep.config.messages import describe, named
+from sweep.config.schema import ReferenceSettings, RuleSettings, SweepConfig
+from sweep.errors import SweepError
+from trainers.config import DataConfig, ModelConfig, TrainConfig
+from trainers.refusals import shown
+
+FILE_NAME = "sweep.toml"
+
+
+def default_text() -> str:
+    """The shipped sweep.toml, comments and all."""
+    packaged = Path(__file__).with_name("default.toml")
+    checkout = Path(__file__).parents[2] / FILE_NAME
+    return (packaged if packaged.exists() else checkout).read_text(encoding="utf-8")
+
+
+def find_file(path: Path | None) -> Path | None:
+    """The user's file: the one named, or ./sweep.toml where it exists.
+
+    Raises:
+        SweepError: the named file does not exist.
+    """
+    if path is None:
+        here = Path(FILE_NAME)
+        return here if here.exists() else None
+    if path.is_dir():
+        raise SweepError(f"{path} is a folder: --config takes a file")
+    if not path.is_file():
+        raise SweepError(f"there is no configuration file {path}: `sweep init` writes one")
+    return path
+
+
+def read_toml(path: Path) -> Table:
+    """Parses a file.
+
+    Raises:
+        SweepError: it cannot be read or is not TOML; the message gives line and column.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SweepError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{path} is not valid TOML: byte {error.start} is not UTF-8") from error
+    except ValueError as error:  # tomllib's own, or of a number too long for Python
+        raise SweepError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SweepError(f"{path} is not valid TOML: it is nested too deeply") from error
+
+
+def read_user_file(path: Path | None) -> Table:
+    """The user's file as it is: nothing merged, its keys checked; {} where there is none.
+
+    Raises:
+        SweepError: it cannot be read, or has an unknown key.
+    """
+    file = find_file(path)
+    if file is None:
+        return {}
+    user = read_toml(file)
+    check_keys(user, _known(tomllib.loads(default_text())), str(file))
+    return user
+
+
+def load(
+    path: Path | None,
+    *,
+    profile: str | None,
+    cuda: bool,
+    assignments: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> SweepConfig:
+    """Reads, merges and validates the configuration.
+
+    Args:
+        path: the user's file; None takes ./sweep.toml where it exists.
+        profile: --profile, None to take the file's choice or the device found.
+        cuda: whether this machine has a CUDA device.
+        assignments: --set's "trainer.weight_decay=0.01".
+        flags: dotted keys to values, e.g. {"trainer.batch_size": 2048}; None values are skipped.
+
+    Raises:
+        SweepError: one line that names the key, the constraint and the value.
+    """
+    layers = [tomllib.loads(default_text())]
+    known = _known(layers[0])
+    layers.append(read_user_file(path))
+    asked = _asked(assignments, flags or {}, known)
+    name = _profile_name(layers, profile or asked.get("profile"), asked.get("device"), cuda)
+    merged: Table = {}
+    for layer in layers:
+        base = {key: value for key, value in layer.items() if key != "profiles"}
+        merged = overlay(overlay(merged, base), layer.get("profiles", {}).get(name, {}))
+    merged = {**overlay(merged, asked), "profile": name}
+    if merged["device"] == "auto":
+        merged["device"] = "cuda" if cuda else "cpu"
+    return _resolve(merged)
+
+
+def _asked(assignments: Iterable[str], flags: Mapping[str, Any], known: Table) -> Table:
+    """What this one command line says: --set's assignments, the flags over them."""
+    asked: Table = {}
+    for assignment in assignments:
+        key, value = parse_assignment(assignment)
+        if key.partition(".")[0] == "profiles":
+            raise SweepError(f"--set: '{key}' is a profile's key: leave out its first two parts")
+        check_keys(nested(key, value), known, "--set")
+        asked = overlay(asked, nested(key, value))
+    for key, value in flags.items():
+        if value is not None:
+            asked = overlay(asked, nested(key, value))
+    return asked
+
+
+def _profile_name(layers: list[Table], asked: str | None, device: str | None, cuda: bool) -> str:
+    profiles = sorted({name for layer in layers for name in layer.get("profiles", {})})
+    name = asked or next(layer["profile"] for layer in reversed(layers) if "profile" in layer)
+    if name == "auto":
+        wants_cuda = cuda if device in (None, "auto") else str(device).startswith("cuda")
+        name = "cuda" if wants_cuda else "cpu"
+    if name not in profiles:
+        raise SweepError(f"unknown profile '{name}': there are {', '.join(profiles)}")
+    return name
+
+
+def overlay(below: Table, above: Table) -> Table:
+    """`above` laid over `below`, table by table; other values are replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = overlay(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def nested(dotted: str, value: object) -> Table:
+    """{"a": {"b": value}} for "a.b"."""
+    first, _, rest = dotted.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Splits "key=value"; the value is TOML, or a plain word taken as a string.
+
+    Raises:
+        SweepError: there is no key or no "=".
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or len(text.splitlines()) > 1:
+        raise SweepError(f"--set takes KEY=VALUE, such as trainer.weight_decay=0.01, got '{text}'")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):
+        return key.strip(), value.strip()
+    return key.strip(), parsed["value"]
+
+
+def _known(defaults: Table) -> Table:
+    """Every key that a sweep.toml may have: the shipped ones, and those only some files have."""
+    reference, rule = dict.fromkeys(ReferenceSettings.model_fields), RuleSettings.model_fields
+    return {**defaults, "reference": reference, "rules": [dict.fromkeys(rule)]}
+
+
+def _resolve(merged: Table) -> SweepConfig:
+    trainer = merged.pop("trainer")
+    models = merged.pop("models", {})
+    data = merged.pop("data")
+    profile = merged["profile"]
+    if "reference" not in merged:
+        raise SweepError(
+            f"profile '{profile}' has no reference: give it a rate to start from in "
+            f"[profiles.{profile}.reference]; `sweep calibrate` then measures a better one"
+        )
+    try:
+        whole = TrainConfig(
+            learning_rate=1.0,  # stands in: the study gives every trial its own
+            model=_model(merged["model"], models),
+            data=_data(data),
+            **trainer,
+        )
+    except ValidationError as error:
+        raise SweepError(describe(error, "trainer.")) from error
+    try:
+        return SweepConfig(**merged, trainer=whole)
+    except ValidationError as error:
+        raise SweepError(describe(error)) from error
+
+
+def _model(name: object, models: Table) -> ModelConfig:
+    if not isinstance(name, str):
+        raise SweepError(f"{named('model')} must be text, got {shown(name)}")
+    options = models.get(name, {})
+    for key, value in options.items():
+        if not isinstance(value, bool | int | float | str):
+            raise SweepError(
+                f"models.{name}.{key} must be a number, text, true or false, got {shown(value)}"
+            )
+    return ModelConfig(name=name, options=options)
+
+
+def _data(values: Table) -> DataConfig:
+    try:
+        return DataConfig(**values)
+    except ValidationError as error:
+        raise SweepError(describe(error, "data.")) from error

@@ -1,0 +1,118 @@
+"""The settings and their constraints: [study], [reference], [[rules]] and all of them together."""
+
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainValidator,
+    StrictBool,
+)
+
+from trainers.config import PositiveFloat, PositiveInt, TrainConfig
+from trainers.refusals import shown
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _cohort(value: object) -> int | str:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f'study.cohort must be a number of trials, or "auto", got {shown(value)}')
+
+
+def _share(value: object) -> float:
+    """Ray's rule: a part of one, or whole ones."""
+    if type(value) in (int, float) and (0 < float(str(value)) <= 1 or value in range(1, 1025)):
+        return float(str(value))
+    raise ValueError(
+        "study.gpus_per_trial (--gpus-per-trial) and study.cpus_per_trial must be a part of 1, "
+        f"such as 0.5, or a whole number, got {shown(value)}"
+    )
+
+
+def _devices(value: object) -> str | tuple[int, ...]:
+    """ "all", or the numbers of CUDA devices, as a list or as the flag has them: "0,2"."""
+    numbers = value.split(",") if isinstance(value, str) else value
+    if isinstance(value, str) and value.strip() in ("", "all"):
+        return "all" if value.strip() else ()
+    try:
+        if isinstance(numbers, list) and not any(isinstance(n, bool | float) for n in numbers):
+            found = tuple(int(number) for number in numbers)
+            if min(found, default=0) >= 0 and len(set(found)) == len(found):
+                return found
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f'study.devices (--devices) must be different numbers such as 0,1,2, or "all", '
+        f"got {shown(value)}"
+    )
+
+
+class StudySettings(_Strict):
+    """[study]: the search around the trainer; the shipped sweep.toml describes each key."""
+
+    name: str
+    storage: str
+    directory: str
+    trials: PositiveInt
+    until: str
+    timeout: Annotated[FiniteFloat, Field(ge=0)]
+    trial_timeout: Annotated[FiniteFloat, Field(ge=0)]
+    hang_timeout: Annotated[FiniteFloat, Field(ge=0)]
+    range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
+    sampler: str
+    pruner: str
+    floor: Annotated[int, Field(ge=0, strict=True)]
+    startup: PositiveInt
+    retries: Annotated[int, Field(ge=0)]
+    publish: StrictBool
+    cohort: Annotated[int | str, PlainValidator(_cohort)]
+    transfer: StrictBool
+    workers: PositiveInt
+    devices: Annotated[str | tuple[int, ...], PlainValidator(_devices)]
+    executor: str
+    ray_address: str
+    gpus_per_trial: Annotated[float, PlainValidator(_share)]
+    cpus_per_trial: Annotated[float, PlainValidator(_share)]
+    trainer: str
+    tensorboard: str
+
+
+class ReferenceSettings(_Strict):
+    """[reference]: a rate known to be good, and the setting in which it was."""
+
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt
+    parameters: PositiveInt
+    precision: str
+    perplexity: PositiveFloat
+    model: str
+    data: str
+    epochs: PositiveInt
+    swept: bool
+
+
+class RuleSettings(_Strict):
+    """[[rules]]: a power rule of the user's own."""
+
+    name: Annotated[str, Field(min_length=1)]
+    batch_exponent: FiniteFloat
+    parameter_exponent: FiniteFloat
+    source: str = "sweep.toml"
+
+
+class SweepConfig(_Strict):
+    """One resolved configuration: a profile chosen, every layer merged, everything validated."""
+
+    profile: str
+    device: str
+    model: str
+    study: StudySettings
+    trainer: TrainConfig
+    reference: ReferenceSettings
+    rules: tuple[RuleSettings, ...] = ()

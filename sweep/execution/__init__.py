@@ -1,0 +1,1 @@
+"""Where trials run. It sees the protocol and the trainers, and nothing of studies."""

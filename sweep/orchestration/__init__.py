@@ -1,0 +1,1 @@
+"""Runs one study: from a configuration to its last trial."""

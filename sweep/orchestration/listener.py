@@ -1,0 +1,61 @@
+"""Who listens to a study's run: the protocol that the views have."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from sweep.results.types import Belief, StudySummary, TrialRow
+from trainers.report import EpochReport, Progress
+
+
+class View(Protocol):
+    """Shows a run of the orchestrator. A context manager: leaving it gives the terminal back."""
+
+    def note(self, text: str) -> None:
+        """Shows one line of information ("profile cpu: no CUDA device found")."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Shows one line that the user should not miss."""
+        ...
+
+    def started(self, summary: StudySummary) -> None:
+        """Shows, before the first trial, what is searched and on what."""
+        ...
+
+    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+        """A trial of `epochs` epochs begins, or goes on after `epochs_done` of them."""
+        ...
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        """A running trial gave a sign of life."""
+        ...
+
+    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
+        """A running trial finished an epoch; `row` is the trial with that epoch in it."""
+        ...
+
+    def trial_ended(self, row: TrialRow) -> None:
+        """A trial ended, or was paused; `row.reason` says how."""
+        ...
+
+    def learned(self, known: Belief | None) -> None:
+        """A trial's end moved what is known of the best rate; None while that is nothing."""
+        ...
+
+    def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
+        """Shows the answer, and the commands that inspect and export it."""
+        ...
+
+    def paused(self, summary: StudySummary, command: str) -> None:
+        """Shows what an interrupted sweep keeps, and the command that goes on."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

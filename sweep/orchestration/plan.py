@@ -1,0 +1,220 @@
+"""From a configuration to what the study is: its setting, rules, first rates and identity."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studies.definition import WIDE, Identity, validate_range, working_range
+from studies.observed import Terms
+from studies.prior import Centre, Prior, centres, rule_priors
+from studies.pruner import make_pruner
+from studies.rules import RULES, Reference, ScalingRule, Setting
+from studies.sampler import make_sampler
+from studies.stopping import parse_until
+from studies.transfer import FORECAST
+from sweep.config.schema import StudySettings, SweepConfig
+from sweep.errors import SweepError
+from sweep.execution.executors import check_executor
+from sweep.storage.connect import sqlite_path
+from trainers.config import LATER, TrainConfig
+from trainers.data import Corpus, source_fingerprint
+from trainers.errors import TrainerError
+from trainers.importing import import_object
+from trainers.models import count_parameters
+from trainers.refusals import shown
+
+SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
+LONGEST_NAME = 200  # file systems take 255 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known before a study exists.
+
+    Attributes:
+        train: every trial's configuration but for its learning rate.
+        rates: each rule's own rate, in the order of the rules.
+        borrowed: why the reference's perplexity is not comparable; "" where it is.
+        first: the rates tried first.
+        priors: how far each rule is trusted.
+    """
+
+    config: SweepConfig
+    train: TrainConfig
+    setting: Setting
+    reference: Reference
+    borrowed: str
+    rules: tuple[ScalingRule, ...]
+    rates: dict[str, float]
+    first: tuple[Centre, ...]
+    priors: dict[str, Prior]
+    low: float
+    high: float
+
+
+def make_plan(
+    config: SweepConfig, corpus: Corpus | None = None, *, parameters: int | None = None
+) -> Plan:
+    """Works out the setting, the rules' rates and the range; refuses names that do not exist.
+
+    Args:
+        config: the resolved configuration.
+        corpus: the text that was loaded; None before there is one.
+        parameters: the model's size where it is known without building it.
+
+    Raises:
+        SweepError, TrainerError, StudyError: a rule, range or model is not usable.
+    """
+    train = config.trainer
+    if parameters is None:
+        size = len(corpus.vocabulary) if corpus else train.data.vocabulary_size
+        parameters = _parameters(train, size)
+    setting = Setting(batch_size=train.batch_size, parameters=parameters)
+    reference = _reference(config)
+    rules = _rules(config)
+    rates = {rule.name: rule.learning_rate(reference, setting) for rule in rules}
+    borrowed = _borrowed(reference, config, corpus)
+    # A rule carries a swept reference within a factor of 3 or so; a guess may be anywhere.
+    trusted = reference.swept and not borrowed
+    low, high = _range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
+    _check_search(config.study, low, high)
+    return Plan(
+        config=config,
+        train=train,
+        setting=setting,
+        reference=reference,
+        borrowed=borrowed,
+        rules=rules,
+        rates=rates,
+        first=tuple(centres(rules, reference, setting, low=low, high=high)),
+        priors=rule_priors(rules, dataclasses.replace(reference, swept=trusted), setting),
+        low=low,
+        high=high,
+    )
+
+
+def study_name(plan: Plan) -> str:
+    """The study's name: the one given, or `{model}-b{batch}-{precision}-{data}-{hash8}`."""
+    if plan.config.study.name:
+        return plan.config.study.name
+    train = plan.train
+    whole = Identity({**identity_fields(plan), "source": source_fingerprint(train.data)})
+    model = _short(train.model.name.rpartition(":")[2])
+    data = _short(Path(train.data.name).name)
+    return f"{model}-b{train.batch_size}-{train.precision}-{data}-{whole.hash8}"
+
+
+def identity_fields(plan: Plan) -> dict[str, Any]:
+    """What makes two trials comparable, but for the text itself: flat keys to plain values.
+
+    A field that earlier versions did not have is left out where it is as it was then, so that
+    their studies are found under the names that they have.
+    """
+    fields = dataclasses.asdict(plan.train)
+    del fields["learning_rate"], fields["micro_batch"]
+    content = source_fingerprint(plan.train.data)
+    if content:  # the user's own text, which may have changed under the same name
+        fields["data"]["content"] = content[:12]
+    flat = Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
+    return {k: value for k, value in flat.items() if k not in LATER or value != LATER[k]}
+
+
+def identity(plan: Plan, corpus: Corpus) -> Identity:
+    """The study's whole identity."""
+    fields = {**identity_fields(plan), "data_source": corpus.source}
+    return Identity({**fields, "data_fingerprint": corpus.fingerprint})
+
+
+def study_directory(plan: Plan, name: str) -> Path:
+    """Where the study's corpus and checkpoints lie: beside an SQLite database.
+
+    Raises:
+        SweepError: the name cannot be a folder's.
+    """
+    plain = name == Path(name).name and name.isprintable() and not name.startswith(".")
+    if not name or not plain or len(name) > LONGEST_NAME:
+        raise SweepError(
+            f"study name {shown(name)} cannot be a folder's name: take at most {LONGEST_NAME} "
+            "characters, no slashes, and no dot in front"
+        )
+    database = sqlite_path(plan.config.study.storage)
+    parent = database.parent if database is not None else Path()
+    return (parent / plan.config.study.directory / name).absolute()
+
+
+def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
+    try:
+        return count_parameters(train.model, vocabulary_size)
+    except (TrainerError, MemoryError):
+        raise
+    except Exception as error:  # a user's own factory may raise anything
+        line = (str(error).splitlines() or ["no message"])[0]
+        raise SweepError(
+            f"model {train.model.name} cannot be built: {type(error).__name__}: {line}"
+        ) from error
+
+
+def _check_search(study: StudySettings, low: float, high: float) -> None:
+    """Fails now where the ledger would fail later, with a study made and nothing in it."""
+    make_sampler(study.sampler, Terms(low, high), seed=0, startup=study.startup)
+    parse_until(study.until)
+    check_executor(study.executor)
+    make_pruner(study.pruner, floor=max(1, study.floor), startup=study.startup)
+    import_object(study.trainer, what="trainer")
+
+
+def _reference(config: SweepConfig) -> Reference:
+    given = config.reference
+    if not WIDE.low <= given.learning_rate <= WIDE.high:
+        raise SweepError(
+            f"reference.learning_rate must be from {WIDE.low:g} to {WIDE.high:g}, got "
+            f"{given.learning_rate:g}"
+        )
+    return Reference(
+        setting=Setting(batch_size=given.batch_size, parameters=given.parameters),
+        learning_rate=given.learning_rate,
+        perplexity=given.perplexity,
+        swept=given.swept,
+        precision=given.precision,
+        model=given.model,
+        data=given.data,
+        epochs=given.epochs,
+    )
+
+
+def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) -> str:
+    train = config.trainer
+    fell_back = corpus is not None and corpus.source == train.data.fallback
+    data = train.data.fallback if fell_back else train.data.name
+    pairs = (
+        ("model", reference.model, train.model.name),
+        ("data", reference.data, data),
+        ("epochs", reference.epochs, train.epochs),
+    )
+    differences = [f"{what} {there}, not {here}" for what, there, here in pairs if there != here]
+    return "borrowed: it was measured with " + " and ".join(differences) if differences else ""
+
+
+def _rules(config: SweepConfig) -> tuple[ScalingRule, ...]:
+    own = tuple(ScalingRule(**rule.model_dump()) for rule in config.rules)
+    names = [FORECAST, *(rule.name for rule in (*RULES, *own))]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SweepError(f"rules: the name '{repeated[0]}' is taken twice: rename one")
+    return (*RULES, *own)
+
+
+def _range(config: SweepConfig, rates: dict[str, float], margin: float) -> tuple[float, float]:
+    given = config.study.range
+    if not given:
+        return working_range(rates.values(), margin=margin)
+    if len(given) != 2:
+        raise SweepError(f"study.range takes a lowest and a highest rate, got {list(given)}")
+    validate_range(*given)
+    return given[0], given[1]
+
+
+def _short(name: str) -> str:
+    kept = "".join(char if char.isalnum() or char in "._" else "_" for char in name)
+    return kept.strip("._") or "data"

@@ -1,0 +1,145 @@
+"""A study made ready to run: its text loaded, its database opened, what cannot go well refused."""
+
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.study import Study
+
+from studies.perplexity import look_like_losses, suspicion
+from sweep.config.schema import SweepConfig
+from sweep.errors import SweepError
+from sweep.orchestration.listener import View
+from sweep.orchestration.plan import (
+    Plan,
+    identity_fields,
+    make_plan,
+    study_directory,
+    study_name,
+)
+from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
+from sweep.results.baseline import baseline_of
+from sweep.results.forecast import Forecast
+from sweep.results.lookup import check_identity, find_study
+from sweep.storage.connect import check_storage, open_storage
+from sweep.storage.retry import PatientStorage
+from trainers.data import Corpus, load_corpus
+from trainers.errors import TrainerError
+from trainers.importing import import_object
+from trainers.schedule import check_warmup
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStudy:
+    """A study ready to run.
+
+    Attributes:
+        directory: where its corpus and checkpoints lie.
+        kind: "search", or "fixed" for one that is given all its rates.
+        forecast: what finished studies say of it; it is in the plan already.
+    """
+
+    plan: Plan
+    corpus: Corpus
+    name: str
+    directory: Path
+    storage: PatientStorage
+    kind: str = "search"
+    forecast: Forecast | None = None
+
+
+def prepare(config: SweepConfig, view: View, *, known: bool = False) -> PreparedStudy:
+    """Refuses another study's name, loads the text, and opens the database.
+
+    Args:
+        config: resolved.
+        view: entered already.
+        known: whether the text has been described to the user.
+
+    Raises:
+        SweepError, TrainerError, StudyError: one line that says what is wrong.
+    """
+    import_object(config.study.trainer, what="trainer")
+    plan = make_plan(config)
+    name = study_name(plan)
+    directory = study_directory(plan, name)
+    # Before the text is loaded: that may take a minute, and would only fail later.
+    existing = find_existing(plan, name)
+    if existing is not None:
+        directory = Path(existing.user_attrs["directory"])
+    with _emptied_on_refusal(directory):
+        corpus = load_corpus(config.trainer.data, directory)
+        check_length(config, corpus)
+    if not known:
+        show_notes(corpus, view)
+    storage = open_storage(config.study.storage, create=True, say=view.warn)
+    plan = make_plan(config, corpus)
+    warn_of_loss(plan, corpus, view)
+    forecast = find_forecast(plan, corpus, storage, existing)
+    if forecast is not None:
+        view.note(sentence(forecast))
+    plan = with_forecast(plan, forecast)
+    return PreparedStudy(plan, corpus, name, directory, storage, forecast=forecast)
+
+
+def find_existing(plan: Plan, name: str) -> Study | None:
+    """The study of that name, None where there is none; makes no database.
+
+    Raises:
+        SweepError: it was made with other settings, or the storage cannot be used.
+    """
+    storage = plan.config.study.storage
+    path = check_storage(storage, create=True)
+    if path is not None and not path.exists():
+        return None
+    existing = find_study(open_storage(storage, create=True), name)
+    if existing is not None:
+        check_identity(existing, identity_fields(plan))
+    return existing
+
+
+@contextmanager
+def _emptied_on_refusal(directory: Path) -> Iterator[None]:
+    """Leaves no folder of a study that was never made; another study's stays as it is."""
+    new = not directory.exists()
+    try:
+        yield
+    except (SweepError, TrainerError):
+        if new and directory.exists():
+            shutil.rmtree(directory)
+        raise
+
+
+def show_notes(corpus: Corpus, view: View) -> None:
+    """Shows what the user should know of the text; its share of unknown words comes last."""
+    *warnings, share = corpus.notes
+    for warning in warnings:
+        view.warn(warning)
+    view.note(f"data {corpus.source}: {share}")
+
+
+def warn_of_loss(plan: Plan, corpus: Corpus, view: View) -> None:
+    """Says so where the reference's perplexity is rather a loss."""
+    baseline = baseline_of(plan.config.study.trainer, corpus.unigram_perplexity)
+    value = None if plan.borrowed else plan.reference.perplexity
+    if value is not None and baseline is not None and look_like_losses([value], baseline):
+        view.warn(f"reference.{suspicion(value, baseline)}")
+
+
+def check_length(config: SweepConfig, corpus: Corpus) -> None:
+    """Refuses a batch that the text cannot fill, and a warm-up that the run is too short for.
+
+    Raises:
+        SweepError: the batch is over the number of training sequences.
+        TrainerError: the warm-up is longer than the run.
+    """
+    sequences = len(corpus.train.lengths)
+    if config.trainer.batch_size > sequences:
+        raise SweepError(
+            f"batch size {config.trainer.batch_size} is over the {sequences} training sequences "
+            f"of {corpus.source}: take a smaller --batch, or more data"
+        )
+    check_warmup(config.trainer, math.ceil(sequences / config.trainer.batch_size))

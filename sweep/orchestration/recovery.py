@@ -1,0 +1,111 @@
+"""Trials whose worker died, hangs or ran out of memory: who is stopped, and who is tried again."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from sweep.execution.protocol import Ended, Executor, TrialSpec
+from trainers.report import Outcome
+
+MEMORY_STEP = 4
+"""A trial that ran out of memory computes a quarter of the rows at once when it is tried again."""
+
+
+class Recovery:
+    """Watches the running trials, and decides on those that were lost.
+
+    Trials that share a worker go down together, and it is not known through which of them. So each
+    is tried again beside the others, but for the last time alone: that one is its own fault.
+
+    Args:
+        executor: runs the trials.
+        retries: how often a trial is tried again.
+        hang_s: seconds without a sign of life after which a trial is stopped; 0 for never.
+        trial_s: seconds that an attempt may take in all; 0 for any.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        retries: int,
+        hang_s: float = 0.0,
+        trial_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._executor, self._retries, self._clock = executor, retries, clock
+        self._hang_s, self._trial_s = hang_s or math.inf, trial_s or math.inf
+        self._began: dict[int, float] = {}
+        self._alive: dict[int, float] = {}
+        self._company: dict[int, frozenset[int]] = {}
+        self._stopped: dict[int, str] = {}
+
+    def began(self, spec: TrialSpec) -> None:
+        """Watches a trial that was submitted."""
+        self._began[spec.number] = self._alive[spec.number] = self._clock()
+        self._stopped.pop(spec.number, None)
+        self._look()
+
+    def taken_up(self, spec: TrialSpec) -> TrialSpec:
+        """A trial of an earlier run, whose setbacks there count."""
+        return replace(spec, alone=1 < spec.attempt > self._retries)
+
+    def heard(self, numbers: Iterable[int]) -> None:
+        """Trials gave a sign of life; whoever shares their worker waits for them and lives too."""
+        for number in numbers:
+            for other in self._company.get(number, frozenset()):
+                self._alive[other] = self._clock()
+
+    def stop_overdue(self) -> None:
+        """Stops trials that hang or are over their time, with all that they started."""
+        self._look()
+        for number, began in self._began.items():
+            reason = self._overdue(self._alive[number], began)
+            if reason and number not in self._stopped:
+                self._stopped[number] = reason
+                self._executor.kill(number)
+
+    def ended(self, spec: TrialSpec, event: Ended) -> tuple[str, TrialSpec | None]:
+        """Decides on a trial that ended.
+
+        Returns:
+            Why it ended, and the trial to run in its place; None where this end is final.
+        """
+        number = event.number
+        del self._began[number], self._alive[number]
+        company = self._company.get(number, frozenset()) - {number}
+        if event.outcome is Outcome.LOST:
+            if number not in self._stopped and company & set(self._stopped):
+                return event.message, spec  # another one was stopped: no fault of this one
+            message = self._stopped.get(number, event.message)
+            return message, self._again(spec, in_company=bool(company))
+        if event.outcome is Outcome.OUT_OF_MEMORY:
+            fewer = self._again(_with_fewer_rows(spec), in_company=False)
+            return event.message, fewer and replace(fewer, alone=bool(company))
+        return event.message, None
+
+    def _look(self) -> None:
+        """Who shares a worker: to be known before it dies."""
+        self._company = {number: self._executor.together(number) for number in self._began}
+
+    def _again(self, spec: TrialSpec, *, in_company: bool) -> TrialSpec | None:
+        attempt = spec.attempt + 1
+        if attempt > self._retries + 1:
+            return None
+        return replace(spec, attempt=attempt, alone=in_company and attempt > self._retries)
+
+    def _overdue(self, alive: float, began: float) -> str:
+        now = self._clock()
+        if now - alive >= self._hang_s:
+            return f"hung: no sign of life for {self._hang_s:g} s, so its worker was stopped"
+        if now - began >= self._trial_s:
+            return f"over its time: {self._trial_s:g} s for a trial, so its worker was stopped"
+        return ""
+
+
+def _with_fewer_rows(spec: TrialSpec) -> TrialSpec:
+    rows = spec.config.micro_batch or spec.config.batch_size
+    fewer = max(1, rows // MEMORY_STEP)
+    return replace(spec, config=replace(spec.config, micro_batch=fewer))

@@ -1,0 +1,64 @@
+"""What a sweep trains on: its workers' devices, and how many trials each trains side by side."""
+
+from dataclasses import replace
+
+import torch
+
+from sweep.config.devices import worker_devices
+from sweep.execution.isolated import call_apart
+from sweep.execution.protocol import SHARED_TRAINER, Resources
+from sweep.orchestration.ledger import Ledger
+from sweep.orchestration.listener import View
+from sweep.orchestration.plan import Plan
+from trainers.data import Corpus
+from trainers.measuring.measure import cohort_size
+
+
+def find_resources(plan: Plan, corpus: Corpus, ledger: Ledger, view: View) -> Resources:
+    """Works out the executor's resources, and says where trials run together.
+
+    Args:
+        plan: the sweep's.
+        corpus: the text, to measure steps on.
+        ledger: keeps a measured size of the cohorts.
+        view: told where several trials run at once.
+
+    Raises:
+        SweepError: there are no such devices.
+    """
+    settings = plan.config.study
+    if settings.executor == "ray":
+        return Resources(
+            devices=(plan.config.device,),
+            address=settings.ray_address,
+            gpus=settings.gpus_per_trial,
+            cpus=settings.cpus_per_trial,
+        )
+    devices = worker_devices(plan.config.device, settings.devices, settings.workers)
+    if len(devices) > 1:
+        view.note(f"{len(devices)} workers: {', '.join(dict.fromkeys(devices))}")
+    cohort = _cohort(plan, corpus, ledger, devices)
+    if cohort > 1:
+        each = " by each worker" if len(devices) > 1 else ""
+        view.note(f"{cohort} trials are trained side by side{each}")
+    return Resources(devices, cohort)
+
+
+def _cohort(plan: Plan, corpus: Corpus, ledger: Ledger, devices: tuple[str, ...]) -> int:
+    """How many trials a worker trains; measured once where the user leaves it open."""
+    settings = plan.config.study
+    # Beside the rules' rates, which are known at once, one more rate may be drawn blindly.
+    at_most = min(len(plan.first) + 1, settings.trials)
+    share = max(1, at_most // len(devices))
+
+    def measured() -> int:
+        if settings.trainer != SHARED_TRAINER:
+            return 1
+        train = replace(plan.train, learning_rate=plan.first[0].learning_rate)
+        device = torch.device(devices[0])
+        what = "steps of several trials side by side"
+        return call_apart(cohort_size, train, corpus, device, at_most, what=what)
+
+    if isinstance(settings.cohort, int):
+        return ledger.cohort(settings.cohort, measured)
+    return min(ledger.cohort(None, measured), share) if share > 1 else 1

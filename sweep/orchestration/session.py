@@ -1,0 +1,198 @@
+"""Puts a sweep together: configuration, text, ledger, executor and view."""
+
+import math
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from optuna.study import Study
+
+from studies.stopping import parse_until
+from sweep.config.schema import SweepConfig
+from sweep.execution.executors import make_executor
+from sweep.execution.signals import StopSignals
+from sweep.orchestration.clock import go_on_with
+from sweep.orchestration.ledger import Ledger
+from sweep.orchestration.listener import View
+from sweep.orchestration.orchestrator import Orchestrator
+from sweep.orchestration.plan import (
+    Plan,
+    identity,
+)
+from sweep.orchestration.prepare import PreparedStudy, prepare
+from sweep.orchestration.priors import described
+from sweep.orchestration.recovery import Recovery
+from sweep.orchestration.resources import find_resources
+from sweep.orchestration.search import Search
+from sweep.results.belief import recommended
+from sweep.results.forecast import verdict
+from sweep.results.lookup import DEFAULT_STORAGE, find_study, study_names
+from sweep.results.notes import terms
+from sweep.results.summary import summarise, with_recommended
+from sweep.results.types import StudySummary
+from trainers.data import Corpus
+
+BeforeRelease = Callable[[Study], None]  # what is done with a study while its lease is held
+
+
+def _nothing(study: Study) -> None:
+    pass
+
+
+def run(
+    config: SweepConfig,
+    view: View,
+    *,
+    again: str,
+    join: bool = False,
+    before_release: BeforeRelease = _nothing,
+) -> StudySummary | None:
+    """Runs a study to its total, or until it is stopped.
+
+    Args:
+        config: resolved.
+        view: entered already.
+        again: the command that goes on with the study, shown where it was stopped.
+        join: whether to work beside those who run it now.
+        before_release: called with the study when nothing trains any more.
+
+    Returns:
+        The finished study, None where it was paused.
+    """
+    ready = prepare(config, view)
+    done, summary = execute(ready, view, join=join, before_release=before_release)
+    if not done:
+        study = find_study(ready.storage, ready.name)
+        view.paused(summary, go_on_with(again, study, config.study.timeout))
+        return None
+    view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
+    return summary
+
+
+def execute(
+    ready: PreparedStudy,
+    view: View,
+    *,
+    join: bool = False,
+    before_release: BeforeRelease = _nothing,
+) -> tuple[bool, StudySummary]:
+    """Runs a prepared study.
+
+    Args:
+        ready: the study.
+        view: entered already.
+        join, before_release: as of `run`.
+
+    Returns:
+        Whether it was run to its total and not stopped before, and the study as it is then.
+    """
+    config = ready.plan.config
+    with StopSignals() as stop, _ledger(ready, join=join) as ledger:
+        view.started(summarise(ledger.study, config.study.storage))
+        resources = find_resources(ready.plan, ready.corpus, ledger, view)
+        with make_executor(config.study.executor, resources) as executor:
+            orchestrator = Orchestrator(
+                ledger,
+                executor,
+                view,
+                stop=stop,
+                timeout_s=config.study.timeout,
+                recovery=Recovery(
+                    executor,
+                    retries=config.study.retries,
+                    hang_s=config.study.hang_timeout,
+                    trial_s=config.study.trial_timeout,
+                ),
+            )
+            done = orchestrator.run()
+        if done:
+            ledger.finish(terms(config.study), verdict(ledger.study, ready.storage))
+        if ready.kind == "search":
+            ledger.keep_alive()  # to draw pictures may take seconds
+            before_release(ledger.study)
+        best = next(iter(recommended(ledger.study)), None) if ready.kind == "search" else None
+        return done, with_recommended(summarise(ledger.study, config.study.storage), best)
+
+
+def _ledger(ready: PreparedStudy, *, join: bool) -> Ledger:
+    plan, settings = ready.plan, ready.plan.config.study
+    forecast = None if ready.forecast is None else ready.forecast.stored()
+    search = Search(
+        first=plan.first,
+        rates=plan.rates,
+        low=plan.low,
+        high=plan.high,
+        widen=not settings.range,
+        trials=settings.trials,
+        sampler=settings.sampler,
+        pruner=settings.pruner,
+        floor=settings.floor,
+        startup=settings.startup,
+        trainer=settings.trainer,
+        priors=plan.priors,
+        until=parse_until(settings.until),
+    )
+    return Ledger(
+        ready.storage,
+        ready.name,
+        identity=identity(plan, ready.corpus),
+        attributes={**_about(plan, ready.corpus), "kind": ready.kind, "transfer": forecast},
+        train=plan.train,
+        search=search,
+        directory=ready.directory,
+        join=join,
+    )
+
+
+def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
+    """What a study records of itself when it is made."""
+    reference = plan.reference
+    where = f"batch {reference.setting.batch_size}, {reference.precision}"
+    kind = "swept" if reference.swept else "a guess"
+    text = f"{reference.learning_rate:.3g} at {where} gave {reference.perplexity} ({kind})"
+    return {
+        "profile": plan.config.profile,
+        "device": plan.config.device,
+        "config": asdict(plan.train),
+        "parameters": plan.setting.parameters,
+        "reference": described(plan),
+        "reference_text": f"{text}; {plan.borrowed}" if plan.borrowed else text,
+        "reference_perplexity": None if plan.borrowed else reference.perplexity,
+        "unigram_perplexity": corpus.unigram_perplexity,
+        "unknown_share": corpus.unknown_share,
+        "training_tokens": corpus.train.targets,
+        "training_sequences": len(corpus.train.lengths),
+        "exponents": {r.name: [r.batch_exponent, r.parameter_exponent] for r in plan.rules},
+        "steps_per_epoch": math.ceil(len(corpus.train.lengths) / plan.train.batch_size),
+        "rules": [
+            {
+                "name": rule.name,
+                "learning_rate": plan.rates[rule.name],
+                "formula": rule.formula,
+                "source": rule.source,
+            }
+            for rule in plan.rules
+        ],
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    names = ("torch", "optuna", "tokenizers", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _commands(summary: StudySummary, *, alone: bool) -> Sequence[str]:
+    """How to go on from here, as short as it is unmistakable."""
+    where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
+    which = where if alone else f"{where} --study {summary.name}"
+    shown = summary.chosen
+    return (
+        f"sweep report{which}",
+        f"sweep show {shown.number if shown else 0}{which}",
+        f"sweep dashboard{where}",
+        f"sweep export{which} -o best.yaml",
+    )

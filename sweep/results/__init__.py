@@ -1,0 +1,1 @@
+"""What studies hold and say; nothing here starts a trial."""

@@ -1,0 +1,57 @@
+"""What is known of how a study's trials are trained, where the trainer is the shared one."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.execution.protocol import SHARED_TRAINER
+from trainers.config import TrainConfig
+
+
+def baseline_of(trainer: str, unigram_perplexity: float | None) -> float | None:
+    """What a model reaches that knows no context: the text's unigram perplexity.
+
+    None for a trainer of the user's own, of whatever text.
+
+    Args:
+        trainer: its import path.
+        unigram_perplexity: of the study's text.
+    """
+    return unigram_perplexity if trainer == SHARED_TRAINER else None
+
+
+def stored_baseline(about: Mapping[str, Any]) -> float | None:
+    """What a model without context reaches, from a study's attributes."""
+    trainer = about.get("identity", {}).get("trainer", "")
+    return baseline_of(trainer, about.get("unigram_perplexity"))
+
+
+def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
+    """Whether the rate is the same from the first step to the last, as in what was measured.
+
+    Of a trainer of the user's own nothing is known. A warm-up leaves runs short of time, so that
+    they still fall fast at their ends whatever their rate.
+
+    Args:
+        trainer: its import path.
+        train: what it is told.
+    """
+    return (
+        trainer == SHARED_TRAINER
+        and train.lr_schedule.name == "constant"
+        and first_settled_epoch(train, None) == 1
+    )
+
+
+def first_settled_epoch(train: TrainConfig, steps_per_epoch: int | None) -> int:
+    """The first epoch after the warm-up; before that runs cannot be compared.
+
+    Args:
+        train: what the trainer is told.
+        steps_per_epoch: None where it is unknown.
+    """
+    schedule = train.lr_schedule
+    epochs = schedule.warmup_share * (schedule.horizon_epochs or train.epochs)
+    if schedule.warmup_steps and steps_per_epoch:
+        epochs = schedule.warmup_steps / steps_per_epoch
+    return 1 + math.ceil(round(epochs, 6))

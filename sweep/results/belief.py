@@ -1,0 +1,137 @@
+"""What a study knows of the best rate: one belief, which every command and view speaks of."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.definition import WIDE
+from studies.errors import StudyError
+from studies.likelihood import Repeat
+from studies.observed import Terms, posterior_of
+from studies.optimum import best_rate
+from studies.posterior import Posterior
+from studies.prior import Prior
+from studies.pruner import LEARNING_RATE
+from studies.stopping import by_regret
+from sweep.results.baseline import at_constant_rate, first_settled_epoch, stored_baseline
+from sweep.results.confirmation import CONFIRMATION
+from sweep.results.lookup import best_trial, find_trial
+from sweep.results.types import Belief
+from trainers.config import TrainConfig
+
+
+def terms_of(about: Mapping[str, Any]) -> Terms:
+    """What a search is told beside its trials, as a study has stored it.
+
+    Args:
+        about: the study's attributes.
+    """
+    trainer, train = about["identity"]["trainer"], TrainConfig(**about["config"])
+    low, high = about["range"]
+    searches = {about.get("sampler", LEARNING_RATE), about.get("pruner")} == {LEARNING_RATE}
+    return Terms(
+        low,
+        high,
+        priors_of(about),
+        stored_baseline(about),
+        constant_rate=at_constant_rate(trainer, train),
+        epochs=train.epochs,
+        floor=max(
+            1, about.get("floor", 0), first_settled_epoch(train, about.get("steps_per_epoch"))
+        ),
+        repeats=tuple(_repeats(about)),
+        pauses=searches,
+    )
+
+
+def priors_of(about: Mapping[str, Any]) -> dict[str, Prior]:
+    """What each rule says; of a study of an older version only the rules' rates are known.
+
+    Args:
+        about: a study's attributes.
+    """
+    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
+    stored = about.get("priors") or guessed
+    return {name: Prior(**fields) for name, fields in stored.items()}
+
+
+def study_posterior(study: Study, priors: Mapping[str, Prior] | None = None) -> Posterior:
+    """What a study's trials, and those that confirmed them, say of the best rate.
+
+    Args:
+        study: one that `sweep run` made.
+        priors: other ones than the study's own.
+    """
+    terms = terms_of(study.user_attrs)
+    if priors is not None:
+        terms = dataclasses.replace(terms, priors=priors)
+    return posterior_of(study.get_trials(deepcopy=False), terms)
+
+
+def recommended(study: Study) -> list[int]:
+    """The complete trials by what their rates are expected to cost at a new seed, the least first.
+
+    Walls are counted: a rate that is lost at every fifth seed is a bad one, whatever it once gave.
+    Where the values are no perplexities, by those.
+    """
+    trials = study.get_trials(deepcopy=False)
+    try:
+        return [number for _, number in by_regret(study_posterior(study), trials)]
+    except StudyError:
+        complete = [each for each in trials if each.state == TrialState.COMPLETE]
+        return [each.number for each in sorted(complete, key=lambda each: each.value or 0.0)]
+
+
+def chosen_trial(study: Study) -> FrozenTrial:
+    """The trial to go on with: the one that is recommended.
+
+    Raises:
+        SweepError: no trial is complete.
+    """
+    best = best_trial(study)
+    return find_trial(study, next(iter(recommended(study)), best.number))
+
+
+def belief(trials: Sequence[FrozenTrial], terms: Terms) -> Belief | None:
+    """Where the best rate lies, by the trials so far, as `sweep report` would say it.
+
+    Args:
+        trials: of the study.
+        terms: what is known beside them.
+
+    Returns:
+        None before a trial is complete: until then it is the rules' rates and nothing else.
+    """
+    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        return None
+    try:
+        posterior = posterior_of(trials, terms)
+    except StudyError:  # a trainer of the user's own, whose values are no perplexities
+        return None
+    mu, probability = posterior.density
+    rates = tuple(math.exp(each) for each in mu)
+    return Belief(rates, tuple(probability.tolist()), *best_rate(posterior))
+
+
+def _repeats(about: Mapping[str, Any]) -> list[Repeat]:
+    """The runs of `sweep confirm`; one that failed says nothing of its rate."""
+    found = about.get(CONFIRMATION) or {"seeds": [], "finalists": []}
+    return [
+        Repeat(seed, math.log(finalist["learning_rate"]), _ln(state, perplexity))
+        for finalist in found["finalists"]
+        for seed, state, perplexity in zip(
+            found["seeds"],
+            finalist.get("states", ()),  # not so in the first versions' notes
+            finalist["perplexities"],
+            strict=False,
+        )
+        if state in ("complete", "diverged") and WIDE.low <= finalist["learning_rate"] <= WIDE.high
+    ]
+
+
+def _ln(state: str, perplexity: float | None) -> float:
+    return math.log(perplexity) if state == "complete" and perplexity else math.inf

@@ -1,0 +1,136 @@
+"""Opens studies for reading."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.definition import Identity
+from studies.trials import is_paused
+from sweep.errors import SweepError
+from sweep.storage.connect import open_storage
+from sweep.storage.lease import KEY
+from sweep.storage.url import without_password
+from trainers.config import LATER
+
+DEFAULT_STORAGE = "sqlite:///sweep.db"
+
+
+def open_study(storage: str, name: str | None) -> Study:
+    """Opens a study; without a name, the search that ran last.
+
+    Raises:
+        SweepError: no such database or study; the message names those there are.
+    """
+    opened, shown = open_storage(storage, create=False), without_password(storage)
+    names = study_names(opened, fixed=name is not None)
+    if not names:
+        raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
+    if name is None:
+        return optuna.load_study(study_name=names[-1], storage=opened)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
+        raise SweepError(f"there is no study '{name}' in {shown}: {hint}")
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def open_all(storage: str) -> list[Study]:
+    """Every study of `sweep run` in a database, the one that ran last at the end."""
+    opened = open_storage(storage, create=False)
+    return [optuna.load_study(study_name=name, storage=opened) for name in study_names(opened)]
+
+
+def find_study(storage: BaseStorage, name: str) -> Study | None:
+    """The study of that name, None where there is none, or only what a kill left of its making."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    started = KEY in study.user_attrs and "identity" not in study.user_attrs
+    return None if started and not study.get_trials(deepcopy=False) else study
+
+
+def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
+    """Refuses a study that was made with something else.
+
+    Args:
+        study: the stored study.
+        mine: the identity's fields now, or those of them that are known yet.
+
+    Raises:
+        SweepError: names the fields that differ.
+    """
+    stored = study.user_attrs.get("identity")
+    if stored is None:
+        raise SweepError(
+            f"study '{study.study_name}' was not made by sweep: choose another --study"
+        )
+    here = {**LATER, **mine}
+    there = {**LATER, **{key: value for key, value in stored.items() if key in here}}
+    differences = Identity(here).differences(Identity(there))
+    if differences:
+        raise SweepError(
+            f"study '{study.study_name}' was made with other settings: "
+            f"{'; '.join(differences)}. Choose another --study, or the same settings"
+        )
+
+
+def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:
+    """The studies that this tool made, the one that ran last at the end.
+
+    Args:
+        storage: the opened database.
+        fixed: also those that searched nothing (see `sweep.workflows.given_rates`).
+    """
+    # Not Optuna's summaries: these read every trial of every study.
+    mine = [study for study in storage.get_all_studies() if "identity" in study.user_attrs]
+    if not fixed:
+        mine = [study for study in mine if study.user_attrs.get("kind") != "fixed"]
+    mine.sort(key=lambda study: (study.user_attrs.get("ran", 0.0), study._study_id))
+    return [study.study_name for study in mine]
+
+
+def find_trial(study: Study, number: int) -> FrozenTrial:
+    """A trial by its number.
+
+    Raises:
+        SweepError: the study has no such trial.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        last = f"they go from 0 to {len(trials) - 1}" if trials else "it has none yet"
+        raise SweepError(f"study '{study.study_name}' has no trial {number}: {last}")
+    return trials[number]
+
+
+def best_trial(study: Study) -> FrozenTrial:
+    """The complete trial with the lowest perplexity.
+
+    Raises:
+        SweepError: none is complete.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        raise SweepError(f"study '{study.study_name}' has no complete trial yet: let it run on")
+    return min(complete, key=lambda trial: trial.value if trial.value is not None else 0.0)
+
+
+def finished_trial(study: Study, number: int) -> FrozenTrial:
+    """A trial that has a perplexity.
+
+    Raises:
+        SweepError: no such trial, or it has reported nothing, or it has diverged.
+    """
+    trial = find_trial(study, number)
+    if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial.value is None:
+        state = "paused" if is_paused(trial) else trial.state.name.lower()
+        raise SweepError(f"trial {number} is {state} and has no result")
+    if not math.isfinite(trial.value):
+        raise SweepError(f"trial {number} diverged: its perplexity is no result, choose another")
+    return trial

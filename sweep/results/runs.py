@@ -1,0 +1,104 @@
+"""Runs that were trained whole, whatever study they are stored in."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.definition import Identity
+from studies.trials import diverged, rate_of
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """One rate trained whole, as it is stored.
+
+    Attributes:
+        study, trial: where.
+        state: "complete", "diverged", or "failed".
+        perplexity: the lowest over the epochs, infinite where it diverged, None where it failed.
+        curve: the perplexity after each epoch.
+        reason: how it ended, in words.
+        steps: tried over the whole run, skipped ones among them; None where it was not stored.
+        skipped_steps, tokens_per_second, peak_memory_bytes: over the whole run, likewise. The last
+            two are kept of a trial that was trained alone only.
+    """
+
+    study: str
+    trial: int
+    learning_rate: float
+    seed: int
+    precision: str
+    state: str
+    perplexity: float | None
+    curve: dict[int, float]
+    reason: str
+    steps: int | None
+    skipped_steps: int | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+
+    def has(self, rate: float) -> bool:
+        """Whether a rate is this run's: written and read again it may differ in its last bits."""
+        return math.isclose(self.learning_rate, rate)
+
+
+def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) -> list[TrainedRun]:
+    """Every run of an identity that was trained to its end, whatever it was trained for.
+
+    Args:
+        storage: the opened database.
+        mine: the identity.
+        failed: also those that failed, as the last of the list.
+    """
+    found: list[TrainedRun] = []
+    for summary in optuna.get_all_study_summaries(storage):
+        if summary.user_attrs.get("identity") != dict(mine.fields):
+            continue
+        study = optuna.load_study(study_name=summary.study_name, storage=storage)
+        alone = summary.user_attrs.get("cohort", 1) == 1
+        trials = study.get_trials(deepcopy=False)
+        found += [_run(study.study_name, mine, trial, alone) for trial in trials if _whole(trial)]
+        if failed:
+            lost = [trial for trial in trials if trial.state == TrialState.FAIL]
+            found += [_run(study.study_name, mine, trial, alone) for trial in lost]
+    return sorted(found, key=lambda run: run.state == "failed")
+
+
+def find_run(runs: Sequence[TrainedRun], rate: float) -> TrainedRun | None:
+    """The first run of a rate."""
+    return next((run for run in runs if run.has(rate)), None)
+
+
+def _whole(trial: FrozenTrial) -> bool:
+    """Whether a trial was trained by this tool until there was no more to train."""
+    ended = trial.state == TrialState.COMPLETE or (
+        trial.state == TrialState.PRUNED and diverged(trial)
+    )
+    return ended and not trial.user_attrs.get("by_hand")
+
+
+def _run(study: str, mine: Identity, trial: FrozenTrial, alone: bool) -> TrainedRun:
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "diverged"}
+    state = states.get(trial.state, "failed")
+    values = {"complete": trial.value, "diverged": math.inf}
+    whole = trial.user_attrs.get("whole_run", {})
+    curve = dict(sorted(trial.intermediate_values.items()))
+    return TrainedRun(
+        study=study,
+        trial=trial.number,
+        learning_rate=rate_of(trial) or math.nan,
+        seed=int(str(mine.fields["seed"])),
+        precision=str(mine.fields["precision"]),
+        state=state,
+        perplexity=values.get(state),
+        curve=curve,
+        reason=trial.user_attrs.get("reason", ""),
+        steps=whole.get("steps"),
+        skipped_steps=whole.get("skipped_steps"),
+        tokens_per_second=whole.get("tokens_per_second") if alone else None,
+        peak_memory_bytes=whole.get("peak_memory_bytes") if alone else None,
+    )

@@ -1,0 +1,179 @@
+"""An exported configuration as the arguments of other trainers; what they cannot say is said.
+
+`hf` are keyword arguments of `transformers.TrainingArguments`, `lightning` is a file for
+`LightningCLI` (`trainer:`, `optimizer:`, `lr_scheduler:`). Both are YAML.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweep.errors import SweepError
+from sweep.results.export import Exported, confirmed_words
+from trainers.config import TrainConfig
+
+Table = dict[str, Any]
+
+
+def write_foreign(exported: Exported, name: str, path: Path) -> None:
+    """Writes another trainer's arguments.
+
+    Args:
+        exported: the configuration.
+        name: one of `FORMATS`.
+        path: the file.
+
+    Raises:
+        SweepError: the file cannot be written.
+    """
+    title, use, arguments = FORMATS[name]
+    origin = exported.origin
+    lines = [
+        f"{title}: trial {origin.trial} of {origin.study}, perplexity {origin.perplexity:.2f}",
+        confirmed_words(origin).replace("`", ""),
+        use.format(path=path.name),
+        "What they cannot say, and is yours to add:",
+        *(f"- {line}" for line in unsaid(exported.train, name)),
+    ]
+    header = "".join(f"# {line}\n" for line in lines)
+    text = yaml.safe_dump(arguments(exported.train), sort_keys=False)
+    try:
+        path.write_text(header + text, encoding="utf-8")
+    except OSError as error:
+        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def hf_arguments(train: TrainConfig) -> Table:
+    """Keyword arguments of `transformers.TrainingArguments`."""
+    warmup = _hf_warmup(train)
+    constant = "constant_with_warmup" if any(warmup.values()) else "constant"
+    decay = train.lr_schedule.name
+    return {
+        "output_dir": "runs/hf",
+        "learning_rate": train.learning_rate,
+        "per_device_train_batch_size": train.batch_size,
+        "num_train_epochs": train.epochs,
+        "fp16": train.precision == "fp16",
+        "bf16": train.precision == "bf16",
+        "max_grad_norm": gradient_norm(train),
+        "lr_scheduler_type": constant if decay == "constant" else decay,
+        **warmup,
+        "optim": "adamw_torch",
+        "adam_beta1": train.betas[0],
+        "adam_beta2": train.betas[1],
+        "adam_epsilon": train.eps,
+        "weight_decay": train.weight_decay,
+        "seed": train.seed % 2**32,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+    }
+
+
+def _hf_warmup(train: TrainConfig) -> Table:
+    """The warm-up's argument: from version 5 on, `warmup_steps` below 1 is a share of the run."""
+    schedule = train.lr_schedule
+    if not schedule.warmup_share:
+        return {"warmup_steps": schedule.warmup_steps}
+    name = "warmup_ratio" if _hf_version() < 5 else "warmup_steps"
+    return {name: schedule.warmup_share * _horizon(train) / train.epochs}
+
+
+def _hf_version() -> int:
+    """The major version of the transformers here; without one, the one that began to take this."""
+    try:
+        return int(version("transformers").partition(".")[0])
+    except PackageNotFoundError:
+        return 5
+
+
+def lightning_arguments(train: TrainConfig) -> Table:
+    """What `LightningCLI` reads, but for the model and the data, which are the user's."""
+    precision = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}[train.precision]
+    optimizer = {"adam": "torch.optim.Adam", "adamw": "torch.optim.AdamW"}[train.optimizer]
+    return {
+        "seed_everything": train.seed % 2**32,
+        "trainer": {
+            "max_epochs": train.epochs,
+            "precision": precision,
+            "gradient_clip_val": gradient_norm(train),
+            "gradient_clip_algorithm": "norm",
+        },
+        "optimizer": {
+            "class_path": optimizer,
+            "init_args": {
+                "lr": train.learning_rate,
+                "betas": list(train.betas),
+                "eps": train.eps,
+                "weight_decay": train.weight_decay,
+            },
+        },
+    }
+
+
+def gradient_norm(train: TrainConfig) -> float:
+    """The one gradient norm that holds for the most epochs of the run."""
+    starts = sorted(train.clip_schedule)
+    ends = [start for start, _ in starts[1:]] + [train.epochs]
+    lengths = [
+        (min(end, train.epochs) - start, norm)
+        for (start, norm), end in zip(starts, ends, strict=True)
+    ]
+    return max(lengths, key=lambda length: length[0])[1] if lengths else 0.0
+
+
+def unsaid(train: TrainConfig, name: str) -> list[str]:
+    """What a format has no argument for."""
+    lines = [f"model {train.model.name} {dict(train.model.options)}, data {train.data.name}"]
+    used = [(start, norm) for start, norm in train.clip_schedule if start < train.epochs]
+    if len(used) > 1:
+        steps = ", ".join(f"{norm:g} from epoch {start} on" for start, norm in sorted(used))
+        lines.append(f"the gradient's norm is clipped by a schedule: {steps}")
+    lines.append(
+        f"early stop after {train.patience} epochs without {train.min_delta:g} of perplexity"
+    )
+    lines += _schedule_unsaid(train, name)
+    if name == "hf":
+        lines.append(f"the batch of {train.batch_size} is on one device: divide it among several")
+        if train.optimizer == "adam" and train.weight_decay:
+            lines.append("the optimizer is Adam: its weight decay is added to the gradient")
+    else:
+        lines.append(f"batch size {train.batch_size}, which is the data module's")
+    return lines
+
+
+def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
+    schedule, horizon = train.lr_schedule, _horizon(train)
+    share = schedule.warmup_share
+    warmup = f"{share:.3g} of the steps" if share else f"{schedule.warmup_steps} steps"
+    if name == "lightning" and (schedule.name != "constant" or share or schedule.warmup_steps):
+        return [
+            f"the rate's schedule: {schedule.name} over {horizon} epochs after {warmup} of linear "
+            "warm-up, stepped with the optimizer"
+        ]
+    if schedule.name != "constant" and horizon != train.epochs:
+        return [f"the {schedule.name} decay ends after {horizon} epochs, not with the run"]
+    return []
+
+
+def _horizon(train: TrainConfig) -> int:
+    return train.lr_schedule.horizon_epochs or train.epochs
+
+
+FORMATS: dict[str, tuple[str, str, Callable[[TrainConfig], Table]]] = {
+    "hf": (
+        "Arguments of transformers.TrainingArguments",
+        "TrainingArguments(**yaml.safe_load(open({path!r})))",
+        hf_arguments,
+    ),
+    "lightning": (
+        "A file for LightningCLI",
+        "python train.py fit --config {path}",
+        lightning_arguments,
+    ),
+}

@@ -1,0 +1,143 @@
+"""What tables, views and programs are shown of a study: its trials, its rules and itself."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """One trial as a table shows it.
+
+    Attributes:
+        state: "running", "waiting", "paused", "complete", "pruned" or "failed"; a paused one was
+            left after a look, and goes on should its rate be asked for.
+        rule: the rule whose rate is nearest in log distance.
+        multiple: learning_rate / that rule's rate.
+        perplexity: the lowest so far, None before the first report, infinite where it diverged.
+        epochs: epochs reported.
+        reason: how it ended, in words; "" while it runs.
+        by_hand: added by `sweep add`, not trained by this tool.
+        audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
+    """
+
+    number: int
+    state: str
+    learning_rate: float
+    rule: str
+    multiple: float
+    perplexity: float | None
+    epochs: int
+    reason: str
+    by_hand: bool = False
+    audit: str = ""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training was lost."""
+        infinite = self.perplexity is not None and not math.isfinite(self.perplexity)
+        named = self.reason.startswith(("diverged", "overflowed"))
+        return self.state == "pruned" and (infinite or named)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """Where the best rate lies, as far as the trials tell.
+
+    Attributes:
+        rates: increasing, in equal steps of ln rate.
+        probabilities: of each to be the best.
+        learning_rate, low, high: the median, and the interval that holds it with 90 %.
+    """
+
+    rates: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    learning_rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """A scaling rule's own rate, and how the trial nearest to it did.
+
+    Attributes:
+        formula: e.g. "lr0 x (B/B0)^0.5".
+        trial: the trial nearest to this rate, within 25 % of it; None where none ran.
+    """
+
+    name: str
+    learning_rate: float
+    formula: str
+    source: str
+    trial: TrialRow | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether that trial ran at this very rate, not at a near one that stood for both."""
+        trial = self.trial
+        return trial is not None and math.isclose(
+            trial.learning_rate, self.learning_rate, rel_tol=1e-3
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A study whole.
+
+    Attributes:
+        reference_text: the reference in words ("lr 0.0001 at batch 32 gave 23.34 (fp32)").
+        reference_perplexity: None where it is not comparable (another model, data or budget).
+        unigram_perplexity: the baseline that a model without context reaches; None if unknown.
+        working_range: the lowest and highest rate that is searched.
+        edge: "" or where the best rate leans on the range ("upper" or "lower").
+        best: the complete trial with the lowest perplexity, None before there is one.
+        recommended: the one whose rate is expected to cost least at a new seed; None where that was
+            not asked.
+        total: trials asked for.
+        remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
+        forecast_met: how good what was forecast of the study was, in words; "" for no forecast.
+        fixed: given all its rates, as `sweep compare` does: nothing is searched.
+    """
+
+    name: str
+    storage: str
+    batch_size: int
+    precision: str
+    model: str
+    parameters: int
+    data: str
+    epochs: int
+    device: str
+    reference_text: str
+    reference_perplexity: float | None
+    unigram_perplexity: float | None
+    working_range: tuple[float, float]
+    edge: str
+    trials: tuple[TrialRow, ...]
+    rules: tuple[RuleRow, ...]
+    best: TrialRow | None
+    total: int
+    remaining: str = ""
+    seed: int = 0
+    fixed: bool = False
+    forecast_met: str = ""
+    recommended: TrialRow | None = None
+
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial to go on with, as far as it is known."""
+        return self.recommended or self.best
+
+
+def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:
+    """How often the pruner would have been wrong, by the trials that ran on to show it.
+
+    Args:
+        best: the study's lowest perplexity.
+
+    Returns:
+        How many of them ran to their end, and how many of those came within 0.5 % of the best.
+    """
+    ended = [row for row in rows if row.audit and row.state == "complete"]
+    near = [row for row in ended if row.perplexity is not None and row.perplexity <= 1.005 * best]
+    return len(ended), len(near)

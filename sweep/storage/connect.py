@@ -1,0 +1,173 @@
+"""Opens the database that holds the studies."""
+
+import contextlib
+import re
+import sqlite3
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import optuna
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from sweep.errors import SweepError
+from sweep.storage.retry import BUSY_TIMEOUT_S, PatientStorage, insist, locked
+from sweep.storage.server import engine_arguments, tables_on_server
+from sweep.storage.url import without_password
+
+OTHERWISE = "name another with --storage"
+
+
+def storage_url(storage: str) -> str:
+    """A database URL; a plain path means an SQLite file."""
+    # psycopg is the driver that this tool's extra installs; SQLAlchemy's own choice is psycopg2.
+    plain = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", storage)
+    return plain if "://" in plain else f"sqlite:///{plain}"
+
+
+def sqlite_path(storage: str) -> Path | None:
+    """The file behind an SQLite URL, None for other databases.
+
+    Raises:
+        SweepError: the URL cannot be parsed, or means a database in memory.
+    """
+    try:
+        url = make_url(storage_url(storage))
+    except (ArgumentError, ValueError) as error:
+        raise SweepError(
+            f"storage '{without_password(storage)}' is no database URL: take one such as "
+            "sqlite:///sweep.db"
+        ) from error
+    if not url.drivername.startswith("sqlite"):
+        return None
+    if url.query:
+        raise SweepError(
+            f"storage '{storage}': options after '?' are not supported: leave them out"
+        )
+    if not url.database or url.database == ":memory:":
+        raise SweepError(f"storage '{storage}' names no file: take one such as sqlite:///sweep.db")
+    return Path(url.database)
+
+
+def check_storage(storage: str, *, create: bool) -> Path | None:
+    """Refuses what is no database of studies, and makes none.
+
+    Args:
+        storage: a database URL or a path.
+        create: whether a missing SQLite file, or a server's missing tables, will be made.
+
+    Returns:
+        The SQLite file, None for other databases.
+
+    Raises:
+        SweepError: it is missing, a folder, a file of another kind, or a server that does not
+            answer.
+    """
+    path = sqlite_path(storage)
+    if path is None:
+        with _one_line(storage):
+            _check_tables(tables_on_server(storage_url(storage)), storage, create=create)
+        return None
+    if path.is_dir():
+        raise SweepError(f"storage {path} is a folder: name a file in it")
+    if not path.exists():
+        if not create:
+            raise SweepError(f"there is no database {path}: `sweep run` makes one")
+        if not path.parent.is_dir():
+            raise SweepError(f"storage {path}: there is no folder {path.parent}: make it first")
+        _check_writable(path)
+        return path
+    _check_tables(_tables(path), str(path), create=create)
+    return path
+
+
+def open_storage(
+    storage: str, *, create: bool, say: Callable[[str], None] | None = None
+) -> PatientStorage:
+    """Opens the database, in WAL mode for SQLite, so that a dashboard may read beside a sweep.
+
+    Args:
+        storage: a database URL or a path.
+        create: whether a missing SQLite file is made.
+        say: told when another program's lock makes it wait, now or later.
+
+    Raises:
+        SweepError: missing, unwritable, not a database, or its driver is not installed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = check_storage(storage, create=create)
+    say = say or PatientStorage.say
+    with _one_line(storage):
+        opened = insist(partial(_connect, storage_url(storage), path), say, locked)
+    opened.say = say
+    weakref.finalize(opened, opened.engine.dispose)  # a server's connections are not left open
+    return opened
+
+
+@contextlib.contextmanager
+def _one_line(storage: str) -> Iterator[None]:
+    """Whatever a driver raises, as one line without the password."""
+    shown = without_password(storage)
+    try:
+        yield
+    except (ImportError, NoSuchModuleError) as error:
+        raise SweepError(
+            f"storage '{shown}' needs a driver that is not installed "
+            f"({error.__cause__ or error}): install it, or take an SQLite file"
+        ) from error
+    except DBAPIError as error:
+        said = " ".join(str(error.orig).split())
+        raise SweepError(f"storage '{shown}' cannot be used ({said}): {OTHERWISE}") from error
+    except (SQLAlchemyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SweepError(f"storage '{shown}' cannot be used ({reason}): {OTHERWISE}") from error
+
+
+def _check_tables(tables: set[str], storage: str, *, create: bool) -> None:
+    shown = without_password(storage)
+    if not tables and not create:
+        raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
+    if tables and "studies" not in tables:
+        raise SweepError(f"storage {shown} is another program's database: {OTHERWISE}")
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # also root cannot write everywhere
+    except OSError as error:
+        raise SweepError(
+            f"storage {path}: the folder {path.parent} cannot be written to ({error.strerror}): "
+            f"{OTHERWISE}"
+        ) from error
+
+
+def _tables(path: Path) -> set[str]:
+    """The tables of an SQLite file, none where it is empty."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    try:
+        # as_uri() escapes what has a meaning in a URI; read-only, so that no file is changed.
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        opened = sqlite3.connect(uri, BUSY_TIMEOUT_S, uri=True)
+        with contextlib.closing(opened) as connection:
+            return {name for (name,) in connection.execute(query)}
+    except sqlite3.Error as error:
+        raise SweepError(f"storage '{path}' cannot be used ({error}): {OTHERWISE}") from error
+
+
+def _connect(url: str, path: Path | None) -> PatientStorage:
+    if path is None:
+        return PatientStorage(url, engine_kwargs=engine_arguments(url))
+    storage = PatientStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+
+    @event.listens_for(storage.engine, "connect")
+    def _pragmas(connection, _record) -> None:  # type: ignore[no-untyped-def]  # sqlite3's own
+        connection.execute("PRAGMA journal_mode=WAL")
+        # In WAL mode NORMAL keeps the database whole over a crash of the program.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()
+    return storage

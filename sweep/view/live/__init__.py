@@ -1,0 +1,1 @@
+"""A sweep while it runs: a screen, plain lines, JSON lines, TensorBoard."""

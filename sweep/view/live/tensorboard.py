@@ -1,0 +1,149 @@
+"""A `View` that also writes TensorBoard event files, by torch's own writer (extra `tensorboard`).
+
+One folder a trial, DIRECTORY/STUDY/0003-lr-3.19e-2: its curves by epoch, and at its end its rate
+and best perplexity for TensorBoard's table of hyperparameters. A resumed sweep adds a second file
+to the folder; epochs that are stored already are not written again.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from sweep.errors import SweepError
+from sweep.formatting import format_rate
+from sweep.orchestration.listener import View
+from sweep.results.types import Belief, StudySummary, TrialRow
+from trainers.report import EpochReport, Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def with_tensorboard(view: View, directory: str) -> View:
+    """A view that writes event files too.
+
+    Args:
+        view: what all else is passed on to; it is entered and left with this one.
+        directory: where the event files go.
+
+    Raises:
+        SweepError: TensorBoard is not installed.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401  # it fails where TensorBoard is missing
+    except ImportError:
+        raise SweepError(
+            "study.tensorboard: TensorBoard is not installed: pip install 'lr-sweep[tensorboard]'"
+        ) from None
+    return TensorBoardView(view, Path(directory))
+
+
+class TensorBoardView:
+    """Passes everything on to another view, and writes what TensorBoard can show.
+
+    Args:
+        view: entered and left with this one.
+        directory: of all studies' folders.
+    """
+
+    def __init__(self, view: View, directory: Path) -> None:
+        self._view, self._directory, self._folder = view, directory, directory
+        self._writers: dict[int, SummaryWriter] = {}
+
+    def note(self, text: str) -> None:
+        """Passed on."""
+        self._view.note(text)
+
+    def warn(self, text: str) -> None:
+        """Passed on."""
+        self._view.warn(text)
+
+    def started(self, summary: StudySummary) -> None:
+        """Makes the study's folder.
+
+        Raises:
+            SweepError: it cannot be made.
+        """
+        self._folder = self._directory / summary.name
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SweepError(
+                f"study.tensorboard: {self._folder} cannot be made a folder: {error.strerror}"
+            ) from error
+        self._view.started(summary)
+
+    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+        """Opens the trial's event file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._close(row.number)  # of a worker that was lost
+        name = f"{row.number:04d}-lr-{format_rate(row.learning_rate)}"
+        self._writers[row.number] = SummaryWriter(str(self._folder / name))
+        self._view.trial_started(row, epochs, epochs_done)
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        """Passed on."""
+        self._view.progressed(number, progress)
+
+    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
+        """Writes an epoch."""
+        if writer := self._writers.get(number):
+            for tag, value in _scalars(report).items():
+                writer.add_scalar(tag, value, report.epoch)
+            writer.flush()
+        self._view.reported(number, report, row)
+
+    def trial_ended(self, row: TrialRow) -> None:
+        """Writes what the trial came to, unless it goes on later."""
+        writer = self._writers.get(row.number)
+        if writer and row.state not in ("running", "paused"):
+            best = math.inf if row.perplexity is None else row.perplexity
+            tried = {"learning_rate": row.learning_rate, "rule": row.rule, "state": row.state}
+            writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")
+        self._close(row.number)
+        self._view.trial_ended(row)
+
+    def learned(self, known: Belief | None) -> None:
+        """Passed on."""
+        self._view.learned(known)
+
+    def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
+        """Passed on."""
+        self._view.finished(summary, commands)
+
+    def paused(self, summary: StudySummary, command: str) -> None:
+        """Passed on."""
+        self._view.paused(summary, command)
+
+    def __enter__(self) -> Self:
+        self._view.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number in list(self._writers):
+            self._close(number)
+        self._view.__exit__(kind, error, trace)
+
+    def _close(self, number: int) -> None:
+        if writer := self._writers.pop(number, None):
+            writer.close()
+
+
+def _scalars(report: EpochReport) -> dict[str, float]:
+    return {
+        "perplexity/validation": report.perplexity,
+        "loss/training": report.train_loss,
+        "loss/validation": report.validation_loss,
+        "accuracy/validation": report.accuracy,
+        "optimizer/learning_rate": report.learning_rate,
+        "optimizer/skipped_steps": report.skipped_steps,
+        "speed/tokens_per_second": report.tokens_per_second,
+    }

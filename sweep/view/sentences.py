@@ -1,0 +1,156 @@
+"""A study's answer in words, without layout."""
+
+from collections import Counter
+
+from sweep.formatting import (
+    format_bound,
+    format_multiple,
+    format_perplexity,
+    format_rate,
+    one_line,
+)
+from sweep.results.types import StudySummary, TrialRow, audited
+
+ENDED = ("complete", "pruned", "failed")
+
+
+def why(row: TrialRow) -> str:
+    """The trial's reason without the state, which stands beside it: "pruned: ..." -> "..."."""
+    return one_line(row.reason).removeprefix(f"{row.state}: ")
+
+
+def counts(rows: tuple[TrialRow, ...]) -> str:
+    """The trials by state: "7 complete, 4 pruned"."""
+    tally = Counter(row.state for row in rows)
+    states = [*ENDED, "running", "paused", "waiting"]
+    return ", ".join(f"{tally[state]} {state}" for state in states if tally[state])
+
+
+def trials_done(summary: StudySummary) -> int:
+    """Trials of this tool that have ended, however they did."""
+    return sum(row.state in ENDED and not row.by_hand for row in summary.trials)
+
+
+def against(perplexity: float, name: str, other: float) -> str:
+    """Compares a perplexity with another: "31.7 % below the unigram baseline 89.70"."""
+    percent = 100 * (perplexity / other - 1)
+    if abs(percent) < 0.05:
+        return f"equal to the {name} {format_perplexity(other)}"
+    side = "below" if percent < 0 else "above"
+    return f"{abs(percent):.1f} % {side} the {name} {format_perplexity(other)}"
+
+
+def answer(summary: StudySummary) -> list[str]:
+    """The best rate and how good it is, or why there is none and what to do; one line each."""
+    best = summary.best
+    if best is None or best.perplexity is None:
+        return _no_answer(summary)
+    lines = recommendation(summary)
+    reached = (summary.chosen or best).perplexity or best.perplexity
+    if summary.unigram_perplexity is not None:
+        lines.append(_baseline(reached, summary.unigram_perplexity))
+    if summary.reference_perplexity is not None:
+        text = against(reached, "reference's perplexity", summary.reference_perplexity)
+        lines.append(f"It is {text}.")
+    else:
+        lines.append(
+            "Not compared with the reference's perplexity: the reference is borrowed from another "
+            "model, data or budget."
+        )
+    lines.append(f"Trials: {counts(summary.trials)}.")
+    lines += _audits(summary, best.perplexity)
+    said = (summary.remaining, summary.forecast_met)
+    lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
+    return lines
+
+
+def recommendation(summary: StudySummary, named: str = "Best learning rate") -> list[str]:
+    """The rate to go on with; where it is not the luckiest trial's, that one too.
+
+    Args:
+        named: how the first line begins.
+    """
+    best, chosen = summary.best, summary.chosen
+    if best is None or chosen is None:
+        return []
+    lines = [
+        f"{named} {format_rate(chosen.learning_rate)}, perplexity "
+        f"{format_perplexity(chosen.perplexity)} (trial {chosen.number}{_beside(chosen)})."
+    ]
+    if chosen.number != best.number:
+        lines.append(
+            f"{format_rate(best.learning_rate)} had {format_perplexity(best.perplexity)} (trial "
+            f"{best.number}), but at a new seed {format_rate(chosen.learning_rate)} is expected to "
+            "do better."
+        )
+    return lines
+
+
+def edge_warning(summary: StudySummary) -> str:
+    """Says that the optimum may lie outside the searched range; "" where it does not seem so."""
+    if not summary.edge:
+        return ""
+    low, high = map(format_bound, summary.working_range)
+    return (
+        f"The best rate leans on the {summary.edge} edge of the searched range {low} to {high}: "
+        "widen it with --range."
+    )
+
+
+def _audits(summary: StudySummary, best: float) -> list[str]:
+    """How often the pruner would have been wrong, by the trials that ran on to show it."""
+    ended, near = audited(summary.trials, best)
+    if not ended:
+        return []
+    plural = "trial" if ended == 1 else "trials"
+    return [
+        f"Audit of the pruner: {ended} {plural} ran on that it would have ended, and {near} "
+        "of them came within 0.5 % of the best."
+    ]
+
+
+def _beside(row: TrialRow) -> str:
+    return f", {format_multiple(row.multiple)} of {row.rule}'s rate" if row.rule else ""
+
+
+def _baseline(perplexity: float, unigram: float) -> str:
+    text = f"It is {against(perplexity, 'unigram baseline', unigram)}"
+    if perplexity < unigram:
+        return text + "."
+    return text + ": no better than counting words. Train for more epochs, or widen --range."
+
+
+def _no_answer(summary: StudySummary) -> list[str]:
+    rows = summary.trials
+    if not any(row.state in (*ENDED, "paused") for row in rows):
+        return ["No trial has ended yet, so there is no best rate: run the same command to go on."]
+    lines = [f"No trial completed, so there is no best rate. Trials: {counts(rows)}."]
+    diverged = [row.learning_rate for row in rows if row.diverged]
+    if diverged:
+        lowest = format_rate(min(diverged))
+        lines.append(
+            f"{len(diverged)} diverged, the lowest at {lowest}: search below that with --range."
+        )
+    failed = [row for row in rows if row.state == "failed"]
+    if failed:
+        last = failed[-1]
+        lines.append(
+            f"{len(failed)} failed, the last one (trial {last.number}) with: "
+            f"{why(last) or 'no reason given'}. Put that right and run again."
+        )
+    if any(row.state in ("running", "paused", "waiting") for row in rows):
+        lines.append("Some are unfinished: the same command goes on with them.")
+    elif not diverged and not failed:
+        lines.append("Let more run: raise --trials.")
+    return lines
+
+
+def kept(summary: StudySummary) -> str:
+    """What an interrupted sweep has kept: "5 of 12 trials done; trial 6 goes on later"."""
+    text = f"{trials_done(summary)} of {summary.total} trials are done and stored"
+    open_ones = [str(row.number) for row in summary.trials if row.state == "running"]
+    if not open_ones:
+        return text + "."
+    if len(open_ones) == 1:
+        return f"{text}; trial {open_ones[0]} goes on from its last checkpoint."
+    return f"{text}; trials {', '.join(open_ones)} go on from their last checkpoints."

@@ -1,0 +1,106 @@
+"""`sweep run --batch 32,128,512`: studies in turn, each finished one a start for the next."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from optuna.study import Study
+
+from sweep.config.schema import SweepConfig
+from sweep.errors import SweepError
+from sweep.formatting import format_rate
+from sweep.orchestration.listener import View
+from sweep.orchestration.plan import make_plan, study_name
+from sweep.orchestration.prepare import check_length, find_existing
+from sweep.orchestration.session import run
+from sweep.results.family import Family, find_family
+from sweep.results.notes import terms
+from sweep.results.summary import summarise
+from sweep.storage.connect import open_storage
+from sweep.workflows.dry_run import peek_corpus
+from sweep.workflows.given_rates import with_study
+
+LEAST_TIMEOUT_S = 1e-3  # 0 would mean none
+
+
+def run_batches(
+    configs: Sequence[SweepConfig],
+    view: View,
+    *,
+    again: str,
+    join: bool = False,
+    before_release: Callable[[Study], None],
+) -> Family | None:
+    """Runs a study for each configuration, or until it is stopped.
+
+    One that was finished before, on the same terms, is not run again. A timeout is of all of them
+    together.
+
+    Args:
+        configs: resolved, in the order to run them.
+        view: entered already.
+        again: the command that goes on, shown where it was stopped.
+        join: whether to work beside those who run them now.
+        before_release: as of `session.run`.
+
+    Returns:
+        The finished studies that differ in batch and model size alone; None where it was stopped.
+
+    Raises:
+        SweepError: a name was given, which only one of them can have.
+    """
+    if len(configs) > 1 and configs[0].study.name:
+        raise SweepError(
+            f"study.name (--study) '{configs[0].study.name}' names one study, and there are "
+            f"{len(configs)} batch sizes: leave it out"
+        )
+    _check_all(configs)
+    began = time.monotonic()
+    for config in configs:
+        done = _finished_before(config)
+        if done is not None:
+            view.note(_said(done, config.study.storage))
+        elif not run(
+            _in_time(config, began), view, again=again, join=join, before_release=before_release
+        ):
+            return None
+    return _family(configs[-1])
+
+
+def _check_all(configs: Sequence[SweepConfig]) -> None:
+    """Refuses what the last one would be refused for before the first one trains for hours."""
+    finished = [_finished_before(config) for config in configs]
+    if None not in finished:
+        return
+    corpus = peek_corpus(make_plan(configs[0]))
+    for config in configs:
+        check_length(config, corpus)
+
+
+def _finished_before(config: SweepConfig) -> Study | None:
+    plan = make_plan(config)
+    study = find_existing(plan, study_name(plan))
+    if study is None or study.user_attrs.get("finished") != terms(config.study):
+        return None
+    return study
+
+
+def _said(study: Study, storage: str) -> str:
+    found = summarise(study, storage)
+    best = f"best rate {format_rate(found.best.learning_rate)}" if found.best else "no best rate"
+    return f"batch {found.batch_size:,} is finished: {best} (study {found.name})"
+
+
+def _in_time(config: SweepConfig, began: float) -> SweepConfig:
+    """The configuration with what is left of the timeout."""
+    if not config.study.timeout:
+        return config
+    left = config.study.timeout - (time.monotonic() - began)
+    return with_study(config, timeout=max(left, LEAST_TIMEOUT_S))
+
+
+def _family(config: SweepConfig) -> Family:
+    plan = make_plan(config)
+    study = find_existing(plan, study_name(plan))
+    assert study is not None, "it was finished just now"
+    storage = open_storage(config.study.storage, create=False)
+    return find_family(storage, study.user_attrs["identity"])

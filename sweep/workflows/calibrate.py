@@ -1,0 +1,64 @@
+"""Writes a swept reference into a sweep.toml, comments kept."""
+
+from pathlib import Path
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from sweep.config.schema import ReferenceSettings
+from sweep.errors import SweepError
+from sweep.results.report import Report
+
+SIGNIFICANT_DIGITS = 3
+
+
+def measured_reference(report: Report, model: str, data: str) -> ReferenceSettings:
+    """A trial of a finished sweep as a reference: the one that is recommended.
+
+    The best trial itself owes part of its perplexity, and so of its rate, to luck.
+
+    Args:
+        report: of the finished study.
+        model: the model's name, as sweep.toml has it.
+        data: the data's name, as sweep.toml has it.
+
+    Raises:
+        SweepError: no trial is complete.
+    """
+    summary = report.study
+    trial = summary.chosen
+    if trial is None or trial.perplexity is None:
+        raise SweepError("no trial is complete, so there is no reference to write")
+    return ReferenceSettings(
+        # Nothing finer than 20 % of a rate is worth claiming: three digits are plenty.
+        learning_rate=float(f"{trial.learning_rate:.{SIGNIFICANT_DIGITS}g}"),
+        batch_size=summary.batch_size,
+        parameters=summary.parameters,
+        precision=summary.precision,
+        perplexity=round(trial.perplexity, 2),
+        model=model,
+        data=data,
+        epochs=summary.epochs,
+        swept=True,
+    )
+
+
+def write_reference(path: Path, profile: str, reference: ReferenceSettings) -> None:
+    """Sets [profiles.NAME.reference] in a file; a missing file is made with that table alone.
+
+    Raises:
+        SweepError: the file cannot be read or written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        document = tomlkit.parse(text)
+        profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
+        table = profiles.setdefault(profile, tomlkit.table(is_super_table=not text))
+        stored = table.setdefault("reference", tomlkit.table())
+        for key, value in reference.model_dump().items():
+            stored[key] = value
+        path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    except OSError as error:
+        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+    except TOMLKitError as error:
+        raise SweepError(f"{path} is not valid TOML: {error}") from error

@@ -1,0 +1,136 @@
+"""`sweep confirm`: a search's finalists over new seeds.
+
+The best of a dozen trials owes part of its perplexity to its seed: it was chosen for it. So the
+search's own seed counts for nothing here. Each new seed is a study of given rates beside the
+search, for the seed is part of a study's identity; the search itself keeps only what came of it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from studies.trials import rate_of
+from sweep.config.schema import SweepConfig
+from sweep.errors import SweepError
+from sweep.execution.protocol import SHARED_TRAINER
+from sweep.orchestration.listener import View
+from sweep.results.belief import recommended
+from sweep.results.confirmation import Confirmation, Finalist, make_finalist, record
+from sweep.results.lookup import best_trial
+from sweep.results.notes import note_confirmation
+from sweep.results.runs import TrainedRun
+from sweep.workflows.given_rates import run_settings, with_study, with_trainer
+from trainers.config import TrainConfig
+
+
+def confirm(
+    config: SweepConfig,
+    study: Study,
+    top: int,
+    seeds: int,
+    view: View,
+    *,
+    again: str,
+    before_release: Callable[[Study], None],
+) -> tuple[Confirmation, list[TrainedRun]] | None:
+    """Trains the finalists over new seeds, and notes in the search what came of it.
+
+    Args:
+        config: the search's own, as `config_of` gives it.
+        study: the search.
+        top: how many of its best trials.
+        seeds: how many new seeds.
+        view: entered already.
+        again: the command that goes on, shown where it was stopped.
+        before_release: called with the search while it is held.
+
+    Returns:
+        What the seeds say and their runs, None where they were stopped.
+
+    Raises:
+        SweepError: the search has no complete trial.
+    """
+    finalists = best_trials(study, top)
+    rates = [float(rate_of(trial) or 0.0) for trial in finalists]
+    view.note(f"finalists of {study.study_name}: {', '.join(f'{rate:.3g}' for rate in rates)}")
+    numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
+    corpus = Path(study.user_attrs["directory"])
+    settings = [(with_trainer(config, seed=seed), rates) for seed in numbers]
+    runs = run_settings(settings, view, again=again, corpus=corpus)
+    if runs is None:
+        return None
+    found = list(chain.from_iterable(runs))
+    made = [_finalist(trial, found) for trial in finalists]
+    made.sort(key=lambda finalist: finalist.mean.mean if finalist.mean else math.inf)
+    confirmation = Confirmation(study.study_name, tuple(numbers), tuple(made))
+    note_confirmation(study, record(confirmation), then=lambda: before_release(study))
+    return confirmation, found
+
+
+def best_trials(study: Study, top: int) -> list[FrozenTrial]:
+    """The complete trials whose rates are expected to cost least at a new seed, one a rate.
+
+    Raises:
+        SweepError: none is complete.
+    """
+    best_trial(study)
+    trials = study.get_trials(deepcopy=False)
+    chosen: list[FrozenTrial] = []
+    for trial in (trials[number] for number in recommended(study)):
+        rates = [rate_of(other) or 0.0 for other in chosen]
+        if not any(math.isclose(rate_of(trial) or 0.0, rate) for rate in rates):
+            chosen.append(trial)
+    return chosen[:top]
+
+
+def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepConfig:
+    """The configuration that a study was made with: its trainer's settings, model and data.
+
+    Args:
+        study: one of this tool's.
+        config: the user's now, for what is no part of a study's identity.
+        allowed: import paths that the user names now; a database may be a stranger's.
+
+    Raises:
+        SweepError: the study was made with other code than the user names.
+    """
+    identity = study.user_attrs["identity"]
+    train = TrainConfig(**study.user_attrs["config"])
+    named = [("--model", train.model.name)] if ":" in train.model.name else []
+    if identity["trainer"] != SHARED_TRAINER:
+        named.append(("--trainer", identity["trainer"]))
+    for flag, path in named:
+        if path not in allowed:
+            raise SweepError(
+                f"study '{study.study_name}' was made with '{path}', which is run only where you "
+                f"name it too: add {flag} {path} if you trust it"
+            )
+    known = config.model_copy(update={"trainer": train, "model": train.model.name})
+    return with_study(known, trainer=identity["trainer"])
+
+
+def confirmation_object(confirmation: Confirmation, runs: Sequence[TrainedRun]) -> dict[str, Any]:
+    """The confirmation as plain JSON values, its runs among them."""
+    return {
+        "study": confirmation.study,
+        **record(confirmation),
+        "runs": [asdict(run) for run in runs],
+    }
+
+
+def _finalist(trial: FrozenTrial, found: Sequence[TrainedRun]) -> Finalist:
+    rate = float(rate_of(trial) or 0.0)
+    runs = [run for run in found if run.has(rate)]
+    return make_finalist(
+        trial.number,
+        rate,
+        float(trial.value or math.inf),
+        [run.state for run in runs],
+        [math.inf if run.perplexity is None else run.perplexity for run in runs],
+    )

@@ -1,0 +1,84 @@
+"""`sweep run --dry-run`: what would be tried and what it would take; trains and stores nothing."""
+
+import dataclasses
+
+import torch
+from optuna.study import Study
+
+from sweep.config.schema import SweepConfig
+from sweep.execution.isolated import call_apart
+from sweep.orchestration.listener import View
+from sweep.orchestration.plan import Plan, make_plan, study_directory, study_name
+from sweep.orchestration.prepare import check_length, find_existing, show_notes
+from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
+from sweep.storage.connect import check_storage, open_storage
+from trainers.data import Corpus, build_corpus, load_corpus
+from trainers.measuring.measure import Cost, measure
+
+
+def dry_run(config: SweepConfig, view: View) -> None:
+    """Says which rates come first, the steps, the memory and the time.
+
+    Raises:
+        SweepError, TrainerError, StudyError: what a real run would refuse.
+    """
+    plan = make_plan(config)
+    existing = find_existing(plan, study_name(plan))
+    corpus = peek_corpus(plan)
+    show_notes(corpus, view)
+    check_length(config, corpus)
+    plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
+    first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
+    device = torch.device(config.device)
+    cost = call_apart(measure, first, corpus, device, what="a few real steps")
+    for line in describe(plan, corpus, cost):
+        view.note(line)
+
+
+def describe(plan: Plan, corpus: Corpus, cost: Cost) -> list[str]:
+    """The answer, line by line."""
+    trials, epochs = plan.config.study.trials, plan.train.epochs
+    total_s = trials * epochs * cost.epoch_s
+    rates = [f"{c.learning_rate:.3g} ({', '.join(c.rules)})" for c in plan.first]
+    return [
+        f"study {study_name(plan)}: nothing is trained or stored",
+        f"rates tried first: {', '.join(rates)}",
+        f"then {plan.config.study.sampler} between {plan.low:.3g} and {plan.high:.3g}, "
+        f"{trials} trials in all",
+        f"data: {corpus.source}, {len(corpus.train.lengths):,} training sequences, "
+        f"{corpus.train.targets:,} tokens an epoch, unigram perplexity "
+        f"{corpus.unigram_perplexity:.1f}",
+        f"model: {plan.train.model.name}, {plan.setting.parameters:,} parameters",
+        f"steps: {cost.steps} an epoch, {cost.steps * epochs:,} a trial, "
+        f"{cost.steps * epochs * trials:,} at the most",
+        f"measured: {cost.step_s * 1e3:.0f} ms a step, {cost.evaluation_s:.2f} s a validation, "
+        f"peak memory {cost.peak_memory_bytes / 2**30:.2f} GiB",
+        f"time: about {_duration(total_s)} without pruning ({_duration(total_s / trials)} a trial)",
+    ]
+
+
+def _with_forecast(plan: Plan, corpus: Corpus, existing: Study | None, view: View) -> Plan:
+    path = check_storage(plan.config.study.storage, create=True)
+    if path is not None and not path.exists():
+        return plan
+    storage = open_storage(plan.config.study.storage, create=False, say=view.warn)
+    found = find_forecast(plan, corpus, storage, existing)
+    if found is not None:
+        view.note(sentence(found))
+    return with_forecast(plan, found)
+
+
+def peek_corpus(plan: Plan) -> Corpus:
+    """The study's own corpus where it has one; otherwise made in memory and dropped."""
+    directory = study_directory(plan, study_name(plan))
+    if directory.is_dir() and any(directory.glob("corpus.*")):
+        return load_corpus(plan.train.data, directory)
+    return build_corpus(plan.train.data)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,140 @@
+"""Runs a list of given rates as a study: nothing is searched, nothing is pruned.
+
+`sweep compare`, `confirm` and `reproduce` all come down to this. Such a study is kept beside the
+search of the same setting, as `NAME-fixed`, and not in it: a search owns its total, its sampler and
+its pruner, and would learn from trials that it did not ask for. The seed is part of a study's
+identity (another seed is another experiment), so each seed has a study of its own. What has been
+trained whole under the same identity, by a search or for another question, is not trained again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+from studies.definition import WIDE
+from studies.prior import Centre
+from studies.trials import rate_of
+from sweep.config.schema import SweepConfig
+from sweep.errors import SweepError
+from sweep.orchestration.listener import View
+from sweep.orchestration.plan import identity, make_plan, study_directory, study_name
+from sweep.orchestration.prepare import PreparedStudy, prepare
+from sweep.orchestration.session import execute
+from sweep.results.lookup import find_study
+from sweep.results.runs import TrainedRun, find_run, stored_runs
+from trainers.data import take_corpus
+
+SUFFIX = "-fixed"
+MARGIN = 2.0  # the stored range's, beyond the rates: nothing leans on its edge
+FAILURES = 2
+
+
+def run_settings(
+    settings: Sequence[tuple[SweepConfig, Sequence[float]]],
+    view: View,
+    *,
+    again: str,
+    corpus: Path | None = None,
+) -> list[list[TrainedRun]] | None:
+    """Trains every rate of every setting whole that is not stored yet, on one text.
+
+    Args:
+        settings: each with its rates; its seed is part of it. What it says of the search is not
+            used, and the data's settings are the same in all.
+        view: entered already.
+        again: the command that goes on, shown where it was stopped.
+        corpus: the directory of a study of the same data settings, whose text is used; None has the
+            first setting read it.
+
+    Returns:
+        For each setting one run a rate, in the order of the rates; None where it was paused.
+
+    Raises:
+        SweepError, TrainerError, StudyError: one line that says what is wrong.
+    """
+    found: list[list[TrainedRun]] = []
+    for config, rates in settings:
+        ready = _prepared(config, rates, view, corpus)
+        corpus = ready.directory
+        runs = _run_rates(ready, rates, view, again)
+        if runs is None:
+            return None
+        found.append(runs)
+    return found
+
+
+def _run_rates(
+    ready: PreparedStudy, rates: Sequence[float], view: View, again: str
+) -> list[TrainedRun] | None:
+    mine = identity(ready.plan, ready.corpus)
+    stored = stored_runs(ready.storage, mine, failed=True)
+    missing = [rate for rate in rates if _may_run(stored, rate)]
+    if missing:
+        done, summary = execute(_of_rates(ready, missing), view)
+        if not done:
+            view.paused(summary, again)
+            return None
+        stored = stored_runs(ready.storage, mine, failed=True)
+    return [run for rate in rates if (run := find_run(stored, rate)) is not None]
+
+
+def _may_run(stored: Sequence[TrainedRun], rate: float) -> bool:
+    """Whether a rate has no result; it is tried twice, as the ledger does with a search's."""
+    same = [run for run in stored if run.has(rate)]
+    return len(same) < FAILURES and all(run.state == "failed" for run in same)
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Refuses rates that no trial can be stored with.
+
+    Raises:
+        SweepError: names the first of them.
+    """
+    for rate in rates:
+        if not WIDE.low <= rate <= WIDE.high:
+            raise SweepError(f"a rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
+        if sum(math.isclose(rate, other) for other in rates) > 1:
+            raise SweepError(f"the rate {rate:g} is named twice: name each one once")
+
+
+def with_trainer(config: SweepConfig, **changes: Any) -> SweepConfig:
+    """The same configuration with other values of [trainer]."""
+    return config.model_copy(update={"trainer": replace(config.trainer, **changes)})
+
+
+def with_study(config: SweepConfig, **changes: object) -> SweepConfig:
+    """The same configuration with other values of [study]."""
+    return config.model_copy(update={"study": config.study.model_copy(update=changes)})
+
+
+def _prepared(
+    config: SweepConfig, rates: Sequence[float], view: View, corpus: Path | None
+) -> PreparedStudy:
+    check_rates(rates)
+    low = max(WIDE.low, min(rates) / MARGIN)
+    high = min(WIDE.high, max(rates) * MARGIN)
+    given = {"name": "", "range": (low, high), "sampler": "random", "pruner": "none", "until": ""}
+    unnamed = with_study(config, **given, transfer=False)
+    name = study_name(make_plan(unnamed)) + SUFFIX
+    named = with_study(unnamed, name=name)
+    if corpus is not None:
+        take_corpus(corpus, study_directory(make_plan(named), name))
+    # A text that another study has was described there.
+    return replace(prepare(named, view, known=corpus is not None), kind="fixed")
+
+
+def _of_rates(ready: PreparedStudy, missing: Sequence[float]) -> PreparedStudy:
+    """The study with these rates as its first ones, and a total that leaves room for no other."""
+    existing = find_study(ready.storage, ready.name)
+    trials = existing.get_trials(deepcopy=False) if existing else []
+    waiting = [rate_of(trial) for trial in trials if trial.state == TrialState.WAITING]
+    running = [rate_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
+    open_ones = [rate for rate in (*waiting, *running) if rate is not None]
+    new = [rate for rate in missing if not any(math.isclose(rate, other) for other in open_ones)]
+    config = with_study(ready.plan.config, trials=len(trials) + len(new))
+    first = tuple(Centre(rate, ()) for rate in missing)
+    return replace(ready, plan=replace(ready.plan, config=config, first=first))

@@ -1,0 +1,177 @@
+"""`sweep train`: one configuration through the shared trainer, with the sweep's own view."""
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+
+from sweep.errors import SweepError
+from sweep.execution.protocol import SHARED_TRAINER, Ended, Progressed, Reported, TrialSpec
+from sweep.execution.signals import StopSignals
+from sweep.execution.worker import consume
+from sweep.orchestration.listener import View
+from sweep.orchestration.prepare import show_notes
+from sweep.results.export import Exported
+from sweep.results.types import TrialRow
+from trainers import checkpoint
+from trainers.checkpoint import BEST, LAST, PREVIOUS
+from trainers.config import TrainConfig
+from trainers.data import load_corpus, take_corpus
+from trainers.report import EpochReport, Outcome, Verdict
+
+
+def check_code(exported: Exported, *, allowed: set[str]) -> None:
+    """Refuses a file that names code which the user did not name as well.
+
+    Args:
+        exported: perhaps a stranger's.
+        allowed: import paths on the command line or in the user's own sweep.toml.
+
+    Raises:
+        SweepError: the file would run other code.
+    """
+    named = [("--model", exported.train.model.name)] if ":" in exported.train.model.name else []
+    if exported.trainer != SHARED_TRAINER:
+        named.append(("--trainer", exported.trainer))
+    for flag, path in named:
+        if path not in allowed:
+            raise SweepError(
+                f"the file names code, '{path}', which is run only where you name it too: "
+                f"add {flag} {path} if you trust it"
+            )
+
+
+def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:
+    """Lays the study's text, and for a resume its checkpoint, into the training's folder.
+
+    Raises:
+        SweepError: the folder holds a training and `resume` is off, or there is nothing to resume.
+    """
+    _make_folder(directory)
+    trial = Path(exported.origin.directory)
+    if (directory / LAST).exists() and not resume:
+        raise SweepError(
+            f"{directory} holds a training already: --resume goes on with it, "
+            "--directory takes another folder"
+        )
+    take_corpus(trial.parent, directory)
+    corpus = load_corpus(exported.train.data, directory)
+    show_notes(corpus, view)
+    if corpus.fingerprint != exported.origin.data_fingerprint:
+        view.warn("the text is not the study's own any more: perplexities do not compare exactly")
+    if resume and not (directory / LAST).exists():
+        _take_checkpoint(trial, directory)
+    if resume:
+        _refuse_fewer_epochs(exported.train.epochs, directory)
+
+
+def _make_folder(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SweepError(
+            f"--directory {directory} is a file, or lies in one: name a folder for the checkpoints"
+        ) from None
+
+
+def _refuse_fewer_epochs(epochs: int, directory: Path) -> None:
+    state = checkpoint.latest(directory)
+    done = len(state.get("history", ())) if state else 0
+    if done > epochs:
+        raise SweepError(
+            f"{directory} holds {done} epochs already, more than the {epochs} asked for: "
+            "take a larger --epochs, or another --directory"
+        )
+
+
+def _take_checkpoint(trial: Path, directory: Path) -> None:
+    if not (trial / LAST).is_file():
+        raise SweepError(
+            f"there is nothing to resume: no {LAST} in {directory}, nor in the trial's {trial}"
+        )
+    for name in (LAST, PREVIOUS, BEST):
+        if (trial / name).is_file():
+            shutil.copyfile(trial / name, directory / name)
+
+
+def train(exported: Exported, directory: Path, device: str, view: View) -> Ended:
+    """Trains to the end, or until Ctrl-C; shows every epoch.
+
+    Args:
+        exported: the configuration, `prepare`d in `directory`.
+        directory: for checkpoints.
+        device: "cpu", "cuda:0".
+        view: entered already.
+    """
+    config = exported.train
+    spec = TrialSpec(exported.origin.trial, config, directory, trainer=exported.trainer)
+    row = _row(exported, "running")
+    view.trial_started(row, config.epochs, 0)
+    perplexities: dict[int, float] = {}
+    with StopSignals() as stop:
+        training = consume(spec, device)
+        event = next(training)
+        while not isinstance(event, Ended):
+            if isinstance(event, Progressed):
+                view.progressed(spec.number, event.progress)
+            elif isinstance(event, Reported):
+                row = _with(row, event.report)
+                perplexities[event.report.epoch] = event.report.perplexity
+                view.reported(spec.number, event.report, row)
+            event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
+    state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
+    state = "running" if event.outcome is Outcome.PAUSED else state
+    view.trial_ended(dataclasses.replace(row, state=state, reason=event.message))
+    view.note(beside_the_sweep(exported, perplexities))
+    return event
+
+
+def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
+    """Whether the sweep's perplexity was met again."""
+    epoch, expected = exported.origin.epoch, exported.origin.perplexity
+    if epoch not in perplexities:
+        return f"the sweep's perplexity {expected:.2f} was reached in epoch {epoch}: not run here"
+    found = perplexities[epoch]
+    if math.isclose(found, expected, rel_tol=1e-3):
+        met = "met again"
+    elif exported.origin.cohort > 1:
+        met = (
+            f"NOT met, but it trained {exported.origin.cohort} side by side, which rounds otherwise"
+        )
+    else:
+        met = "NOT met"
+    return f"epoch {epoch} gave perplexity {found:.2f}, the sweep {expected:.2f}: {met}"
+
+
+def with_epochs(exported: Exported, epochs: int | None) -> Exported:
+    """The same configuration over another number of epochs.
+
+    More epochs leave a warm-up by share as long as it was, so that they go on with the run.
+    """
+    if epochs is None:
+        return exported
+    train: TrainConfig = dataclasses.replace(exported.train, epochs=epochs)
+    schedule, before = train.lr_schedule, exported.train.epochs
+    by_share = schedule.name == "constant" and schedule.warmup_share > 0
+    if by_share and not schedule.horizon_epochs and epochs > before:
+        fixed = dataclasses.replace(schedule, horizon_epochs=before)
+        train = dataclasses.replace(train, lr_schedule=fixed)
+    return exported.model_copy(update={"train": train})
+
+
+def _row(exported: Exported, state: str) -> TrialRow:
+    return TrialRow(
+        number=exported.origin.trial,
+        state=state,
+        learning_rate=exported.train.learning_rate,
+        rule="",
+        multiple=float("nan"),
+        perplexity=None,
+        epochs=0,
+        reason="",
+    )
+
+
+def _with(row: TrialRow, report: EpochReport) -> TrialRow:
+    best = min(report.perplexity, row.perplexity or float("inf"))
+    return dataclasses.replace(row, perplexity=best, epochs=report.epoch)

@@ -1,0 +1,83 @@
+"""What is known of the shared trainer's trials, and of no others."""
+
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import Workspace
+
+from studies.observed import Terms
+from studies.sampler import make_sampler
+from sweep.execution.protocol import SHARED_TRAINER
+from sweep.results.baseline import (
+    at_constant_rate,
+    baseline_of,
+    first_settled_epoch,
+    stored_baseline,
+)
+from trainers.config import LRSchedule, TrainConfig
+
+ONE_EPOCH = """\
+    from trainers.report import Ending, EpochReport, Outcome
+
+    def train(config, *, device, directory):
+        yield EpochReport(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
+        return Ending(Outcome.COMPLETED)
+"""
+
+
+def test_a_trainer_of_the_user_s_own_may_train_on_any_text() -> None:
+    assert baseline_of(SHARED_TRAINER, 71.0) == 71.0
+    assert baseline_of("mine:train", 71.0) is None
+
+
+def test_a_study_says_it_of_itself() -> None:
+    stored = {"identity": {"trainer": SHARED_TRAINER}, "unigram_perplexity": 71.0}
+    assert stored_baseline(stored) == 71.0
+    assert stored_baseline({**stored, "identity": {"trainer": "mine:train"}}) is None
+    assert stored_baseline({"identity": {"trainer": SHARED_TRAINER}}) is None
+
+
+def test_the_schedule_says_whether_the_rate_stays() -> None:
+    cosine = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="cosine"))
+    constant = TrainConfig(learning_rate=1e-3)
+    assert at_constant_rate(SHARED_TRAINER, constant)
+    share = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_share=0.1))
+    linear = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="linear"))
+    assert not at_constant_rate(SHARED_TRAINER, share)  # short of time, runs still fall fast
+    assert not at_constant_rate(SHARED_TRAINER, cosine)
+    assert not at_constant_rate(SHARED_TRAINER, linear)
+    assert not at_constant_rate("mine:train", constant)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_run_searches_with_what_its_report_reads(
+    own: bool, tmp_path: Path, english: Path
+) -> None:
+    workspace = Workspace(tmp_path, english)
+    workspace.write("held.py", ONE_EPOCH)
+    told: list[Any] = []
+
+    def watched(name: str, terms: Terms, **options: Any) -> Any:
+        told.append((terms.baseline, terms.constant_rate))
+        return make_sampler(name, terms, **options)
+
+    trainer = ("--trainer", "held:train") if own else ()
+    with mock.patch("sweep.orchestration.ledger.make_sampler", watched):
+        settled = ("--set", "trainer.lr_schedule.warmup_share=0.0")
+        workspace.invoke("run", "--trials", 1, "--epochs", 1, *settled, *trainer)
+    about = workspace.study().user_attrs
+    assert about["unigram_perplexity"] > 1
+    baseline = None if own else about["unigram_perplexity"]
+    assert stored_baseline(about) == baseline
+    assert set(told) == {(baseline, not own)}
+
+
+def test_runs_are_compared_after_their_warm_up() -> None:
+    plain = TrainConfig(learning_rate=1e-3, epochs=10)
+    share = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_share=0.2))
+    steps = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_steps=25))
+    assert first_settled_epoch(plain, 20) == 1
+    assert first_settled_epoch(share, 20) == 3
+    assert first_settled_epoch(steps, 20) == 3  # 25 steps end in the second epoch

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from optuna.trial import FrozenTrial
+from support import Workspace, open_ledger, report
+
+from sweep.errors import SweepError
+from sweep.orchestration.ledger import Ledger
+from sweep.results.export import Exported, export, git_commit, read, write
+from sweep.workflows.train import beside_the_sweep
+from trainers.config import TrainConfig
+from trainers.report import Outcome
+
+# Numbers that YAML's and Python's notations could differ about.
+TRAIN = TrainConfig(learning_rate=1.0, epochs=3, eps=1e-08, weight_decay=0.1 + 0.2, seed=2**62)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Exported:
+    with open_ledger(tmp_path, train=TRAIN) as ledger:
+        return export(ledger.study, finished(ledger), "sqlite:///sweep.db")
+
+
+def finished(ledger: Ledger) -> FrozenTrial:
+    spec = ledger.ask()
+    assert spec is not None
+    for epoch, perplexity in enumerate((50, 40, 45), 1):
+        ledger.report({spec.number: report(epoch, perplexity)})
+    ledger.tell(spec.number, Outcome.COMPLETED, "")
+    return ledger.study.get_trials()[spec.number]
+
+
+def test_what_is_written_is_read_again_to_the_last_bit(exported: Exported, tmp_path: Path) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    assert read(file) == exported
+    assert exported.train.learning_rate == 1e-2
+    assert (exported.train.eps, exported.train.seed) == (1e-08, 2**62)
+
+
+def test_a_trials_perplexity_comes_with_its_epoch(exported: Exported) -> None:
+    assert exported.origin.perplexity == pytest.approx(40)
+    assert exported.origin.epoch == 2
+
+
+def test_the_file_says_how_to_use_it_and_is_plain_yaml(exported: Exported, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    write(exported, file)
+    text = file.read_text()
+    assert "#   sweep train mine.yaml\n" in text
+    assert "!!" not in text
+    assert list(yaml.safe_load(text)) == ["format", "trainer", "train", "origin"]
+
+
+def test_a_run_by_hand_is_marked_and_has_no_epoch_of_its_own(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    open_ledger(tmp_path).__exit__()
+    workspace.invoke("add", "--rate", "8e-4", "--perplexity", "26.03")
+    workspace.invoke("export")
+    origin = read(workspace.path / "best.yaml").origin
+    assert (origin.by_hand, origin.perplexity, origin.epoch) == (True, 26.03, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"format": 2}, "format"),
+        ({"surprise": 1}, "surprise"),
+        ({"train": {}}, "learning_rate"),
+        ({"origin": {"study": "x"}}, "origin"),
+        ({"trainer": 3}, "trainer"),
+    ],
+)
+def test_a_file_that_is_not_of_export_names_the_key(
+    exported: Exported, tmp_path: Path, change: dict[str, object], key: str
+) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}))
+    with pytest.raises(SweepError, match=f"best.yaml: .*{key}"):
+        read(file)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "just words", "a: [", "&a [*a, *a]", "\x00"])
+def test_a_file_that_is_something_else_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "best.yaml"
+    file.write_text(text)
+    with pytest.raises(SweepError) as caught:
+        read(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_outside_a_repository_there_is_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit() is None
+
+
+@pytest.mark.parametrize(
+    ("cohort", "perplexity", "said"),
+    [
+        (1, 40, "met again"),
+        (1, 41, "NOT met"),
+        (4, 40, "met again"),
+        (4, 41, "NOT met, but it trained 4 side by side, which rounds otherwise"),
+    ],
+)
+def test_training_again_is_compared_with_the_sweep(
+    tmp_path: Path, cohort: int, perplexity: float, said: str
+) -> None:
+    with open_ledger(tmp_path, train=TRAIN) as ledger:
+        ledger.cohort(cohort, lambda: 1)
+        exported = export(ledger.study, finished(ledger), "sqlite:///sweep.db")
+    words = beside_the_sweep(exported, {1: 60.0, 2: perplexity})
+    assert words == f"epoch 2 gave perplexity {perplexity:.2f}, the sweep 40.00: {said}"

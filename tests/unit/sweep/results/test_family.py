@@ -1,0 +1,188 @@
+"""Finished studies found, forecast from, and the forecast kept and judged."""
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from made_studies import IDENTITY, add_trial, copied, finished_study
+from optuna.trial import TrialState
+from support import empty_database
+
+from studies.rules import Setting
+from sweep.errors import SweepError
+from sweep.results.family import Family, comparable, exponents, find_family, forecast, is_finished
+from sweep.results.forecast import Forecast, own, store, verdict
+from sweep.results.prediction import predict, rule_rates
+from sweep.storage.connect import open_storage
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "sweep.db"
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Studies at batch 32, 128 and 512 whose best rate grows as B^0.6; to be copied."""
+    database = tmp_path_factory.mktemp("three") / "sweep.db"
+    for batch in (32, 128, 512):
+        finished_study(database, batch, 1e-3 * (batch / 32) ** 0.6)
+    return database
+
+
+@pytest.fixture
+def grown(three: Path, tmp_path: Path) -> Path:
+    return copied(three, tmp_path)
+
+
+def family(database: Path) -> Family:
+    return find_family(open_storage(str(database), create=False), {**IDENTITY, "batch_size": 1})
+
+
+def test_studies_of_other_batches_precisions_seeds_and_sizes_are_found(grown: Path) -> None:
+    finished_study(grown, 128, 2e-3, precision="fp16")
+    finished_study(grown, 128, 2e-3, seed=3)
+    finished_study(grown, 64, 1e-3, parameters=40_000, **{"model.options.hidden": 64})
+    found = family(grown)
+    assert [(s.setting.parameters, s.setting.batch_size) for s in found.swept] == [
+        *[(11276, batch) for batch in (32, 128, 128, 128, 512)],
+        (40_000, 64),
+    ]
+    assert found.swept[0].rate == pytest.approx(1e-3, rel=0.2)
+    assert found.swept[0].setting.tokens == 30_000
+    assert found.sequence_tokens == 20
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"epochs": 4},
+        {"optimizer": "adamw"},
+        {"data_fingerprint": "1" * 64},
+        {"model.name": "gpt"},
+        {"model.options.dropout": 0.2},
+        {"trainer": "mine:train"},
+    ],
+)
+def test_whatever_else_differs_is_another_family(other: dict[str, object]) -> None:
+    assert not comparable({**IDENTITY, **other}, IDENTITY)
+    assert not comparable(IDENTITY, {**IDENTITY, **other})
+
+
+def test_an_unfinished_study_is_not_used(database: Path) -> None:
+    finished_study(database, 32, 1e-3)
+    stopped = finished_study(database, 128, 2e-3, about={"finished": {}})
+    assert not is_finished(stopped)
+    assert [s.setting.batch_size for s in family(database).swept] == [32]
+
+
+def test_a_study_of_an_older_version_is_finished_when_all_its_trials_are(database: Path) -> None:
+    assert is_finished(finished_study(database, 32, 1e-3, about={"finished": None}))
+    more = {"finished": None, "trials": 8}
+    assert not is_finished(finished_study(database, 64, 1e-3, about=more))
+
+
+def test_two_complete_trials_are_too_few(database: Path) -> None:
+    database.write_bytes(empty_database())
+    few = optuna.create_study(storage=open_storage(str(database), create=False))
+    few.set_user_attr("finished", {"trials": 2})
+    for rate in (1e-3, 2e-3):
+        add_trial(few, rate, 60.0)
+    add_trial(few, 1e-2, math.inf, TrialState.PRUNED)
+    assert not is_finished(few)
+
+
+def test_what_was_held_fixed_is_said(database: Path) -> None:
+    for batch in (32, 128):
+        finished_study(database, batch, 1e-3)
+    assert family(database).held == "3 epochs of 10,000 tokens, precision fp32, seed 0"
+    finished_study(database, 512, 2e-3, precision="fp16")
+    assert family(database).held == "3 epochs of 10,000 tokens, seed 0"
+
+
+def test_the_exponent_of_a_family_is_found(grown: Path) -> None:
+    found = exponents(family(grown))
+    assert found is not None
+    assert found.batch is not None
+    assert found.batch.value == pytest.approx(0.6, abs=0.1)
+    assert found.batch.low < 0.6 < found.batch.high
+
+
+def test_a_single_study_has_no_exponent_but_a_forecast(database: Path) -> None:
+    finished_study(database, 32, 1e-3)
+    assert exponents(family(database)) is None
+    found = forecast(family(database), Setting(64, 11276))
+    assert found is not None
+    assert 1e-3 < found.rate < 2e-3
+
+
+def test_an_empty_family_forecasts_nothing(database: Path) -> None:
+    database.write_bytes(empty_database())
+    assert forecast(family(database), Setting(64, 11276)) is None
+
+
+def test_a_forecast_is_stored_and_judged_by_a_later_study(grown: Path) -> None:
+    said = predict(str(grown), None, 2048, None).forecast
+    assert said.batch_ratio == 4
+    assert said.low < said.learning_rate < said.high
+    later = finished_study(grown, 2048, said.learning_rate * 1.1)
+    words = verdict(later, open_storage(str(grown), create=False))
+    assert words.startswith("forecast ")
+    assert words.endswith(": inside")
+
+
+def test_a_forecast_that_missed_is_said_to(grown: Path) -> None:
+    said = predict(str(grown), None, 2048, None).forecast
+    low = finished_study(grown, 2048, said.low / 3)
+    storage = open_storage(str(grown), create=False)
+    assert verdict(low, storage).endswith(": below it")
+    high = finished_study(grown, 2048, said.high * 3, seed=1)
+    assert verdict(high, storage).endswith(": above it")
+
+
+def test_what_was_forecast_after_a_study_began_does_not_count(grown: Path) -> None:
+    later = finished_study(grown, 2048, 5e-3)
+    predict(str(grown), None, 2048, None)
+    assert verdict(later, open_storage(str(grown), create=False)) == ""
+
+
+def test_a_forecast_of_another_size_does_not_count(grown: Path) -> None:
+    predict(str(grown), None, 2048, 99)
+    later = finished_study(grown, 2048, 5e-3)
+    assert verdict(later, open_storage(str(grown), create=False)) == ""
+
+
+def test_the_forecast_that_a_study_began_with_is_judged_once(grown: Path) -> None:
+    found = family(grown)
+    prediction = forecast(found, Setting(2048, 11276))
+    assert prediction is not None
+    said = Forecast.of(prediction)
+    store(said, found)
+    later = finished_study(grown, 2048, said.learning_rate, about={"transfer": said.stored()})
+    assert own(later) == said
+    words = verdict(later, open_storage(str(grown), create=False))
+    assert words.count("forecast") == 1
+
+
+def test_a_forecast_is_stored_beside_the_largest_study_and_replaced(grown: Path) -> None:
+    before = [len(study.user_attrs) for study in family(grown).studies]
+    for _ in range(2):
+        predict(str(grown), None, 2048, None)
+    after = [len(study.user_attrs) for study in family(grown).studies]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [0, 0, 1]
+
+
+def test_the_rules_are_carried_on_and_an_unknown_one_is_left_out(database: Path) -> None:
+    study = finished_study(database, 32, 1e-3)
+    assert rule_rates(study, 128, 11276) == pytest.approx({"unscaled": 3e-2, "sqrt": 6e-2})
+    study.set_user_attr("exponents", {"own": [1.0, 0.0]})
+    assert rule_rates(study, 128, 11276)["own"] == pytest.approx(4e-2)
+
+
+def test_without_a_finished_study_it_is_one_line(database: Path) -> None:
+    finished_study(database, 32, 1e-3, about={"finished": {}})
+    with pytest.raises(SweepError, match="no study is finished"):
+        predict(str(database), None, 64, None)
+    with pytest.raises(SweepError, match=r"b32-fp32-0-3-11276.*no study is finished"):
+        predict(str(database), "b32-fp32-0-3-11276", 64, None)

@@ -1,0 +1,92 @@
+"""Given rates as a study: each is trained once, failures twice, and no other rate is ever drawn."""
+
+import io
+from pathlib import Path
+
+import optuna
+import pytest
+from support import Workspace
+
+from sweep.config.load import load
+from sweep.config.schema import SweepConfig
+from sweep.errors import SweepError
+from sweep.view.live.plain import PlainView
+from sweep.workflows.given_rates import check_rates, run_settings, with_study, with_trainer
+
+FAULTY = """
+    from trainers.train import train as shared
+
+    def train(config, *, device, directory):
+        if config.learning_rate > 0.05:
+            raise RuntimeError("the rate is too high for me")
+        return (yield from shared(config, device=device, directory=directory))
+"""
+
+
+@pytest.fixture
+def config(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> SweepConfig:
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.syspath_prepend(str(workspace.path))
+    workspace.write("faulty.py", FAULTY)
+    settings = ["trainer.epochs=1", "study.trainer=faulty:train"]
+    return load(Path("sweep.toml"), profile="cpu", cuda=False, assignments=settings)
+
+
+def run(config: SweepConfig, *rates: float) -> tuple[list[tuple[float, str]], str]:
+    stream = io.StringIO()
+    runs = run_settings([(config, rates)], PlainView(stream), again="sweep compare")
+    assert runs is not None
+    (only,) = runs
+    return [(run.learning_rate, run.state) for run in only], stream.getvalue()
+
+
+def test_a_failed_rate_is_tried_once_more_and_no_other_rate_is_drawn(config: SweepConfig) -> None:
+    expected = [(0.03, "complete"), (0.1, "failed")]
+    assert run(config, 0.03, 0.1)[0] == expected
+    found, said = run(config, 0.03, 0.1)
+    assert found == expected
+    assert "lr 1.00e-1" in said
+    assert "lr 3.00e-2" not in said
+    found, said = run(config, 0.03, 0.1)
+    assert found == expected
+    assert "trial" not in said
+    (name,) = optuna.get_all_study_names("sqlite:///sweep.db")
+    study = optuna.load_study(study_name=name, storage="sqlite:///sweep.db")
+    assert [trial.params["learning_rate"] for trial in study.trials] == [0.03, 0.1, 0.1]
+
+
+def test_other_rates_join_the_same_study(config: SweepConfig) -> None:
+    assert run(config, 0.03)[0] == [(0.03, "complete")]
+    found, said = run(config, 0.01, 0.03)
+    assert found == [(0.01, "complete"), (0.03, "complete")]
+    assert "lr 3.00e-2" not in said
+
+
+def test_settings_share_one_text_which_is_described_once(config: SweepConfig) -> None:
+    settings = [(with_trainer(config, seed=seed), [0.03]) for seed in (1, 2)]
+    runs = run_settings(settings, PlainView(stream := io.StringIO()), again="sweep confirm")
+    assert runs is not None
+    assert [[run.seed for run in each] for each in runs] == [[1], [2]]
+    assert stream.getvalue().count("% of the words are unknown") == 1
+    first, second = Path("runs").glob("*/corpus.safetensors")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_was_not_run_is_left_out(config: SweepConfig) -> None:
+    stopped = with_study(config, timeout=1e-6)
+    view = PlainView(stream := io.StringIO())
+    assert run_settings([(stopped, [0.03])], view, again="sweep compare again") is None
+    assert "sweep compare again" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ([1e-3, 0.0], "from 1e-07 to 10, got 0"),
+        ([float("nan")], "got nan"),
+        ([1e-3, 2e-3, 1e-3], "0.001 is named twice"),
+    ],
+)
+def test_impossible_rates_are_refused(rates: list[float], words: str) -> None:
+    with pytest.raises(SweepError, match=words):
+        check_rates(rates)

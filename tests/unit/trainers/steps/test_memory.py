@@ -1,0 +1,64 @@
+"""How many rows of a batch are computed at once."""
+
+import pytest
+import torch
+
+import trainers.steps.memory
+from trainers.config import ModelConfig
+from trainers.kernels.dropout import BLOCK
+from trainers.models import build_model
+from trainers.steps.memory import bytes_of_a_row, rows_that_fit, total_memory_bytes
+
+CPU = torch.device("cpu")
+
+
+def model(name, **options):
+    return build_model(ModelConfig(name=name, options=options), 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "large"),
+    [
+        ("context_vector", {"hidden": 64}, {"hidden": 512}),
+        ("gpt", {"width": 32}, {"width": 256}),
+    ],
+)
+def test_a_larger_model_and_a_longer_window_keep_more(name, small, large):
+    bytes_ = bytes_of_a_row(model(name, **small), 16, CPU)
+    assert bytes_of_a_row(model(name, **large), 16, CPU) > 2 * bytes_
+    assert bytes_of_a_row(model(name, **small), 32, CPU) > 1.8 * bytes_
+
+
+def test_what_the_recurrence_keeps_is_counted_by_hand():
+    hidden, layers, context, embed = 64, 3, 16, 8
+    one = model("context_vector", hidden=hidden, layers=layers, context=context, embed=embed)
+    positions = 15
+    every = layers * hidden + 8 * embed // 8  # each layer's output, the embedding
+    later = 3 * context + context + context  # gates, what is normalised, the context
+    exact = 4 * (every * positions + later * (positions - 1))
+    assert exact * 0.95 < bytes_of_a_row(one, positions + 1, CPU) < exact * 1.5
+
+
+@pytest.mark.parametrize(
+    ("memory", "row", "rows"),
+    [(2**30, 2**10, 2**30 * 0.4 / 2**11 // BLOCK * BLOCK), (2**30, 2**30, BLOCK)],
+)
+def test_rows_come_in_blocks_and_are_never_none(monkeypatch, memory, row, rows):
+    monkeypatch.setattr(trainers.steps.memory, "total_memory_bytes", lambda _: memory)
+    assert rows_that_fit(row, CPU) == rows
+
+
+@pytest.mark.parametrize(("limit", "smaller"), [("1048576\n", 2**20), ("max\n", None)])
+def test_a_containers_limit_counts(monkeypatch, tmp_path, limit, smaller):
+    machine = total_memory_bytes(CPU)
+    file = tmp_path / "memory.max"
+    file.write_text(limit)
+    monkeypatch.setattr(trainers.steps.memory, "CONTAINER_LIMIT", file)
+    assert total_memory_bytes(CPU) == (smaller or machine)
+    monkeypatch.setattr(trainers.steps.memory, "CONTAINER_LIMIT", tmp_path / "none")
+    assert total_memory_bytes(CPU) == machine or machine < 2**34
+
+
+def test_a_large_cpu_does_not_compute_more_at_once_than_pays(monkeypatch):
+    monkeypatch.setattr(trainers.steps.memory, "total_memory_bytes", lambda _: 2**40)
+    assert rows_that_fit(2**20, CPU) == 2**31 // 2**21 // BLOCK * BLOCK

@@ -1,0 +1,1 @@
+"""What steps cost: of a configuration, and of this machine."""

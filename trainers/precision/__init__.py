@@ -1,0 +1,111 @@
+"""The only place where FP32, FP16 and BF16 differ.
+
+FP16 keeps FP32 weights, multiplies in FP16 and scales the loss, so that small gradients survive
+(Micikevicius et al., "Mixed Precision Training", 2018). BF16 has FP32's range: it needs no scaling.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from trainers.config import PrecisionName
+from trainers.precision.half import HalfProducts
+
+INITIAL_SCALE = 2.0**16
+MINIMUM_SCALE = 1.0
+GROWTH_INTERVAL = 2000
+"""Steps without an overflow after which the scale doubles."""
+
+_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Precision:
+    """Forward, backward and step in one precision: the training loop has no branch on it.
+
+    A step is `forward`, `backward`, `unscale`, clip, `step`, in this order.
+
+    Args:
+        name: fp32, fp16 or bf16.
+        device: where the model is.
+        enabled: False computes in FP32, bit for bit, whatever the name.
+    """
+
+    def __init__(self, name: PrecisionName, device: torch.device, *, enabled: bool = True) -> None:
+        self._device = device.type
+        self._type = _TYPES[name if enabled else "fp32"]
+        self._on_cpu = self._type is torch.float16 and device.type == "cpu"
+        self._scaler = torch.amp.GradScaler(
+            device.type,
+            init_scale=INITIAL_SCALE,
+            growth_interval=GROWTH_INTERVAL,
+            enabled=self._type is torch.float16,
+        )
+        self._scale = float(self._scaler.get_scale())
+        self._overflowed = False
+
+    def products(self) -> AbstractContextManager[object]:
+        """Multiply as this precision does; around forward and backward it is entered but once."""
+        return HalfProducts() if self._on_cpu else nullcontext()
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """Compute the forward pass and the loss in this precision."""
+        low = self._type is not torch.float32
+        # Autocast on the CPU refuses the name of FP32 even where it is disabled.
+        type_ = self._type if low else torch.bfloat16
+        with torch.autocast(self._device, type_, enabled=low), self.products():
+            yield
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the scaled loss's gradients to the parameters'."""
+        self.backward_of([(self, loss)])
+
+    def backward_of(self, losses: Sequence[tuple["Precision", Tensor]]) -> None:
+        """Add gradients of several members' losses in one pass, each scaled by its own scale."""
+        scaled = [precision._scaler.scale(loss) for precision, loss in losses]
+        with self.products():
+            torch.autograd.backward(scaled)
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients by the scale, to clip them by their true norm."""
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> bool:
+        """Step, then update the scale, reading it: the only synchronisation of a step.
+
+        Args:
+            optimizer: a fused one decides on the device whether it steps, others wait for the host.
+
+        Returns:
+            False where a gradient was not finite, and the scaler skipped the step.
+        """
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        before, self._scale = self._scale, float(self._scaler.get_scale())
+        # The scaler's own sign of a skipped step, whoever decided on it: only then it falls.
+        skipped = self._scale < before
+        self._overflowed = skipped and self._scale <= MINIMUM_SCALE
+        return not skipped
+
+    @property
+    def scale(self) -> float:
+        """What the loss is multiplied by; 1 where nothing is scaled."""
+        return self._scale
+
+    @property
+    def overflowed(self) -> bool:
+        """Tell whether the last step was skipped and no smaller scale is worth a trial."""
+        return self._overflowed
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scaler's state, {} where nothing is scaled."""
+        return dict(self._scaler.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        self._scaler.load_state_dict(state)
+        self._scale = float(self._scaler.get_scale())

@@ -1,0 +1,165 @@
+"""A step of K members at once: one forward, one backward; all else is each member's own.
+
+Members may be in different epochs: each has its own batch, and its own stream of dropout masks.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.batches import Batch
+from trainers.config import TrainConfig
+from trainers.faults import out_of_memory
+from trainers.kernels.dropout import BLOCK, Dropout
+from trainers.models import StackedModel
+from trainers.models._stacked import stack
+from trainers.precision import Precision
+from trainers.seeds import RandomStream
+from trainers.steps.loss import cohort_loss, sequence_loss
+from trainers.steps.memory import release_memory
+
+log = logging.getLogger("trainers.steps.cohort")
+
+Stepped = tuple[Tensor, bool]
+
+
+class Steps(Protocol):
+    """What a step needs of a member; `trainers.member.Member` is one."""
+
+    config: TrainConfig
+    device: torch.device
+    model: nn.Module
+    precision: Precision
+    optimizer: torch.optim.Optimizer
+    random: RandomStream
+
+    def rows_that_fit(self, members: int) -> int:
+        """Rows of each member's batch that a cohort of so many computes at once."""
+        ...
+
+    def limit_rows(self, rows: int) -> None:
+        """Computes no more rows at once from now on."""
+        ...
+
+    def apply(self) -> bool:
+        """Takes the step that the gradients ask for; False where it was skipped."""
+        ...
+
+
+def step_together(members: Sequence[Steps], batches: Sequence[Batch]) -> list[Stepped]:
+    """One optimizer step of each member: scale, backward, unscale, clip, step, update.
+
+    Args:
+        members: of one model, precision and device; their rates and whatever else may differ.
+        batches: each member's own, of one batch size.
+
+    Returns:
+        Each member's loss (sum of nats, on the device), and whether its optimizer stepped.
+    """
+    while (nats_K := _tried(members, batches)) is None:
+        release_memory(members[0].device)
+    return [(nats, member.apply()) for nats, member in zip(nats_K, members, strict=True)]
+
+
+def step_alone(member: Steps, batch: Batch) -> Stepped:
+    """The same of one member."""
+    return step_together([member], [batch])[0]
+
+
+def _tried(members: Sequence[Steps], batches: Sequence[Batch]) -> Tensor | None:
+    """Takes every member's gradients; None where there was no room, and fewer rows may fit."""
+    marks = [member.random.mark() for member in members]
+    rows = min(member.rows_that_fit(len(members)) for member in members)
+    for member in members:
+        member.optimizer.zero_grad(set_to_none=True)
+    try:
+        with members[0].precision.products():
+            return _gradients_of_all(members, batches, rows)
+    except Exception as error:
+        if rows == 1 or not out_of_memory(error):
+            raise
+        for member, mark in zip(members, marks, strict=True):
+            member.random.back_to(mark)
+            member.limit_rows(rows // 2)
+            member.optimizer.zero_grad(set_to_none=True)
+        log.warning("no room for %d rows at once: trying %d", rows, rows // 2)
+    return None
+
+
+def _gradients_of_all(members: Sequence[Steps], batches: Sequence[Batch], rows: int) -> Tensor:
+    model = members[0].model
+    if isinstance(model, StackedModel):
+        total_K = torch.zeros(len(members), device=members[0].device)
+        streams = _streams(members)
+        # Masks are drawn for a block of rows, of which fewer may be computed at a time.
+        drawn = [batch.parts(max(rows, BLOCK)) for batch in batches]
+        for block in zip(*drawn, strict=True):
+            total_K += _gradients(model, members, streams, batches, block, rows)
+        if len(streams) == 1:
+            for member in members[1:]:
+                member.random.follow(streams[0])
+        return total_K
+    pairs = zip(members, batches, strict=True)
+    return torch.stack([_gradients_alone(member, batch, rows) for member, batch in pairs])
+
+
+def _gradients(
+    model: StackedModel,
+    members: Sequence[Steps],
+    streams: Sequence[RandomStream],
+    batches: Sequence[Batch],
+    block: Sequence[Batch],
+    rows: int,
+) -> Tensor:
+    """Adds every member's gradients of a block, `rows` at a time; returns nats_K."""
+    precision, marks = members[0].precision, [stream.mark() for stream in streams]
+    window, size = members[0].config.data.window, len(block[0].lengths_B)
+    parts = zip(*(batch.parts(rows) for batch in block), strict=True)
+    total_K = torch.zeros(len(members), device=members[0].device)
+    for first, part in zip(range(0, size, rows), parts, strict=True):
+        for stream, mark in zip(streams, marks, strict=True):
+            stream.back_to(mark)
+        dropout = Dropout(streams, window=window, first=first, of=size)
+        with precision.forward():
+            nats_K, _ = cohort_loss(
+                model,
+                stack([member.model for member in members]),
+                _side_by_side([batch.tokens_BT for batch in part]),
+                [batch.lengths_B for batch in part],
+                dropout=dropout,
+            )
+        losses = [
+            (member.precision, nats / batch.targets)
+            for member, nats, batch in zip(members, nats_K.unbind(), batches, strict=True)
+        ]
+        precision.backward_of(losses)
+        total_K += nats_K.detach()
+    return total_K
+
+
+def _gradients_alone(member: Steps, batch: Batch, rows: int) -> Tensor:
+    total = torch.zeros((), device=member.device)
+    with member.random:
+        for part in batch.parts(rows):
+            with member.precision.forward():
+                loss = sequence_loss(member.model, part.tokens_BT, part.lengths_B)
+            member.precision.backward(loss.nats / batch.targets)
+            total += loss.nats.detach()
+    return total
+
+
+def _streams(members: Sequence[Steps]) -> list[RandomStream]:
+    """Each member's stream of masks; one for all where they would all draw the same."""
+    first, *others = (member.random for member in members)
+    shared = all(other.agrees_with(first) for other in others)
+    return [first] if shared else [first, *others]
+
+
+def _side_by_side(tokens: Sequence[Tensor]) -> Tensor:
+    """Members' rows as tokens_KBT; where one's longest row is shorter, it is padded."""
+    longest = max(tokens_BT.shape[1] for tokens_BT in tokens)
+    return torch.stack([F.pad(rows_BT, (0, longest - rows_BT.shape[1])) for rows_BT in tokens])

@@ -1,0 +1,127 @@
+"""Memory: a run's peak, and how many rows of a batch fit."""
+
+import ctypes
+import functools
+import gc
+import os
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers.kernels.dropout import BLOCK
+from trainers.kernels.graphs import recordings
+from trainers.models import StackedModel
+from trainers.models._stacked import stack
+
+# What one row keeps for backward is measured; gradients and masks on their way come on top.
+OVERHEAD = 2.0
+SHARE = {"cuda": 0.8, "cpu": 0.4}
+"""Of all memory: the device's own, or the machine's, which others need too."""
+ENOUGH_BYTES = {"cuda": 2**63, "cpu": 2**31}
+"""More rows at once are no faster: a CPU's products reach their peak at a few hundred."""
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+VM_COUNTERS = Path("/proc/vmstat")
+PROBE_ROWS = 4
+
+# <malloc.h>: the options of mallopt, and the largest threshold that glibc takes.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+LARGEST_MMAP_THRESHOLD = 2**25
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let a step's memory serve the next step, in large pages where there are such.
+
+    Otherwise glibc gives large blocks back to the system, which clears every page of them anew:
+    a tenth of a step on the CPU. Without glibc nothing happens.
+    """
+    # Read by torch when it first allocates a large block; a user's own setting stays.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 2**26)
+
+
+def killed_for_memory() -> int:
+    """How many processes the system has killed since it started, to free memory; 0 where unknown.
+
+    Linux counts them in /proc/vmstat, those of a container's own limit as well.
+    """
+    try:
+        lines = VM_COUNTERS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what a step that had no room still holds."""
+    recordings.clear()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forgets the peak of an earlier run in this process, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """CUDA's peak allocation, or this process's peak resident set elsewhere, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def bytes_of_a_row(model: StackedModel, window: int, device: torch.device) -> int:
+    """Measure what backward needs of one row, by a forward pass of a few.
+
+    Args:
+        model: on the device.
+        window: tokens of a row.
+        device: where to measure.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    tokens_KBT = torch.ones(1, PROBE_ROWS, window - 1, dtype=torch.int64, device=device)
+    lengths_B = torch.full((PROBE_ROWS,), window - 1)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model.stacked_features(stack([model]), tokens_KBT, lengths_B, None)
+    activations = sum(count for pointer, count in kept.items() if pointer not in parameters)
+    return max(1, activations // PROBE_ROWS)
+
+
+def rows_that_fit(row_bytes: int, device: torch.device) -> int:
+    """Rows that may be computed at once: a multiple of dropout's blocks.
+
+    It depends on how much memory there is, not on how much is free: the same run computes the same
+    bits again.
+    """
+    share = SHARE[device.type] * total_memory_bytes(device)
+    budget = min(share, ENOUGH_BYTES[device.type])
+    return max(1, int(budget / (OVERHEAD * row_bytes)) // BLOCK) * BLOCK
+
+
+def total_memory_bytes(device: torch.device) -> int:
+    """CUDA's memory, or the machine's or its container's elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return machine
