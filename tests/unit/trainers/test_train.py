@@ -610,7 +610,7 @@ def too_large_for_fp16(monkeypatch):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
             with torch.no_grad():
-                member.model.head.weight.fill_(1e5)
+                self.model.head.weight.fill_(1e5)
 
     monkeypatch.setattr(trainers.train, "Member", Large)
 
