@@ -34,7 +34,7 @@ from studies.definition import Identity
 from studies.prior import Centre
 from sweep.cli import main
 from sweep.orchestration.ledger import Ledger
-from sweep.orchestration.search import Search
+from sweep.orchestration.strategy import SearchSettings
 from sweep.storage.connect import open_storage, storage_url
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
@@ -380,7 +380,7 @@ def open_ledger(
         identity=identity or Identity.of(known),
         attributes=about,
         train=train,
-        search=Search(**{**usual, **search}),
+        search=SearchSettings(**{**usual, **search}),
         directory=folder / "runs" / "study",
         join=join,
     )

@@ -25,7 +25,7 @@ from sweep.orchestration.prepare import PreparedStudy, prepare
 from sweep.orchestration.priors import described
 from sweep.orchestration.recovery import Recovery
 from sweep.orchestration.resources import find_resources
-from sweep.orchestration.search import Search
+from sweep.orchestration.strategy import SearchSettings
 from sweep.results.belief import recommended
 from sweep.results.forecast import verdict
 from sweep.results.lookup import DEFAULT_STORAGE, find_study, study_names
@@ -119,7 +119,7 @@ def execute(
 def _ledger(ready: PreparedStudy, *, join: bool) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
     forecast = None if ready.forecast is None else ready.forecast.stored()
-    search = Search(
+    search = SearchSettings(
         first=plan.first,
         rates=plan.rates,
         low=plan.low,

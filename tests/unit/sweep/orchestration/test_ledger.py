@@ -19,7 +19,7 @@ from studies.trials import PAUSED, is_paused
 from sweep.errors import SweepError
 from sweep.execution.protocol import TrialSpec
 from sweep.orchestration.ledger import Ledger
-from sweep.orchestration.trial_counts import Tried
+from sweep.orchestration.strategy import TrialCounts
 from sweep.results.belief import recommended, terms_of
 from sweep.results.summary import summarise
 from sweep.storage.connect import open_storage
@@ -63,7 +63,7 @@ def killed(ledger: Ledger) -> None:
 
 def set_attribute(ledger: Ledger, number: int, key: str, value: str) -> None:
     """Writes an attribute of a trial, which may have ended, beside Optuna."""
-    identifier, text = ledger._trial(number)._trial_id, json.dumps(value)
+    identifier, text = ledger._trials.stored(number)._trial_id, json.dumps(value)
     engine = ledger._storage.engine
     with engine.begin() as connection:
         connection.exec_driver_sql(
@@ -420,13 +420,15 @@ class TestLooks:
         """A ledger that is about to go on with a trial, and the trial's number."""
         ledger = open_ledger(folder, **self.SEARCH)
         while True:
-            again = ledger._resumed(ledger._trials(), full=False)
-            if again is not None:
+            trials, within = ledger._trials.all(), ledger.working_range
+            number = ledger._strategy.resumed(trials, within, full=False)
+            if number is not None:
+                ledger._resume_paused(number)
                 break
             self.train(ledger, asked(ledger))
         killed(ledger)
-        set_attribute(ledger, again.number, PAUSED, "a look of 1 epoch")  # as it was before
-        return ledger, again.number
+        set_attribute(ledger, number, PAUSED, "a look of 1 epoch")  # as it was before
+        return ledger, number
 
     def test_a_rate_that_is_asked_for_again_goes_on_the_others_were_pruned(
         self, tmp_path: Path
@@ -480,10 +482,10 @@ class TestLooks:
         with open_ledger(tmp_path, **self.SEARCH) as ledger:
             number = self.stuck(ledger)
             assert not is_paused(stored(tmp_path)[number])
-            assert ledger._under_way()[0].number == number
+            assert ledger._trials.under_way()[0].number == number
             ledger.tell(number, Outcome.PAUSED, Outcome.PAUSED.sentence)
             assert stored(tmp_path)[number].user_attrs[PAUSED].startswith("perplexity 95 after ep")
-            assert ledger._under_way() == []
+            assert ledger._trials.under_way() == []
 
     def test_a_crash_before_its_worker_left_it_has_it_judged_again(self, tmp_path: Path) -> None:
         ledger = open_ledger(tmp_path, **self.SEARCH)
@@ -499,7 +501,9 @@ class TestLooks:
     ) -> None:
         with open_ledger(tmp_path, **self.SEARCH) as ledger:
             number = self.stuck(ledger)
-            ledger.set_back(ledger._spec(ledger._live[number]), "lost: its worker process died")
+            ledger.set_back(
+                ledger._spec(ledger._trials._held[number]), "lost: its worker process died"
+            )
             assert ledger.row(number).state == "running"
             assert ledger.report({number: report(1, 95)}) == {number: Verdict.PAUSE}
 
@@ -524,7 +528,9 @@ class TestLooks:
             assert (first.unfinished(), second.unfinished()) == ([], [])
             spec = first.ask()
             assert spec is None or spec.number != number
-            assert self.train(second, second._spec(second._live[number])) is Verdict.CONTINUE
+            assert (
+                self.train(second, second._spec(second._trials._held[number])) is Verdict.CONTINUE
+            )
             assert first.row(number).state == "complete"
             for ledger in (first, second):
                 ledger.finish({}, "")
@@ -691,7 +697,9 @@ class TestTakingUpAgain:
             for _ in range(finished):
                 finish(ledger, 50)
             if kill:
-                ledger._enqueue_first(Tried(ledger.study.get_trials(deepcopy=False)))
+                counts = TrialCounts(ledger.study.get_trials(deepcopy=False))
+                for rate in ledger._strategy.first_missing(counts):
+                    ledger.study.enqueue_trial({PARAMETER: rate})
                 ledger.study.ask()  # and then nothing more
                 assert stored(folder)[finished].params == {}
                 killed(ledger)
@@ -720,7 +728,7 @@ class TestTakingUpAgain:
         ledger = open_ledger(tmp_path)
         number = asked(ledger).number
         ledger.report({number: report(1, 50)})
-        ledger._report_infinity(ledger._trial(number))
+        ledger._report_infinity(ledger._trials.stored(number))
         killed(ledger)
         with open_ledger(tmp_path) as ledger:
             ledger.unfinished()

@@ -1,0 +1,225 @@
+"""How a study's trials are chosen and judged. It reads trials; the ledger alone writes them."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.definition import edge, searched, widen
+from studies.failures import as_tried
+from studies.observed import Terms, posterior_of
+from studies.prior import Centre, Prior
+from studies.pruner import make_pruner
+from studies.sampler import LEARNING_RATE, make_sampler
+from studies.stopping import Remaining, remaining
+from studies.strategy import next_rate
+from studies.table import Table
+from studies.trials import failed, is_paused, rate_of
+
+Range = tuple[float, float]  # the lowest and the highest rate that is searched
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How a study searches.
+
+    Attributes:
+        first: the rates tried first.
+        rates: each rule's own rate.
+        low, high: the working range.
+        widen: whether the range may grow when the best rate leans on its edge.
+        trials: the study's total.
+        pruner, sampler: names; floor and startup: see the shipped sweep.toml.
+        priors: how far each rule is trusted.
+        until: ends the study when less than this share of perplexity is left to gain; None: never.
+    """
+
+    first: tuple[Centre, ...]
+    rates: Mapping[str, float]
+    low: float
+    high: float
+    widen: bool
+    trials: int
+    sampler: str
+    pruner: str
+    floor: int
+    startup: int
+    trainer: str
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+    until: float | None = None
+
+
+class TrialCounts:
+    """A study's trials at a glance.
+
+    Args:
+        trials: all of them.
+    """
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        self._table = Table.of(trials)
+        self._begun = ~self._table.mask(_waits)
+        self._rates = self._table.column(_rate)
+
+    @property
+    def count(self) -> int:
+        """How many were started by this tool."""
+        return int((self._begun & ~self._table.mask(_by_hand)).sum())
+
+    @property
+    def started(self) -> int:
+        """How many do not wait to be started, whoever made them."""
+        return int(self._begun.sum())
+
+    @property
+    def waits(self) -> bool:
+        """Whether one waits to be started."""
+        return not self._begun.all()
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The lowest and the highest rate of those that were started and have not failed; or ()."""
+        found = self._rates[self._begun & ~self._table.mask(failed)]
+        if np.isnan(found).all():
+            return ()
+        return float(np.nanmin(found)), float(np.nanmax(found))
+
+    @property
+    def best(self) -> float | None:
+        """The rate of the complete trial with the lowest value."""
+        values = self._table.column(_complete_value)
+        return None if np.isnan(values).all() else float(self._rates[np.nanargmin(values)])
+
+    def at(self, rate: float) -> tuple[int, int]:
+        """How many trials have a rate: those that did not fail, and those that did."""
+        there = np.isclose(self._rates, rate, rtol=1e-9, atol=0.0)
+        lost = self._table.mask(failed)
+        return int((there & ~lost).sum()), int((there & lost).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What becomes of a trial after an epoch.
+
+    Attributes:
+        reason: why it ends here, in words; "" where it goes on.
+        pauses: whether it may come back.
+        audit: why it would have ended, had it not been chosen to run on; "" for others.
+    """
+
+    reason: str = ""
+    pauses: bool = False
+    audit: str = ""
+
+
+class Strategy:
+    """Chooses a study's rates, ends its trials, and says when enough is known.
+
+    Args:
+        settings: of the search.
+        seed: of the sampler and of the pruner's draws.
+        terms: what is known beside the trials; its range is the one at the beginning.
+    """
+
+    def __init__(self, settings: SearchSettings, seed: int, terms: Terms) -> None:
+        self.settings = settings
+        self._seed, self._told = seed, terms
+
+    def terms(self, working_range: Range) -> Terms:
+        """What the search is told beside the trials, in a range."""
+        low, high = working_range
+        return dataclasses.replace(self._told, low=low, high=high)
+
+    def sampler(self, working_range: Range, trials: Table | None = None) -> BaseSampler:
+        """A sampler of a range; of the trials too, where it is for one ask."""
+        return make_sampler(
+            self.settings.sampler,
+            self.terms(working_range),
+            seed=self._seed % 2**32,
+            startup=len(self.settings.first),
+            known=trials,
+        )
+
+    def first_missing(self, counts: TrialCounts) -> list[float]:
+        """The rules' rates that no good trial has; failed ones once more."""
+        tried = {centre.learning_rate: counts.at(centre.learning_rate) for centre in self._first}
+        return [rate for rate, (kept, lost) in tried.items() if kept == 0 and lost < 2]
+
+    def left_to_gain(self, trials: Table, counts: TrialCounts, within: Range) -> Remaining | None:
+        """What another trial could gain, once every rule's rate was tried; None where not asked."""
+        if self.settings.until is None or counts.waits:
+            return None
+        return remaining(posterior_of(trials, self.terms(within)), trials, self.settings.until)
+
+    def resumed(self, trials: Table, within: Range, *, full: bool) -> int | None:
+        """The number of the trial left after a look that is to go on now; None where none is.
+
+        Args:
+            trials: all of them.
+            within: the range.
+            full: whether no other trial may be started.
+        """
+        terms = self.terms(within)
+        if not terms.pauses or not trials.mask(is_paused).any():
+            return None
+        return next_rate(as_tried(trials), terms, new=not full)[1]
+
+    def widened(self, trials: Table, counts: TrialCounts, within: Range) -> Range:
+        """The range to search, wider than before where the best rate leans on its edge."""
+        low, high = within
+        best = counts.best
+        if not self.settings.widen or best is None or counts.started < len(self._first):
+            return within
+        side = edge(best, low, high, counts.ends)
+        if not side and self.settings.sampler == LEARNING_RATE and not counts.waits:
+            leans = posterior_of(trials, self.terms(within)).edge
+            side = leans if leans and searched(leans, low, high, counts.ends) else ""
+        return widen(low, high, side) if side else within
+
+    def judge(self, peers: Table, trial: FrozenTrial, within: Range) -> Judgement:
+        """Whether a trial goes on after its last report.
+
+        Args:
+            peers: all trials, this one among them.
+            trial: it has not ended.
+            within: the range.
+        """
+        terms = self.terms(within)
+        pruner = make_pruner(
+            self.settings.pruner,
+            floor=max(1, self.settings.floor),
+            startup=self.settings.startup,
+            seed=self._seed,
+            terms=terms,
+        )
+        reason = pruner.reason(peers, trial)
+        if reason:
+            last = trial.last_step
+            held = last is not None and math.isfinite(trial.intermediate_values[last])
+            return Judgement(reason, pauses=held and terms.pauses and pruner.looks)
+        return Judgement(audit=pruner.audit(peers, trial) or "")
+
+    @property
+    def _first(self) -> Sequence[Centre]:
+        return self.settings.first
+
+
+def _waits(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.WAITING
+
+
+def _by_hand(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("by_hand"))
+
+
+def _rate(trial: FrozenTrial) -> float:
+    rate = rate_of(trial)
+    return math.nan if rate is None else rate
+
+
+def _complete_value(trial: FrozenTrial) -> float:
+    return (trial.value or math.inf) if trial.state == TrialState.COMPLETE else math.nan
