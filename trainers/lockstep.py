@@ -7,7 +7,7 @@ from trainers.faults import ending_of
 from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
 from trainers.train import Said, Scoring, Step, Work, perform
 
-Run = Generator[Any, Any, Any]
+CohortMember = Generator[Any, Any, Any]
 
 
 class Lockstep:
@@ -17,12 +17,12 @@ class Lockstep:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Callable[[], Run]] = {}
-        self._runs: dict[int, Run] = {}
+        self._waiting: dict[int, Callable[[], CohortMember]] = {}
+        self._runs: dict[int, CohortMember] = {}
         self._asked: dict[int, Work] = {}
         self._answers: dict[int, Any] = {}
 
-    def add(self, number: int, begin: Callable[[], Run]) -> None:
+    def add(self, number: int, begin: Callable[[], CohortMember]) -> None:
         """Takes a run in.
 
         Args:

@@ -15,7 +15,7 @@ from trainers.report import Outcome
 T = TypeVar("T")
 
 
-def call_apart(function: Callable[..., T], *arguments: Any, what: str) -> T:
+def call_in_process(function: Callable[..., T], *arguments: Any, what: str) -> T:
     """Calls a function that trains on this machine.
 
     Args:

@@ -21,7 +21,7 @@ class TrialSpec:
         config: the whole training run.
         directory: where its checkpoints go; the study's corpus lies in the parent.
         attempt: 1, and one more for each time its worker was lost or ran out of memory.
-        alone: nothing else may run beside it.
+        only_trial: nothing else may run beside it.
         trainer: "package.module:function" of a generator with `trainers.train.train`'s signature.
     """
 
@@ -29,7 +29,7 @@ class TrialSpec:
     config: TrainConfig
     directory: Path
     attempt: int = 1
-    alone: bool = False
+    only_trial: bool = False
     trainer: str = SHARED_TRAINER
 
 
@@ -108,12 +108,12 @@ class Executor(Protocol):
         """Answers a report, or asks a running trial to pause. Unknown numbers are ignored."""
         ...
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         """The trials that share this one's worker, itself included; none where it does not run."""
         ...
 
     def kill(self, number: int) -> None:
-        """Ends a trial's worker with all that it started; the trials `together` there are LOST."""
+        """Ends a trial's worker with all that it started; whoever shares it is LOST."""
         ...
 
     def events(self, timeout_s: float) -> list[Event]:

@@ -16,7 +16,7 @@ import torch
 
 from sweep.execution.protocol import GO, Ended, Event, Progressed, Reported, TrialSpec
 from trainers.importing import import_object
-from trainers.lockstep import Lockstep, Run
+from trainers.lockstep import CohortMember, Lockstep
 from trainers.report import Ending, EpochReport, Verdict
 from trainers.train import Said, course, train
 
@@ -51,11 +51,11 @@ def consume(spec: TrialSpec, device: str) -> Generator[Event, Verdict | None, No
         lockstep.answer(spec.number, verdict)
 
 
-def _begin(spec: TrialSpec, device: str) -> Run:
+def _begin(spec: TrialSpec, device: str) -> CohortMember:
     trainer = import_object(spec.trainer, what="trainer")
     # The shared trainer's loop as such: trials that run together then share its work.
     loop = course if trainer is train else trainer
-    run: Run = loop(spec.config, device=device, directory=spec.directory)
+    run: CohortMember = loop(spec.config, device=device, directory=spec.directory)
     return run
 
 

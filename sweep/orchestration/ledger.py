@@ -27,11 +27,11 @@ from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
 from sweep.results.rows import trial_row
-from sweep.results.types import Belief, TrialRow
+from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
 from sweep.storage.lease import Lease
 from sweep.storage.mutex import Mutex
-from sweep.storage.retry import PatientStorage
+from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 
@@ -59,7 +59,7 @@ class Ledger:
 
     def __init__(
         self,
-        storage: PatientStorage,
+        storage: RetryingStorage,
         name: str,
         *,
         identity: Identity,
@@ -107,7 +107,7 @@ class Ledger:
         """Marks the study as finished, so that others may start from it.
 
         Args:
-            on: the terms that it was run on (see `terms`).
+            on: the terms that it was run on (see `notes.stop_criteria`).
             forecast_met: how good what was forecast of it was; "" for no forecast.
         """
         self._end_paused()
@@ -147,7 +147,7 @@ class Ledger:
         """A trial as the view shows it."""
         return trial_row(self._trials.current(number))
 
-    def belief(self) -> Belief | None:
+    def belief(self) -> RatePosterior | None:
         """What is known of the best rate; None before a trial is complete."""
         return belief(
             self.study.get_trials(deepcopy=False), self._strategy.terms(self.working_range)
@@ -231,7 +231,7 @@ class Ledger:
             self._store(number, report)
         return {number: self._judge(number, report) for number, report in sorted(reports.items())}
 
-    def set_back(self, again: TrialSpec, message: str) -> None:
+    def record_setback(self, again: TrialSpec, message: str) -> None:
         """Stores that a trial is tried again, as `again` says, and why."""
         self._trials.release(again.number)  # it goes on, whatever was found before its worker died
         trial = self._trials.resume(again.number)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from sweep.results.types import Belief, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from trainers.report import EpochReport, Progress
 
 
@@ -39,7 +39,7 @@ class View(Protocol):
         """A trial ended, or was paused; `row.reason` says how."""
         ...
 
-    def learned(self, known: Belief | None) -> None:
+    def posterior_updated(self, known: RatePosterior | None) -> None:
         """A trial's end moved what is known of the best rate; None while that is nothing."""
         ...
 

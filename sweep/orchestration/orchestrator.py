@@ -105,9 +105,9 @@ class Orchestrator:
 
     def _fill(self) -> None:
         while len(self._running) < self._executor.capacity:
-            if any(running.spec.alone for running in self._running.values()):
+            if any(running.spec.only_trial for running in self._running.values()):
                 return
-            if self._left and self._left[0].alone and self._running:
+            if self._left and self._left[0].only_trial and self._running:
                 return
             spec = self._left.pop(0) if self._left else self._ask()
             if spec is None:
@@ -133,7 +133,7 @@ class Orchestrator:
 
     def _handle(self, events: list[Event]) -> None:
         """Stores all reports that arrived together before any is judged."""
-        self._recovery.heard(event.number for event in events)
+        self._recovery.saw_life(event.number for event in events)
         reports = {event.number: event.report for event in events if isinstance(event, Reported)}
         for event in events:
             if isinstance(event, Progressed):
@@ -157,7 +157,7 @@ class Orchestrator:
         message, again = self._recovery.ended(running.spec, event)
         if again is not None:
             self._view.warn(f"trial {event.number}: {message}; {_how(running.spec, again)}")
-            self._ledger.set_back(again, message)
+            self._ledger.record_setback(again, message)
             self._left.insert(0, again)
             return
         if event.outcome is Outcome.NO_SPACE:  # no trial's fault: it stays as it is, to go on
@@ -167,7 +167,7 @@ class Orchestrator:
         if not self._ledger.tell(event.number, event.outcome, message):
             self._view.warn(f"trial {event.number} was ended by another program, so it stopped")
         self._view.trial_ended(self._ledger.row(event.number))
-        self._view.learned(self._ledger.belief())
+        self._view.posterior_updated(self._ledger.belief())
         self._give_up_if_nothing_works(event, running)
 
     def _give_up_if_nothing_works(self, event: Ended, running: _Running) -> None:
@@ -186,7 +186,7 @@ class Orchestrator:
 def _how(before: TrialSpec, again: TrialSpec) -> str:
     rows = again.config.micro_batch
     fewer = f" with {rows:,} rows at once" if rows != before.config.micro_batch else ""
-    return f"a fresh worker goes on{fewer}{', alone' if again.alone else ''}"
+    return f"a fresh worker goes on{fewer}{', alone' if again.only_trial else ''}"
 
 
 def _out_of_time(seconds: float) -> str:

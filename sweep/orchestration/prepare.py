@@ -25,7 +25,7 @@ from sweep.results.baseline import baseline_of
 from sweep.results.forecast import Forecast
 from sweep.results.lookup import check_identity, find_study
 from sweep.storage.connect import check_storage, open_storage
-from sweep.storage.retry import PatientStorage
+from sweep.storage.retry import RetryingStorage
 from trainers.data import Corpus, load_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
@@ -46,7 +46,7 @@ class PreparedStudy:
     corpus: Corpus
     name: str
     directory: Path
-    storage: PatientStorage
+    storage: RetryingStorage
     kind: str = "search"
     forecast: Forecast | None = None
 

@@ -16,7 +16,7 @@ class Recovery:
     """Watches the running trials, and decides on those that were lost.
 
     Trials that share a worker go down together, and it is not known through which of them. So each
-    is tried again beside the others, but for the last time alone: that one is its own fault.
+    is tried again beside the others, but for the last time only_trial: that one is its own fault.
 
     Args:
         executor: runs the trials.
@@ -50,9 +50,9 @@ class Recovery:
 
     def taken_up(self, spec: TrialSpec) -> TrialSpec:
         """A trial of an earlier run, whose setbacks there count."""
-        return replace(spec, alone=1 < spec.attempt > self._retries)
+        return replace(spec, only_trial=1 < spec.attempt > self._retries)
 
-    def heard(self, numbers: Iterable[int]) -> None:
+    def saw_life(self, numbers: Iterable[int]) -> None:
         """Trials gave a sign of life; whoever shares their worker waits for them and lives too."""
         for number in numbers:
             for other in self._company.get(number, frozenset()):
@@ -83,18 +83,18 @@ class Recovery:
             return message, self._again(spec, in_company=bool(company))
         if event.outcome is Outcome.OUT_OF_MEMORY:
             fewer = self._again(_with_fewer_rows(spec), in_company=False)
-            return event.message, fewer and replace(fewer, alone=bool(company))
+            return event.message, fewer and replace(fewer, only_trial=bool(company))
         return event.message, None
 
     def _look(self) -> None:
         """Who shares a worker: to be known before it dies."""
-        self._company = {number: self._executor.together(number) for number in self._began}
+        self._company = {number: self._executor.sharing_worker(number) for number in self._began}
 
     def _again(self, spec: TrialSpec, *, in_company: bool) -> TrialSpec | None:
         attempt = spec.attempt + 1
         if attempt > self._retries + 1:
             return None
-        return replace(spec, attempt=attempt, alone=in_company and attempt > self._retries)
+        return replace(spec, attempt=attempt, only_trial=in_company and attempt > self._retries)
 
     def _overdue(self, alive: float, began: float) -> str:
         now = self._clock()

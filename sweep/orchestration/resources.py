@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from sweep.config.devices import worker_devices
-from sweep.execution.isolated import call_apart
+from sweep.execution.isolated import call_in_process
 from sweep.execution.protocol import SHARED_TRAINER, Resources
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
@@ -57,7 +57,7 @@ def _cohort(plan: Plan, corpus: Corpus, ledger: Ledger, devices: tuple[str, ...]
         train = replace(plan.train, learning_rate=plan.first[0].learning_rate)
         device = torch.device(devices[0])
         what = "steps of several trials side by side"
-        return call_apart(cohort_size, train, corpus, device, at_most, what=what)
+        return call_in_process(cohort_size, train, corpus, device, at_most, what=what)
 
     if isinstance(settings.cohort, int):
         return ledger.cohort(settings.cohort, measured)

@@ -29,7 +29,7 @@ from sweep.orchestration.strategy import SearchSettings
 from sweep.results.belief import recommended
 from sweep.results.forecast import verdict
 from sweep.results.lookup import DEFAULT_STORAGE, find_study, study_names
-from sweep.results.notes import terms
+from sweep.results.notes import stop_criteria
 from sweep.results.summary import summarise, with_recommended
 from sweep.results.types import StudySummary
 from trainers.data import Corpus
@@ -41,11 +41,11 @@ def _nothing(study: Study) -> None:
     pass
 
 
-def run(
+def run_study(
     config: SweepConfig,
     view: View,
     *,
-    again: str,
+    resume_command: str,
     join: bool = False,
     before_release: BeforeRelease = _nothing,
 ) -> StudySummary | None:
@@ -54,7 +54,7 @@ def run(
     Args:
         config: resolved.
         view: entered already.
-        again: the command that goes on with the study, shown where it was stopped.
+        resume_command: the command that goes on with the study, shown where it was stopped.
         join: whether to work beside those who run it now.
         before_release: called with the study when nothing trains any more.
 
@@ -65,9 +65,9 @@ def run(
     done, summary = execute(ready, view, join=join, before_release=before_release)
     if not done:
         study = find_study(ready.storage, ready.name)
-        view.paused(summary, go_on_with(again, study, config.study.timeout))
+        view.paused(summary, go_on_with(resume_command, study, config.study.timeout))
         return None
-    view.finished(summary, _commands(summary, alone=len(study_names(ready.storage)) == 1))
+    view.finished(summary, _commands(summary, only_study=len(study_names(ready.storage)) == 1))
     return summary
 
 
@@ -83,7 +83,7 @@ def execute(
     Args:
         ready: the study.
         view: entered already.
-        join, before_release: as of `run`.
+        join, before_release: as of `run_study`.
 
     Returns:
         Whether it was run to its total and not stopped before, and the study as it is then.
@@ -108,7 +108,7 @@ def execute(
             )
             done = orchestrator.run()
         if done:
-            ledger.finish(terms(config.study), verdict(ledger.study, ready.storage))
+            ledger.finish(stop_criteria(config.study), verdict(ledger.study, ready.storage))
         if ready.kind == "search":
             ledger.keep_alive()  # to draw pictures may take seconds
             before_release(ledger.study)
@@ -185,10 +185,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _commands(summary: StudySummary, *, alone: bool) -> Sequence[str]:
+def _commands(summary: StudySummary, *, only_study: bool) -> Sequence[str]:
     """How to go on from here, as short as it is unmistakable."""
     where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
-    which = where if alone else f"{where} --study {summary.name}"
+    which = where if only_study else f"{where} --study {summary.name}"
     shown = summary.chosen
     return (
         f"sweep report{which}",

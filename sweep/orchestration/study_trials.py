@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from studies.table import Table
 from studies.trials import is_paused
 from sweep.errors import SweepError
-from sweep.storage.retry import PatientStorage
+from sweep.storage.retry import RetryingStorage
 
 OWNER = "owner"
 """The trial's attribute with the lease of the orchestrator that runs it."""
@@ -28,7 +28,7 @@ class StudyTrials:
         storage: its database.
     """
 
-    def __init__(self, study: Study, storage: PatientStorage) -> None:
+    def __init__(self, study: Study, storage: RetryingStorage) -> None:
         self._study, self._storage = study, storage
         self._held: dict[int, Trial] = {}  # in step with what is written by them
         self._read = Table(())

@@ -11,7 +11,7 @@ from studies.prior import MERGE_FACTOR, Centre, Prior, log_distance
 from studies.transfer import FORECAST
 from sweep.formatting import format_fitted
 from sweep.orchestration.plan import SWEPT_MARGIN, Plan, identity
-from sweep.results.family import find_family, forecast
+from sweep.results.family import find_family, predict_optimum
 from sweep.results.forecast import Forecast, own
 from trainers.data import Corpus
 
@@ -38,7 +38,7 @@ def find_forecast(
         return None
     if existing is not None:
         return own(existing)
-    found = forecast(find_family(storage, identity(plan, corpus).fields), plan.setting)
+    found = predict_optimum(find_family(storage, identity(plan, corpus).fields), plan.setting)
     return None if found is None else Forecast.of(found)
 
 

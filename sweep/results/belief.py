@@ -20,7 +20,7 @@ from studies.stopping import by_regret
 from sweep.results.baseline import at_constant_rate, first_settled_epoch, stored_baseline
 from sweep.results.confirmation import CONFIRMATION
 from sweep.results.lookup import best_trial, find_trial
-from sweep.results.types import Belief
+from sweep.results.types import RatePosterior
 from trainers.config import TrainConfig
 
 
@@ -96,7 +96,7 @@ def chosen_trial(study: Study) -> FrozenTrial:
     return find_trial(study, next(iter(recommended(study)), best.number))
 
 
-def belief(trials: Sequence[FrozenTrial], terms: Terms) -> Belief | None:
+def belief(trials: Sequence[FrozenTrial], terms: Terms) -> RatePosterior | None:
     """Where the best rate lies, by the trials so far, as `sweep report` would say it.
 
     Args:
@@ -114,7 +114,7 @@ def belief(trials: Sequence[FrozenTrial], terms: Terms) -> Belief | None:
         return None
     mu, probability = posterior.density
     rates = tuple(math.exp(each) for each in mu)
-    return Belief(rates, tuple(probability.tolist()), *best_rate(posterior))
+    return RatePosterior(rates, tuple(probability.tolist()), *best_rate(posterior))
 
 
 def _repeats(about: Mapping[str, Any]) -> list[Repeat]:

@@ -89,7 +89,7 @@ def make_family(studies: Iterable[Study]) -> Family:
     )
 
 
-def forecast(family: Family, setting: Setting) -> Prediction | None:
+def predict_optimum(family: Family, setting: Setting) -> Prediction | None:
     """The best rate at a setting; None where the family is empty."""
     return predict(family.swept, setting, family.critical) if family.swept else None
 

@@ -10,7 +10,7 @@ from sweep.results.confirmation import CONFIRMATION
 from sweep.storage.lease import Lease
 
 
-def terms(settings: StudySettings) -> dict[str, Any]:
+def stop_criteria(settings: StudySettings) -> dict[str, Any]:
     """When a study is finished: another total, or another `until`, makes it go on."""
     return {"trials": settings.trials, "until": settings.until}
 

@@ -13,7 +13,7 @@ from studies.optimum import best_rate
 from studies.rules import RULES, Setting
 from sweep.errors import SweepError
 from sweep.results.belief import study_posterior
-from sweep.results.family import Family, exponents, find_family, forecast, is_finished
+from sweep.results.family import Family, exponents, find_family, is_finished, predict_optimum
 from sweep.results.forecast import Forecast, store
 from sweep.results.lookup import open_study, study_names
 from sweep.storage.connect import open_storage
@@ -53,7 +53,7 @@ def predict(storage: str, name: str | None, batch: int, parameters: int | None) 
     base = open_study(storage, name) if name else _newest_finished(opened, storage)
     family = find_family(opened, base.user_attrs["identity"])
     size = parameters or base.user_attrs["parameters"]
-    found = forecast(family, Setting(batch, size))
+    found = predict_optimum(family, Setting(batch, size))
     if found is None:
         raise SweepError(_nothing_finished(f"study '{base.study_name}' and those like it"))
     said = _as_swept(Forecast.of(found), family, found.setting)

@@ -56,7 +56,7 @@ class RuleFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RuleVerdict:
     """The rules that are believed most; they ask for the same rate.
 
     Attributes:
@@ -71,7 +71,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Companions:
+class AdamScaling:
     """What the rules ask for beside the rate, at k = B / B0.
 
     beta becomes beta^k, so that the half-life of Adam's averages stays the same in tokens (Marek et
@@ -153,8 +153,8 @@ class Report:
     optimum: Optimum | None
     noise: float | None
     rules: tuple[RuleFinding, ...]
-    verdict: Verdict | None
-    companions: Companions | None
+    verdict: RuleVerdict | None
+    companions: AdamScaling | None
     divergence: Divergence
     cost: Cost
     curve: Curve | None
@@ -248,25 +248,25 @@ def _seen_cost(rule: RuleRow, summary: StudySummary) -> float | None:
     return max(trial.perplexity / chosen.perplexity - 1.0, 0.0)
 
 
-def _verdict(rules: Sequence[RuleFinding]) -> Verdict:
+def _verdict(rules: Sequence[RuleFinding]) -> RuleVerdict:
     groups = [tuple(other for other in rules if _alike(rule, other)) for rule in rules]
     weights = {tuple(r.name for r in group): sum(r.weight for r in group) for group in groups}
     weights[()] = 1.0 - sum(rule.weight for rule in rules)
     names = max(weights, key=lambda each: weights[each])
-    return Verdict(names, weights[names], weights[names] >= DECIDED)
+    return RuleVerdict(names, weights[names], weights[names] >= DECIDED)
 
 
 def _alike(rule: RuleFinding, other: RuleFinding) -> bool:
     return log_distance(rule.learning_rate, other.learning_rate) <= math.log(MERGE_FACTOR)
 
 
-def _companions(about: Mapping[str, Any]) -> Companions | None:
+def _companions(about: Mapping[str, Any]) -> AdamScaling | None:
     reference, train = about.get("reference"), about["config"]
     if reference is None:
         return None
     k = train["batch_size"] / reference["batch_size"]
     first, second = train["betas"]
-    return Companions(
+    return AdamScaling(
         k,
         (first, second),
         train["eps"],

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 from studies.definition import PARAMETER
 from studies.trials import as_rate, rate_of
 from sweep.results.types import TrialRow
-from sweep.storage.retry import insist_on
+from sweep.storage.retry import retry_on
 
 _Reported = models.TrialIntermediateValueModel
 _FINITE = _Reported.intermediate_value_type == _Reported.TrialIntermediateValueType.FINITE
@@ -38,7 +38,7 @@ def rows_of(study: Study) -> list[TrialRow]:
         storage = storage._backend
     assert isinstance(storage, RDBStorage)
     engine, study_id = storage.engine, study._study_id
-    return insist_on(storage, lambda: _read(engine, study_id))
+    return retry_on(storage, lambda: _read(engine, study_id))
 
 
 def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:

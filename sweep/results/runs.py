@@ -59,12 +59,14 @@ def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) ->
         if summary.user_attrs.get("identity") != dict(mine.fields):
             continue
         study = optuna.load_study(study_name=summary.study_name, storage=storage)
-        alone = summary.user_attrs.get("cohort", 1) == 1
+        no_cohort = summary.user_attrs.get("cohort", 1) == 1
         trials = study.get_trials(deepcopy=False)
-        found += [_run(study.study_name, mine, trial, alone) for trial in trials if _whole(trial)]
+        found += [
+            _run(study.study_name, mine, trial, no_cohort) for trial in trials if _whole(trial)
+        ]
         if failed:
             lost = [trial for trial in trials if trial.state == TrialState.FAIL]
-            found += [_run(study.study_name, mine, trial, alone) for trial in lost]
+            found += [_run(study.study_name, mine, trial, no_cohort) for trial in lost]
     return sorted(found, key=lambda run: run.state == "failed")
 
 
@@ -81,7 +83,7 @@ def _whole(trial: FrozenTrial) -> bool:
     return ended and not trial.user_attrs.get("by_hand")
 
 
-def _run(study: str, mine: Identity, trial: FrozenTrial, alone: bool) -> TrainedRun:
+def _run(study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool) -> TrainedRun:
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "diverged"}
     state = states.get(trial.state, "failed")
     values = {"complete": trial.value, "diverged": math.inf}
@@ -99,6 +101,6 @@ def _run(study: str, mine: Identity, trial: FrozenTrial, alone: bool) -> Trained
         reason=trial.user_attrs.get("reason", ""),
         steps=whole.get("steps"),
         skipped_steps=whole.get("skipped_steps"),
-        tokens_per_second=whole.get("tokens_per_second") if alone else None,
-        peak_memory_bytes=whole.get("peak_memory_bytes") if alone else None,
+        tokens_per_second=whole.get("tokens_per_second") if no_cohort else None,
+        peak_memory_bytes=whole.get("peak_memory_bytes") if no_cohort else None,
     )

@@ -36,7 +36,7 @@ def write_foreign(exported: Exported, name: str, path: Path) -> None:
         confirmed_words(origin).replace("`", ""),
         use.format(path=path.name),
         "What they cannot say, and is yours to add:",
-        *(f"- {line}" for line in unsaid(exported.train, name)),
+        *(f"- {line}" for line in not_expressible(exported.train, name)),
     ]
     header = "".join(f"# {line}\n" for line in lines)
     text = yaml.safe_dump(arguments(exported.train), sort_keys=False)
@@ -127,7 +127,7 @@ def gradient_norm(train: TrainConfig) -> float:
     return max(lengths, key=lambda length: length[0])[1] if lengths else 0.0
 
 
-def unsaid(train: TrainConfig, name: str) -> list[str]:
+def not_expressible(train: TrainConfig, name: str) -> list[str]:
     """What a format has no argument for."""
     lines = [f"model {train.model.name} {dict(train.model.options)}, data {train.data.name}"]
     used = [(start, norm) for start, norm in train.clip_schedule if start < train.epochs]

@@ -40,7 +40,7 @@ class TrialRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class RatePosterior:
     """Where the best rate lies, as far as the trials tell.
 
     Attributes:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from sweep.errors import SweepError
-from sweep.storage.retry import BUSY_TIMEOUT_S, PatientStorage, insist, locked
+from sweep.storage.retry import BUSY_TIMEOUT_S, RetryingStorage, locked, retry
 from sweep.storage.server import engine_arguments, tables_on_server
 from sweep.storage.url import without_password
 
@@ -87,7 +87,7 @@ def check_storage(storage: str, *, create: bool) -> Path | None:
 
 def open_storage(
     storage: str, *, create: bool, say: Callable[[str], None] | None = None
-) -> PatientStorage:
+) -> RetryingStorage:
     """Opens the database, in WAL mode for SQLite, so that a dashboard may read beside a sweep.
 
     Args:
@@ -100,9 +100,9 @@ def open_storage(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = check_storage(storage, create=create)
-    say = say or PatientStorage.say
+    say = say or RetryingStorage.say
     with _one_line(storage):
-        opened = insist(partial(_connect, storage_url(storage), path), say, locked)
+        opened = retry(partial(_connect, storage_url(storage), path), say, locked)
     opened.say = say
     weakref.finalize(opened, opened.engine.dispose)  # a server's connections are not left open
     return opened
@@ -158,10 +158,10 @@ def _tables(path: Path) -> set[str]:
         raise SweepError(f"storage '{path}' cannot be used ({error}): {OTHERWISE}") from error
 
 
-def _connect(url: str, path: Path | None) -> PatientStorage:
+def _connect(url: str, path: Path | None) -> RetryingStorage:
     if path is None:
-        return PatientStorage(url, engine_kwargs=engine_arguments(url))
-    storage = PatientStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        return RetryingStorage(url, engine_kwargs=engine_arguments(url))
+    storage = RetryingStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
 
     @event.listens_for(storage.engine, "connect")
     def _pragmas(connection, _record) -> None:  # type: ignore[no-untyped-def]  # sqlite3's own

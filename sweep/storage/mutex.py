@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from sweep.storage.retry import Answer, insist_on
+from sweep.storage.retry import Answer, retry_on
 
 HELD_AT_MOST_S = 300.0
 """A holder that was killed: longer than any of its work, a database's lock included."""
@@ -47,22 +47,22 @@ class Mutex:
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
         self._storage, self._engine, self._study_id = storage, storage.engine, study_id
         self._me = uuid.uuid4().hex
-        self._insist(lambda: _METADATA.create_all(self._engine))
+        self._retry(lambda: _METADATA.create_all(self._engine))
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Waits for the others, and keeps them out within."""
-        while not self._insist(self._try):
+        while not self._retry(self._try):
             time.sleep(PAUSE_S)
         try:
             yield
         finally:
             mine = (_HOLDERS.c.study_id == self._study_id) & (_HOLDERS.c.holder == self._me)
-            self._insist(lambda: self._delete(mine))
+            self._retry(lambda: self._delete(mine))
 
-    def _insist(self, attempt: Callable[[], Answer]) -> Answer:
+    def _retry(self, attempt: Callable[[], Answer]) -> Answer:
         """Waits for a locked database as the storage does."""
-        return insist_on(self._storage, attempt)
+        return retry_on(self._storage, attempt)
 
     def _try(self) -> bool:
         now = time.time()

@@ -20,7 +20,7 @@ from sweep.storage.server import away
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite itself waits for a lock; short, as no signal is heard meanwhile."""
-PATIENCE_S = 120.0
+RETRY_FOR_S = 120.0
 PAUSE_S = 0.2
 
 Answer = TypeVar("Answer")
@@ -45,7 +45,7 @@ def passes(error: BaseException) -> str:
     return locked(error) or ("the database's server does not answer" if away(cause) else "")
 
 
-def insist(
+def retry(
     attempt: Callable[[], Answer],
     say: Callable[[str], None],
     passing: Callable[[BaseException], str] = passes,
@@ -63,7 +63,7 @@ def insist(
     Raises:
         SweepError: the database stayed locked, or away.
     """
-    deadline, said = time.monotonic() + (PATIENCE_S if patient else 0), False
+    deadline, said = time.monotonic() + (RETRY_FOR_S if patient else 0), False
     while True:
         try:
             return attempt()
@@ -73,16 +73,16 @@ def insist(
                 raise
             if time.monotonic() >= deadline:
                 raise SweepError(
-                    f"{what}, for {PATIENCE_S:.0f} s now ({reason(error)}): see to it, then give "
+                    f"{what}, for {RETRY_FOR_S:.0f} s now ({reason(error)}): see to it, then give "
                     "the same command again. What was stored before is kept"
                 ) from error
         if not said:
-            say(f"{what}: trying for {PATIENCE_S:.0f} s")
+            say(f"{what}: trying for {RETRY_FOR_S:.0f} s")
         said = True
         time.sleep(PAUSE_S)
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's storage, each of whose methods is one transaction that is tried again.
 
     It reads trials in bulk, and writes several attributes of one at once.
@@ -132,10 +132,10 @@ class PatientStorage(RDBStorage):
         return [trial for trial in found if states is None or trial.state in states]
 
 
-def insist_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:
+def retry_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:
     """Tries a transaction of our own as the storage tries its own."""
     say, patient = getattr(storage, "say", lambda _: None), getattr(storage, "patient", True)
-    return insist(attempt, say, patient=patient)
+    return retry(attempt, say, patient=patient)
 
 
 _LOOKED_UP = ("get_study_id_from_name", "get_trial_id_from_study_id_trial_number")
@@ -143,10 +143,10 @@ _LOOKED_UP = ("get_study_id_from_name", "get_trial_id_from_study_id_trial_number
 
 
 def _patiently(name: str) -> Callable[..., Any]:
-    method = getattr(PatientStorage, name)
+    method = getattr(RetryingStorage, name)
 
     @functools.wraps(method)
-    def tried(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+    def tried(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
         attempts = 0
 
         def attempt() -> Any:
@@ -161,7 +161,7 @@ def _patiently(name: str) -> Callable[..., Any]:
                 return True
 
         try:
-            return insist(attempt, self.say, patient=self.patient)
+            return retry(attempt, self.say, patient=self.patient)
         except SweepError:
             self.patient = False
             raise
@@ -179,4 +179,4 @@ def _patiently(name: str) -> Callable[..., Any]:
 # The private ones are what Optuna's cache, which stands before this storage, calls.
 _CACHED = ("_create_new_trial", "_set_trial_param", "_get_trials", "_get_best_trial_id")
 for _name in (*BaseStorage.__abstractmethods__, *_CACHED, "set_trial_user_attrs"):
-    setattr(PatientStorage, _name, _patiently(_name))
+    setattr(RetryingStorage, _name, _patiently(_name))

@@ -11,9 +11,9 @@ from sweep.formatting import format_rate
 from sweep.orchestration.listener import View
 from sweep.orchestration.plan import make_plan, study_name
 from sweep.orchestration.prepare import check_length, find_existing
-from sweep.orchestration.session import run
+from sweep.orchestration.session import run_study
 from sweep.results.family import Family, find_family
-from sweep.results.notes import terms
+from sweep.results.notes import stop_criteria
 from sweep.results.summary import summarise
 from sweep.storage.connect import open_storage
 from sweep.workflows.dry_run import peek_corpus
@@ -26,7 +26,7 @@ def run_batches(
     configs: Sequence[SweepConfig],
     view: View,
     *,
-    again: str,
+    resume_command: str,
     join: bool = False,
     before_release: Callable[[Study], None],
 ) -> Family | None:
@@ -38,9 +38,9 @@ def run_batches(
     Args:
         configs: resolved, in the order to run them.
         view: entered already.
-        again: the command that goes on, shown where it was stopped.
+        resume_command: the command that goes on, shown where it was stopped.
         join: whether to work beside those who run them now.
-        before_release: as of `session.run`.
+        before_release: as of `session.run_study`.
 
     Returns:
         The finished studies that differ in batch and model size alone; None where it was stopped.
@@ -59,8 +59,12 @@ def run_batches(
         done = _finished_before(config)
         if done is not None:
             view.note(_said(done, config.study.storage))
-        elif not run(
-            _in_time(config, began), view, again=again, join=join, before_release=before_release
+        elif not run_study(
+            _in_time(config, began),
+            view,
+            resume_command=resume_command,
+            join=join,
+            before_release=before_release,
         ):
             return None
     return _family(configs[-1])
@@ -79,7 +83,7 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
 def _finished_before(config: SweepConfig) -> Study | None:
     plan = make_plan(config)
     study = find_existing(plan, study_name(plan))
-    if study is None or study.user_attrs.get("finished") != terms(config.study):
+    if study is None or study.user_attrs.get("finished") != stop_criteria(config.study):
         return None
     return study
 

@@ -7,7 +7,7 @@ from itertools import product
 import torch
 
 from sweep.config.schema import SweepConfig
-from sweep.execution.isolated import call_apart
+from sweep.execution.isolated import call_in_process
 from trainers.config import PrecisionName, TrainConfig
 from trainers.measuring.speed import Speed, measure_speed
 
@@ -34,4 +34,4 @@ def bench(
 
 def _measured(train: TrainConfig, cohort: int, device: str) -> Speed:
     what = f"batch {train.batch_size}, {train.precision}, cohort {cohort}"
-    return call_apart(measure_speed, train, cohort, torch.device(device), what=what)
+    return call_in_process(measure_speed, train, cohort, torch.device(device), what=what)

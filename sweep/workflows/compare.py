@@ -32,7 +32,7 @@ def compare(
     seeds: int,
     view: View,
     *,
-    again: str,
+    resume_command: str,
 ) -> Comparison | None:
     """Trains what is missing, one run after another: speed and memory are compared too.
 
@@ -42,7 +42,7 @@ def compare(
         rates: learning rates.
         seeds: how many, one after another.
         view: entered already.
-        again: the command that goes on, shown where it was stopped.
+        resume_command: the command that goes on, shown where it was stopped.
 
     Returns:
         The comparison, None where it was paused.
@@ -54,7 +54,7 @@ def compare(
         for seed in numbers
         for precision in precisions
     ]
-    runs = run_settings(settings, view, again=again)
+    runs = run_settings(settings, view, resume_command=resume_command)
     if runs is None:
         return None
     found = list(chain.from_iterable(runs))

@@ -36,7 +36,7 @@ def confirm(
     seeds: int,
     view: View,
     *,
-    again: str,
+    resume_command: str,
     before_release: Callable[[Study], None],
 ) -> tuple[Confirmation, list[TrainedRun]] | None:
     """Trains the finalists over new seeds, and notes in the search what came of it.
@@ -47,7 +47,7 @@ def confirm(
         top: how many of its best trials.
         seeds: how many new seeds.
         view: entered already.
-        again: the command that goes on, shown where it was stopped.
+        resume_command: the command that goes on, shown where it was stopped.
         before_release: called with the search while it is held.
 
     Returns:
@@ -62,7 +62,7 @@ def confirm(
     numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
     corpus = Path(study.user_attrs["directory"])
     settings = [(with_trainer(config, seed=seed), rates) for seed in numbers]
-    runs = run_settings(settings, view, again=again, corpus=corpus)
+    runs = run_settings(settings, view, resume_command=resume_command, corpus=corpus)
     if runs is None:
         return None
     found = list(chain.from_iterable(runs))

@@ -6,7 +6,7 @@ import torch
 from optuna.study import Study
 
 from sweep.config.schema import SweepConfig
-from sweep.execution.isolated import call_apart
+from sweep.execution.isolated import call_in_process
 from sweep.orchestration.listener import View
 from sweep.orchestration.plan import Plan, make_plan, study_directory, study_name
 from sweep.orchestration.prepare import check_length, find_existing, show_notes
@@ -30,7 +30,7 @@ def dry_run(config: SweepConfig, view: View) -> None:
     plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
     device = torch.device(config.device)
-    cost = call_apart(measure, first, corpus, device, what="a few real steps")
+    cost = call_in_process(measure, first, corpus, device, what="a few real steps")
     for line in describe(plan, corpus, cost):
         view.note(line)
 

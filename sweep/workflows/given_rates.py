@@ -37,7 +37,7 @@ def run_settings(
     settings: Sequence[tuple[SweepConfig, Sequence[float]]],
     view: View,
     *,
-    again: str,
+    resume_command: str,
     corpus: Path | None = None,
 ) -> list[list[TrainedRun]] | None:
     """Trains every rate of every setting whole that is not stored yet, on one text.
@@ -46,7 +46,7 @@ def run_settings(
         settings: each with its rates; its seed is part of it. What it says of the search is not
             used, and the data's settings are the same in all.
         view: entered already.
-        again: the command that goes on, shown where it was stopped.
+        resume_command: the command that goes on, shown where it was stopped.
         corpus: the directory of a study of the same data settings, whose text is used; None has the
             first setting read it.
 
@@ -60,7 +60,7 @@ def run_settings(
     for config, rates in settings:
         ready = _prepared(config, rates, view, corpus)
         corpus = ready.directory
-        runs = _run_rates(ready, rates, view, again)
+        runs = _run_rates(ready, rates, view, resume_command)
         if runs is None:
             return None
         found.append(runs)
@@ -68,7 +68,7 @@ def run_settings(
 
 
 def _run_rates(
-    ready: PreparedStudy, rates: Sequence[float], view: View, again: str
+    ready: PreparedStudy, rates: Sequence[float], view: View, resume_command: str
 ) -> list[TrainedRun] | None:
     mine = identity(ready.plan, ready.corpus)
     stored = stored_runs(ready.storage, mine, failed=True)
@@ -76,7 +76,7 @@ def _run_rates(
     if missing:
         done, summary = execute(_of_rates(ready, missing), view)
         if not done:
-            view.paused(summary, again)
+            view.paused(summary, resume_command)
             return None
         stored = stored_runs(ready.storage, mine, failed=True)
     return [run for rate in rates if (run := find_run(stored, rate)) is not None]

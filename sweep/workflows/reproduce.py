@@ -13,7 +13,7 @@ from trainers.config import ModelConfig, TrainConfig
 
 
 def reproduce(
-    config: SweepConfig, name: str, view: View, *, again: str
+    config: SweepConfig, name: str, view: View, *, resume_command: str
 ) -> tuple[Reproduced, ...] | None:
     """Trains every run of a known case that is not stored yet.
 
@@ -21,7 +21,7 @@ def reproduce(
         config: the setting; batch size, precision and model are the case's own.
         name: one of `CASES`.
         view: entered already.
-        again: the command that goes on, shown where it was stopped.
+        resume_command: the command that goes on, shown where it was stopped.
 
     Returns:
         The cases in their order, None where they were stopped.
@@ -34,7 +34,7 @@ def reproduce(
     settings = [
         (setting, [rate_here(config, case) for case in members]) for setting, members in grouped
     ]
-    found = run_settings(settings, view, again=again)
+    found = run_settings(settings, view, resume_command=resume_command)
     if found is None:
         return None
     done: dict[int, Reproduced] = {}

@@ -267,12 +267,12 @@ class TestAKill:
         trial = spec("until_paused")
         executor.submit(trial)
         some(executor)
-        assert executor.together(trial.number) == {trial.number}
+        assert executor.sharing_worker(trial.number) == {trial.number}
         executor.kill(trial.number)
         while not isinstance(last := some(executor)[-1], Ended):
             pass
         assert (last.number, last.outcome) == (trial.number, Outcome.LOST)
-        assert executor.together(trial.number) == frozenset()
+        assert executor.sharing_worker(trial.number) == frozenset()
         _, ended = run(executor, spec("three_epochs"))
         assert ended.outcome is Outcome.COMPLETED
 
@@ -280,7 +280,7 @@ class TestAKill:
         trial = spec("three_epochs")
         executor.submit(trial)
         executor.kill(trial.number + 1000)
-        assert executor.together(trial.number + 1000) == frozenset()
+        assert executor.sharing_worker(trial.number + 1000) == frozenset()
         (first,) = some(executor)
         executor.reply(first.number, Verdict.PRUNE)
         assert isinstance(some(executor)[-1], Ended)
@@ -384,12 +384,12 @@ class TestPool:
 
     def test_a_kill_takes_those_of_its_worker_and_no_others(self, pool: Executor) -> None:
         first, second, third, fourth = self.start(pool, 4)
-        assert pool.together(first.number) == {first.number, third.number}
+        assert pool.sharing_worker(first.number) == {first.number, third.number}
         pool.kill(first.number)
         ended = self.next(pool, first)
         assert isinstance(ended, Ended)
         assert ended.outcome is Outcome.LOST
-        assert pool.together(third.number) == frozenset()
+        assert pool.sharing_worker(third.number) == frozenset()
         for trial in (second, fourth):
             assert isinstance(self.finish(pool, trial), Ended)
 

@@ -135,7 +135,7 @@ def test_a_trial_deleted_in_the_database_is_one_line_and_the_others_are_kept(
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "BUSY_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(retry, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(retry, "RETRY_FOR_S", 1.0)
 
 
 @pytest.mark.usefixtures("hurried")

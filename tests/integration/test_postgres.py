@@ -110,7 +110,7 @@ class TestAServerThatGoesAway:
     def test_one_that_stays_away_is_one_line(
         self, tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweep.storage.retry.PATIENCE_S", 0.5)
+        monkeypatch.setattr("sweep.storage.retry.RETRY_FOR_S", 0.5)
         with open_ledger(tmp_path) as ledger:
             assert ledger.ask() is not None
             postgres.stop()

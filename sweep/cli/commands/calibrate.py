@@ -31,7 +31,7 @@ BATCH, PRECISION, PAUSED = 32, "fp32", 3
 def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     """Measures a profile's reference: a sweep at batch 32 in FP32, written to sweep.toml."""
     from sweep.config.load import FILE_NAME
-    from sweep.orchestration.session import run
+    from sweep.orchestration.session import run_study
     from sweep.results.lookup import open_study
     from sweep.results.report import build
     from sweep.view import make_view
@@ -45,7 +45,7 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     ) as view:
         view.note(f"calibrating profile {settings.profile} on {settings.device}")
         publish = publisher(settings.study, view.warn)
-        summary = run(settings, view, again=same_command(), before_release=publish)
+        summary = run_study(settings, view, resume_command=same_command(), before_release=publish)
         if summary is None:
             raise SystemExit(PAUSED)
         report = build(open_study(settings.study.storage, summary.name), settings.study.storage)

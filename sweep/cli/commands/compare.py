@@ -80,8 +80,7 @@ def command(
         if rates is None:
             rates, source = default_rates(config, named)
             view.note(f"rates {', '.join(f'{rate:.3g}' for rate in rates)}: {source}")
-        again = same_command()
-        comparison = compare(config, precision, rates, seeds, view, again=again)
+        comparison = compare(config, precision, rates, seeds, view, resume_command=same_command())
     if comparison is None:
         raise SystemExit(PAUSED)
     if json_lines:

@@ -58,8 +58,9 @@ def command(
         json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
     ) as view:
         publish = publisher(config.study, view.warn)
-        again = same_command()
-        said = confirm(known, opened, top, seeds, view, again=again, before_release=publish)
+        said = confirm(
+            known, opened, top, seeds, view, resume_command=same_command(), before_release=publish
+        )
     if said is None:
         raise SystemExit(PAUSED)
     confirmation, runs = said

@@ -31,7 +31,7 @@ def command(case: str, json_lines: bool, **flags: Any) -> None:
     with make_view(
         json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
     ) as view:
-        found = reproduce(config, case, view, again=same_command())
+        found = reproduce(config, case, view, resume_command=same_command())
     if found is None:
         raise SystemExit(PAUSED)
     if json_lines:

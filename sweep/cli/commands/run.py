@@ -79,12 +79,12 @@ def command(
             for each in configs:
                 estimate(each, view)
             return
-        from sweep.orchestration.session import run
+        from sweep.orchestration.session import run_study
         from sweep.view.prediction import family_notes
         from sweep.view.report.dashboard import publisher
         from sweep.workflows.batches import run_batches
 
-        how: dict[str, Any] = {"again": same_command(), "join": join}
+        how: dict[str, Any] = {"resume_command": same_command(), "join": join}
         how["before_release"] = publisher(config.study, view.warn)
         if len(configs) > 1:
             family = run_batches(configs, view, **how)
@@ -92,6 +92,6 @@ def command(
             for line in family_notes(family) if family else ():
                 view.note(line)
         else:
-            done = run(config, view, **how) is not None
+            done = run_study(config, view, **how) is not None
     if not done:
         raise SystemExit(PAUSED)

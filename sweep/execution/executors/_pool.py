@@ -43,7 +43,7 @@ class Pool:
             if number in trials:
                 worker.reply(number, verdict)
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         """The trials of this one's worker."""
         return next(
             (frozenset(each) for each in self._trials.values() if number in each), frozenset()

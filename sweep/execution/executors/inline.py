@@ -37,13 +37,13 @@ class InlineExecutor:
         if number == self._number:
             self._verdict, self._waits = verdict, False
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         """The trial alone."""
         return frozenset({number} if self._trial is not None and number == self._number else ())
 
     def kill(self, number: int) -> None:
         """Ends the trial between two of its events; there is no process to end."""
-        if self.together(number) and self._trial is not None:
+        if self.sharing_worker(number) and self._trial is not None:
             self._trial.close()
             self._killed = True
 

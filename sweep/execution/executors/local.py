@@ -67,7 +67,7 @@ class LocalWorker:
         if number in self._running:
             self._send((number, verdict))
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         """All that run, where it is one of them: there is one worker."""
         return frozenset(self._running if number in self._running else ())
 

@@ -105,7 +105,7 @@ class RayExecutor:
             if trial.waits:
                 trial.go_on()
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         """The trial alone: it shares its actor with none."""
         return frozenset({number} & self._trials.keys())
 

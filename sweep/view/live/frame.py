@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.formatting import format_duration, format_perplexity, format_rate, format_speed
-from sweep.results.types import Belief, StudySummary
+from sweep.results.types import RatePosterior, StudySummary
 from sweep.view.live.plot import live_plot
 from sweep.view.live.running import RunningTrial
 from sweep.view.sentences import trials_done
@@ -27,11 +27,11 @@ class Trials:
     """
 
     def __init__(self) -> None:
-        self._of: tuple[StudySummary, Belief | None, int, int] | None = None
+        self._of: tuple[StudySummary, RatePosterior | None, int, int] | None = None
         self._drawn: RenderableType = ""
 
     def draw(
-        self, summary: StudySummary, known: Belief | None, limit: int, width: int
+        self, summary: StudySummary, known: RatePosterior | None, limit: int, width: int
     ) -> RenderableType:
         """What was drawn before, where all is as it was."""
         of = summary, known, limit, width
@@ -46,7 +46,7 @@ def frame(
     now: float,
     height: int,
     width: int = 80,
-    known: Belief | None = None,
+    known: RatePosterior | None = None,
     trials: Trials | None = None,
 ) -> RenderableType:
     """The header, a line for each running trial, and as much of the trials' table as fits.
@@ -77,7 +77,9 @@ def frame(
     )
 
 
-def _drawn(summary: StudySummary, known: Belief | None, limit: int, width: int) -> RenderableType:
+def _drawn(
+    summary: StudySummary, known: RatePosterior | None, limit: int, width: int
+) -> RenderableType:
     table = trials_table(summary, limit=limit)
     columns, lines = min(PLOT_MOST, width - TABLE_LEAST - GAP), min(limit + 2, LINES_MOST)
     if columns < PLOT_LEAST or lines < LINES_LEAST:

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from sweep.results.types import Belief, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from sweep.view.json_objects import finite, is_infinite, study_object, trial_object
 from trainers.report import EpochReport, Progress
 
@@ -75,7 +75,7 @@ class JsonView:
         """Writes "trial_ended"."""
         self._write("trial_ended", trial=trial_object(row))
 
-    def learned(self, known: Belief | None) -> None:
+    def posterior_updated(self, known: RatePosterior | None) -> None:
         """Writes nothing: `sweep report --json` says it."""
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:

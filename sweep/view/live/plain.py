@@ -9,7 +9,7 @@ from typing import Self, TextIO
 from rich.console import Console
 
 from sweep.formatting import format_multiple, format_perplexity, format_rate, one_line
-from sweep.results.types import Belief, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from sweep.view.live.running import RunningTrial
 from sweep.view.sentences import kept, why
 from sweep.view.tables import print_header, print_summary
@@ -86,7 +86,7 @@ class PlainView:
         state = "paused" if row.state == "running" else row.state
         self._trial_line(row, state, why(row), best)
 
-    def learned(self, known: Belief | None) -> None:
+    def posterior_updated(self, known: RatePosterior | None) -> None:
         """Writes nothing: `sweep report` says it."""
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:

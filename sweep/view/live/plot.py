@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from sweep.formatting import format_bound, format_fitted, format_perplexity
-from sweep.results.types import Belief, TrialRow
+from sweep.results.types import RatePosterior, TrialRow
 from sweep.view.axis import Axis, perplexity_axis
 
 # (sign, style); the last one drawn in a cell is the one seen
@@ -42,7 +42,11 @@ class _Cells:
 
 
 def live_plot(
-    rows: Sequence[TrialRow], best: TrialRow | None, known: Belief | None, width: int, height: int
+    rows: Sequence[TrialRow],
+    best: TrialRow | None,
+    known: RatePosterior | None,
+    width: int,
+    height: int,
 ) -> Text:
     """Draws the plot; empty before a trial has a perplexity.
 
@@ -73,7 +77,7 @@ def live_plot(
 
 
 def _rates(
-    rows: Sequence[TrialRow], best: TrialRow | None, known: Belief | None, cells: int
+    rows: Sequence[TrialRow], best: TrialRow | None, known: RatePosterior | None, cells: int
 ) -> _Cells:
     rates = [row.learning_rate for row in rows]
     rates += [known.low, known.high] if known is not None else []
@@ -110,7 +114,7 @@ def _kind(row: TrialRow, best: TrialRow | None) -> str:
     return "diverged" if row.diverged else row.state if row.state in LOOKS else "complete"
 
 
-def _belief(known: Belief, x: _Cells) -> Text:
+def _belief(known: RatePosterior, x: _Cells) -> Text:
     """The probability of each column's rates to hold the best, as blocks; the interval in green."""
     heights = [0.0] * x.count
     for rate, probability in zip(known.rates, known.probabilities, strict=True):

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sweep.formatting import one_line
-from sweep.results.types import Belief, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from sweep.view.live.frame import Trials, frame
 from sweep.view.live.running import RunningTrial
 from sweep.view.sentences import kept, why
@@ -35,7 +35,7 @@ class RichView:
         self._console = console
         self._clock = clock
         self._summary: StudySummary | None = None
-        self._known: Belief | None = None
+        self._known: RatePosterior | None = None
         self._running: dict[int, RunningTrial] = {}
         self._trials = Trials()
         self._live = Live(
@@ -79,7 +79,7 @@ class RichView:
         if row.state == "failed":
             self.warn(f"trial {row.number} failed: {why(row)}")
 
-    def learned(self, known: Belief | None) -> None:
+    def posterior_updated(self, known: RatePosterior | None) -> None:
         """Moves the plot's curve."""
         self._known = known
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from sweep.errors import SweepError
 from sweep.formatting import format_rate
 from sweep.orchestration.listener import View
-from sweep.results.types import Belief, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from trainers.report import EpochReport, Progress
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ class TensorBoardView:
         self._close(row.number)
         self._view.trial_ended(row)
 
-    def learned(self, known: Belief | None) -> None:
+    def posterior_updated(self, known: RatePosterior | None) -> None:
         """Passed on."""
-        self._view.learned(known)
+        self._view.posterior_updated(known)
 
     def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
         """Passed on."""

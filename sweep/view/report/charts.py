@@ -12,7 +12,7 @@ from sweep.results.confirmation import Finalist
 from sweep.results.report import History, Report
 from sweep.results.types import TrialRow
 from sweep.view.axis import Axis, linear_axis, marked_axis, perplexity_axis, rate_axis
-from sweep.view.report.layers import Area, Chart, Layer, Line, Marks
+from sweep.view.report.layers import Area, Chart, Layer, Line, Points
 
 # Okabe and Ito 2008: told apart also by those who see fewer colours.
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -122,14 +122,14 @@ def _rule_colour(place: int) -> str:
     return RULE_COLOURS[place % len(RULE_COLOURS)]
 
 
-def _trial_marks(report: Report) -> list[Marks]:
+def _trial_marks(report: Report) -> list[Points]:
     """The trials that have reported, by what became of them."""
     groups: dict[str, list[TrialRow]] = {}
     for row in report.study.trials:
         if row.perplexity is not None:
             groups.setdefault(_kind(row, report.study.chosen), []).append(row)
     return [
-        Marks(
+        Points(
             name,
             tuple(row.learning_rate for row in groups[name]),
             tuple(math.inf if row.diverged else row.perplexity or 0.0 for row in groups[name]),
@@ -154,7 +154,7 @@ def _trial_text(row: TrialRow) -> str:
     return f"trial {row.number}: {format_rate(row.learning_rate)}, {value}, {row.state}"
 
 
-def _new_seeds(report: Report) -> list[Marks]:
+def _new_seeds(report: Report) -> list[Points]:
     """What new seeds made of the best rates: each run, and of several the mean and its error."""
     found = report.confirmation
     if found is None:
@@ -174,12 +174,12 @@ def _new_seeds(report: Report) -> list[Marks]:
 
 def _seeds_marks(
     name: str, symbol: str, runs: Sequence[tuple[Finalist, float]], texts: Sequence[str]
-) -> Marks:
+) -> Points:
     x, y = tuple(each.learning_rate for each, _ in runs), tuple(y for _, y in runs)
     said = (
         f"trial {each.trial}'s rate: {text}" for (each, _), text in zip(runs, texts, strict=True)
     )
-    return Marks(name, x, y, BLACK, symbol, texts=tuple(said))
+    return Points(name, x, y, BLACK, symbol, texts=tuple(said))
 
 
 def _belief(report: Report) -> Chart | None:
@@ -248,7 +248,7 @@ def _history_layers(history: History, row: TrialRow, report: Report) -> list[Lay
         return [line]
     symbol = "end" if epochs[-1] == report.study.epochs else "dot"
     label, text = (str(row.number),), (_trial_text(row),)
-    return [line, Marks("", epochs[-1:], values[-1:], colour, symbol, label, text)]
+    return [line, Points("", epochs[-1:], values[-1:], colour, symbol, label, text)]
 
 
 def _lost_marks(report: Report) -> list[Layer]:
@@ -262,7 +262,7 @@ def _lost_marks(report: Report) -> list[Layer]:
         return []
     numbers, epochs = zip(*lost, strict=True)
     y = (math.inf,) * len(lost)
-    return [Marks("diverged", epochs, y, RED, "cross", tuple(map(str, numbers)))]
+    return [Points("diverged", epochs, y, RED, "cross", tuple(map(str, numbers)))]
 
 
 def _shade(rate: float, report: Report) -> str:
@@ -289,7 +289,7 @@ def _batches(report: Report) -> Chart | None:
     layers: list[Layer] = [
         *_scaling_lines(report, x),
         *(
-            Marks(
+            Points(
                 name,
                 tuple(float(each.batch_size) for each in group),
                 tuple(each.learning_rate for each in group),
@@ -306,9 +306,9 @@ def _batches(report: Report) -> Chart | None:
     ]
     if reference:
         rate, where = reference["learning_rate"], float(reference["batch_size"])
-        layers.append(Marks("the rules' reference", (where,), (rate,), RED, "star"))
+        layers.append(Points("the rules' reference", (where,), (rate,), RED, "star"))
     rates = [rate for each in found for rate in (each.low, each.high)]
-    rates += [y for layer in layers if isinstance(layer, Marks | Line) for y in layer.y]
+    rates += [y for layer in layers if isinstance(layer, Points | Line) for y in layer.y]
     return Chart(
         "batches",
         "The best rate by batch size",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sweep.errors import SweepError
 from sweep.view.report.labels import FONT, labels
-from sweep.view.report.layers import Area, Chart, Layer, Line, Marks
+from sweep.view.report.layers import Area, Chart, Layer, Line, Points
 
 INCH, DPI = 72, 150  # points; pixels
 WIDTH, HEIGHT = 540, 290  # points: what the axes enclose
@@ -97,7 +97,7 @@ def _add(layer: Layer, chart: Chart, axes: Axes) -> None:
         _add_marks(layer, chart, axes)
 
 
-def _add_marks(marks: Marks, chart: Chart, axes: Axes) -> None:
+def _add_marks(marks: Points, chart: Chart, axes: Axes) -> None:
     x, y = chart.x.places(marks.x), chart.y.places(marks.y)
     if marks.low:
         low, high = chart.y.places(marks.low), chart.y.places(marks.high)

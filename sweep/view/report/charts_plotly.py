@@ -6,7 +6,7 @@ from plotly.graph_objects import Figure, Scatter
 
 from sweep.view.axis import Axis
 from sweep.view.report.labels import FONT, Label, labels
-from sweep.view.report.layers import Area, Chart, Layer, Line, Marks, Numbers
+from sweep.view.report.layers import Area, Chart, Layer, Line, Numbers, Points
 
 PIXELS = 4 / 3  # a point of 1/72 inch
 SIZE = 390, 185  # points: what the axes enclose in a browser's window that is 1,400 pixels wide
@@ -80,7 +80,7 @@ def _trace(layer: Layer, chart: Chart) -> Scatter:
     return _marks(layer, chart)
 
 
-def _marks(marks: Marks, chart: Chart) -> Scatter:
+def _marks(marks: Points, chart: Chart) -> Scatter:
     look: dict[str, Any] = {
         "color": marks.colour,
         "symbol": SYMBOLS[marks.symbol],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.view.report.layers import Chart, Line, Marks
+from sweep.view.report.layers import Chart, Line, Points
 
 Array = NDArray[np.float64]
 Page = NDArray[np.bool_]
@@ -59,7 +59,7 @@ def labels(chart: Chart, size: Size) -> list[Label]:
         chart: whose marks have labels.
         size: of the area that it is drawn on.
     """
-    groups = [layer for layer in chart.layers if isinstance(layer, Marks)]
+    groups = [layer for layer in chart.layers if isinstance(layer, Points)]
     groups.sort(key=lambda group: group.symbol != "star")
     marks = _marks(chart, size, groups)
     found = _stacked(chart, size, [group for group in groups if group.symbol == "end"])
@@ -69,7 +69,7 @@ def labels(chart: Chart, size: Size) -> list[Label]:
     return [*found, *_scattered(chart, size, others, marks)]
 
 
-def _scattered(chart: Chart, size: Size, groups: Sequence[Marks], marks: Page) -> Iterator[Label]:
+def _scattered(chart: Chart, size: Size, groups: Sequence[Points], marks: Page) -> Iterator[Label]:
     """Each where nothing is near its point; over a line of the chart if there is no other place."""
     pages = marks | _lines(chart, size), marks
     tables = [*map(_table, pages)]
@@ -108,7 +108,7 @@ def _table(page: Page) -> Table:
     return np.pad(page.cumsum(0, dtype=np.int32).cumsum(1), ((1, 0), (1, 0)))
 
 
-def _stacked(chart: Chart, size: Size, ends: Sequence[Marks]) -> list[Label]:
+def _stacked(chart: Chart, size: Size, ends: Sequence[Points]) -> list[Label]:
     """In a column beside the ends of their lines; of many those alone that need not be moved."""
     points = [(_points(chart, size, each.x, each.y)[0], each.labels[0]) for each in ends]
     points.sort(key=lambda each: float(each[0][1]))
@@ -161,7 +161,7 @@ def _points(chart: Chart, size: Size, x: Sequence[float], y: Sequence[float]) ->
     return np.asarray(places / (chart.x.top, chart.y.top) * size)
 
 
-def _marks(chart: Chart, size: Size, groups: Sequence[Marks]) -> Page:
+def _marks(chart: Chart, size: Size, groups: Sequence[Points]) -> Page:
     """The marks and their error bars."""
     page = np.zeros(size[::-1], bool)
     for group in groups:

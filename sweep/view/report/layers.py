@@ -33,7 +33,7 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Points:
     """Points, each with a short label and a text; `low` and `high` are error bars in y.
 
     Attributes:
@@ -51,7 +51,7 @@ class Marks:
     high: Numbers = ()
 
 
-Layer = Line | Area | Marks
+Layer = Line | Area | Points
 
 
 @dataclass(frozen=True, slots=True)

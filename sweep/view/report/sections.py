@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweep.formatting import format_bound, format_fitted, format_perplexity, format_rate
-from sweep.results.report import Companions, Cost, Report, RuleFinding, Verdict
+from sweep.results.report import AdamScaling, Cost, Report, RuleFinding, RuleVerdict
 from sweep.view import confirmation
 from sweep.view.prediction import scaling
 from sweep.view.sentences import ENDED, answer, counts, edge_warning, recommendation, why
@@ -91,7 +91,7 @@ def headline(report: Report) -> list[str]:
     return [*lines, *_caveats(report)]
 
 
-def verdict(found: Verdict) -> str:
+def verdict(found: RuleVerdict) -> str:
     """Which rule the trials speak for."""
     percent = f"{100 * found.weight:.0f} %"
     if not found.rules:
@@ -194,7 +194,7 @@ def _companions(report: Report) -> Section:
     return Section(title, (_companions_sentence(asked),), table)
 
 
-def _companions_sentence(asked: Companions) -> str:
+def _companions_sentence(asked: AdamScaling) -> str:
     return (
         f"At k = B/B0 = {asked.k:g} the half-life of Adam's averages, held fixed in tokens, asks "
         "for beta^k (Marek et al. 2025, arXiv 2507.07101, for beta2), and the square-root rule for "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import SweepError
-from sweep.execution.isolated import call_apart
+from sweep.execution.isolated import call_in_process
 from sweep.execution.threads import BOUND, COUNT, OWN, POLICY, bound, sleep_when_idle
 from trainers.errors import TrainerError
 
@@ -89,7 +89,7 @@ def test_what_the_user_set_stays(
 
 
 def test_a_call_apart_gives_its_result() -> None:
-    assert call_apart(echo, 1, "two", what="an echo") == (1, "two")
+    assert call_in_process(echo, 1, "two", what="an echo") == (1, "two")
     assert not multiprocessing.active_children()
 
 
@@ -105,5 +105,5 @@ def test_a_call_apart_says_what_went_wrong(
     function: object, error: type[Exception], line: str
 ) -> None:
     with pytest.raises(error, match=f"^{line}"):
-        call_apart(function, what="a step")  # type: ignore[arg-type]
+        call_in_process(function, what="a step")  # type: ignore[arg-type]
     assert not multiprocessing.active_children()

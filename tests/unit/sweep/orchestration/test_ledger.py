@@ -501,7 +501,7 @@ class TestLooks:
     ) -> None:
         with open_ledger(tmp_path, **self.SEARCH) as ledger:
             number = self.stuck(ledger)
-            ledger.set_back(
+            ledger.record_setback(
                 ledger._spec(ledger._trials._held[number]), "lost: its worker process died"
             )
             assert ledger.row(number).state == "running"

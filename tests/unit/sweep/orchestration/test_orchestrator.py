@@ -294,7 +294,7 @@ class Pair:
         if number in self.running:
             self.running[number].reply(number, verdict)
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         return frozenset({number} & set(self.running))
 
     def kill(self, number: int) -> None:

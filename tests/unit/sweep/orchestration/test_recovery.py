@@ -21,7 +21,7 @@ class Fleet:
         self.workers = workers
         self.killed: list[int] = []
 
-    def together(self, number: int) -> frozenset[int]:
+    def sharing_worker(self, number: int) -> frozenset[int]:
         return frozenset(next((worker for worker in self.workers if number in worker), set()))
 
     def kill(self, number: int) -> None:
@@ -51,7 +51,7 @@ def test_silence_is_a_hang_and_a_sign_of_life_is_none() -> None:
     fleet = Fleet({1}, {2})
     recovery, time = started(fleet, hang_s=60)
     time.now = 59
-    recovery.heard([1])
+    recovery.saw_life([1])
     recovery.stop_overdue()
     assert fleet.killed == []
     time.now = 60
@@ -67,7 +67,7 @@ def test_who_shares_a_worker_lives_as_long_as_one_of_them_speaks() -> None:
     fleet = Fleet({1, 2})
     recovery, time = started(fleet, hang_s=60)
     for time.now in (50, 100, 150):
-        recovery.heard([1])
+        recovery.saw_life([1])
         recovery.stop_overdue()
     assert fleet.killed == []
 
@@ -76,7 +76,7 @@ def test_signs_of_life_do_not_make_a_trial_longer() -> None:
     fleet = Fleet({1})
     recovery, time = started(fleet, hang_s=60, trial_s=90)
     for time.now in (50, 89):
-        recovery.heard([1])
+        recovery.saw_life([1])
         recovery.stop_overdue()
     assert fleet.killed == []
     time.now = 90
@@ -87,7 +87,7 @@ def test_signs_of_life_do_not_make_a_trial_longer() -> None:
     assert again is not None
     recovery.began(again)
     time.now = 179
-    recovery.heard([1])
+    recovery.saw_life([1])
     recovery.stop_overdue()
     assert fleet.killed == [1]  # each attempt has its own time
 
@@ -137,7 +137,7 @@ def test_of_those_that_went_down_together_each_has_its_last_attempt_alone() -> N
     for attempt, alone in ((2, False), (3, True)):
         ended = [recovery.ended(spec, Ended(spec.number, Outcome.LOST, LOST)) for spec in specs]
         specs = [spec for _, spec in ended if spec is not None]
-        assert [(spec.attempt, spec.alone) for spec in specs] == [(attempt, alone)] * 2
+        assert [(spec.attempt, spec.only_trial) for spec in specs] == [(attempt, alone)] * 2
         for spec in specs:
             recovery.began(spec)
 
@@ -151,7 +151,7 @@ def test_out_of_memory_goes_on_with_fewer_rows_and_without_company() -> None:
     recovery, _ = started(Fleet({1, 2}))
     _, again = recovery.ended(trial(1), Ended(1, Outcome.OUT_OF_MEMORY, "ran out of memory"))
     fewer = replace(CONFIG, micro_batch=16)
-    assert again == replace(trial(1), config=fewer, attempt=2, alone=True)
+    assert again == replace(trial(1), config=fewer, attempt=2, only_trial=True)
     recovery.began(again)
     _, again = recovery.ended(again, Ended(1, Outcome.OUT_OF_MEMORY, "ran out of memory"))
     assert again is not None
@@ -160,5 +160,5 @@ def test_out_of_memory_goes_on_with_fewer_rows_and_without_company() -> None:
 
 def test_an_earlier_runs_setbacks_count() -> None:
     recovery, _ = started(Fleet({1}), retries=2)
-    assert not recovery.taken_up(trial(1, attempt=2)).alone
-    assert recovery.taken_up(trial(1, attempt=3)).alone
+    assert not recovery.taken_up(trial(1, attempt=2)).only_trial
+    assert recovery.taken_up(trial(1, attempt=3)).only_trial

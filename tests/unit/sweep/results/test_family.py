@@ -11,7 +11,14 @@ from support import empty_database
 
 from studies.rules import Setting
 from sweep.errors import SweepError
-from sweep.results.family import Family, comparable, exponents, find_family, forecast, is_finished
+from sweep.results.family import (
+    Family,
+    comparable,
+    exponents,
+    find_family,
+    is_finished,
+    predict_optimum,
+)
 from sweep.results.forecast import Forecast, own, store, verdict
 from sweep.results.prediction import predict, rule_rates
 from sweep.storage.connect import open_storage
@@ -112,14 +119,14 @@ def test_the_exponent_of_a_family_is_found(grown: Path) -> None:
 def test_a_single_study_has_no_exponent_but_a_forecast(database: Path) -> None:
     finished_study(database, 32, 1e-3)
     assert exponents(family(database)) is None
-    found = forecast(family(database), Setting(64, 11276))
+    found = predict_optimum(family(database), Setting(64, 11276))
     assert found is not None
     assert 1e-3 < found.rate < 2e-3
 
 
 def test_an_empty_family_forecasts_nothing(database: Path) -> None:
     database.write_bytes(empty_database())
-    assert forecast(family(database), Setting(64, 11276)) is None
+    assert predict_optimum(family(database), Setting(64, 11276)) is None
 
 
 def test_a_forecast_is_stored_and_judged_by_a_later_study(grown: Path) -> None:
@@ -155,7 +162,7 @@ def test_a_forecast_of_another_size_does_not_count(grown: Path) -> None:
 
 def test_the_forecast_that_a_study_began_with_is_judged_once(grown: Path) -> None:
     found = family(grown)
-    prediction = forecast(found, Setting(2048, 11276))
+    prediction = predict_optimum(found, Setting(2048, 11276))
     assert prediction is not None
     said = Forecast.of(prediction)
     store(said, found)

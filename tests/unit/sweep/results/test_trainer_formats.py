@@ -11,7 +11,12 @@ import yaml
 from support import open_ledger, report
 
 from sweep.results.export import Exported, export
-from sweep.results.trainer_formats import gradient_norm, hf_arguments, unsaid, write_foreign
+from sweep.results.trainer_formats import (
+    gradient_norm,
+    hf_arguments,
+    not_expressible,
+    write_foreign,
+)
 from trainers.config import LRSchedule, TrainConfig
 from trainers.report import Outcome
 from trainers.schedule import lr_scheduler, warmup_steps
@@ -142,11 +147,11 @@ def test_adams_decay_and_a_schedule_of_its_own_length_are_no_arguments() -> None
         weight_decay=0.1,
         lr_schedule=LRSchedule(name="cosine", horizon_epochs=9),
     )
-    said = " ".join(unsaid(train, "hf"))
+    said = " ".join(not_expressible(train, "hf"))
     assert "the optimizer is Adam: its weight decay is added to the gradient" in said
     assert "the cosine decay ends after 9 epochs, not with the run" in said
     assert "clipped by a schedule" not in said
-    assert "cosine over 9 epochs after 0 steps" in " ".join(unsaid(train, "lightning"))
+    assert "cosine over 9 epochs after 0 steps" in " ".join(not_expressible(train, "lightning"))
     share = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_share=0.1))
-    said = " ".join(unsaid(share, "lightning"))
+    said = " ".join(not_expressible(share, "lightning"))
     assert "constant over 50 epochs after 0.1 of the steps of linear warm-up" in said

@@ -68,7 +68,7 @@ def test_every_write_waits_for_the_lock_and_says_so_once(
 def test_a_lock_that_stays_is_one_line_and_nothing_is_lost(
     database: Path, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(retry, "RETRY_FOR_S", 0.3)
     study = optuna.create_study(storage=open_storage(str(database), create=True))
     study.tell(study.ask(), 1.0)
     other.execute("begin immediate")

@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from sweep.results.types import Belief, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from sweep.view.live.frame import frame
 from sweep.view.live.plot import LABELS, live_plot
 from sweep.view.live.screen import RichView
@@ -24,13 +24,13 @@ ROWS = [
     trial(4, 3e-3, None, "running"),
 ]
 RATES = tuple(math.exp(-8 + 0.1 * i) for i in range(80))
-KNOWN = Belief(
+KNOWN = RatePosterior(
     RATES, tuple(math.exp(-0.5 * (math.log(r / 1e-2) / 0.3) ** 2) for r in RATES), 1e-2, 6e-3, 2e-2
 )
 
 
 def lines(
-    rows: list[TrialRow], known: Belief | None, width: int = 60, height: int = 14
+    rows: list[TrialRow], known: RatePosterior | None, width: int = 60, height: int = 14
 ) -> list[str]:
     best = min(
         (row for row in rows if row.state == "complete"),
@@ -153,7 +153,7 @@ def test_the_live_screen_takes_what_was_learned() -> None:
     console = Console(width=120, height=40, file=io.StringIO(), force_terminal=True, _environ={})
     with RichView(console) as view:
         view.started(summary(ROWS))
-        view.learned(KNOWN)
+        view.posterior_updated(KNOWN)
         view._live.refresh()
     assert isinstance(console.file, io.StringIO)
     assert "90 %: 6.0e-3 to 2.0e-2" in console.file.getvalue()

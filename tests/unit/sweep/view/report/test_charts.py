@@ -18,7 +18,7 @@ from sweep.results.report import Report, build
 from sweep.view.report.charts import charts
 from sweep.view.report.charts_matplotlib import save_png, svg
 from sweep.view.report.charts_plotly import graph
-from sweep.view.report.layers import Chart, Line, Marks
+from sweep.view.report.layers import Chart, Line, Points
 from sweep.view.report.to_html import html
 from trainers.config import TrainConfig
 from trainers.report import Outcome
@@ -52,14 +52,14 @@ def by_key(report: Report) -> dict[str, Chart]:
     return {chart.key: chart for chart in charts(report)}
 
 
-def marks(chart: Chart, name: str) -> Marks:
-    (found,) = [each for each in chart.layers if isinstance(each, Marks) and each.name == name]
+def marks(chart: Chart, name: str) -> Points:
+    (found,) = [each for each in chart.layers if isinstance(each, Points) and each.name == name]
     return found
 
 
 class TestWhatTheyShow:
     def test_every_trial_is_a_numbered_point(self, by_key: dict[str, Chart]) -> None:
-        groups = [each for each in by_key["response"].layers if isinstance(each, Marks)]
+        groups = [each for each in by_key["response"].layers if isinstance(each, Points)]
         numbers = sorted(int(label) for group in groups for label in group.labels)
         assert numbers == list(range(7))
 

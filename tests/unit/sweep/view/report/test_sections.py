@@ -26,7 +26,7 @@ from sweep.results.confirmation import Confirmation, make_finalist, record
 from sweep.results.notes import note_confirmation
 from sweep.results.report import Report, build
 from sweep.view.report.charts import charts
-from sweep.view.report.layers import Marks
+from sweep.view.report.layers import Points
 from sweep.view.report.sections import headline, sections
 from sweep.view.report.to_html import html
 from sweep.view.report.to_json import report_object
@@ -359,7 +359,7 @@ def test_what_new_seeds_said_stands_in_every_form(tmp_path: Path) -> None:
     (marks,) = [
         each
         for each in charts(report)[0].layers
-        if isinstance(each, Marks) and each.symbol == "diamond"
+        if isinstance(each, Points) and each.symbol == "diamond"
     ]
     assert (marks.x, marks.y) == ((3e-2,), (pytest.approx(61.5),))
     assert marks.high[0] - marks.y[0] == pytest.approx(1.0408, rel=1e-3)
