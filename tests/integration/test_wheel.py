@@ -16,7 +16,7 @@ PACKAGES = ("sweep", "studies", "trainers")
 # Run in the installed environment: where each package is, and the sweep.toml it ships.
 WHERE = """
 import sweep, studies, trainers
-from sweep.config.schema import default_text
+from sweep.config.load import default_text
 for package in (sweep, studies, trainers):
     print(package.__path__[0])
 print(len(default_text()))
@@ -76,7 +76,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installe
 def test_the_wheel_holds_the_packages_and_the_defaults_and_nothing_else(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         names = archive.namelist()
-        default = archive.read("sweep/default.toml").decode()
+        default = archive.read("sweep/config/default.toml").decode()
     assert default == (ROOT / "sweep.toml").read_text(encoding="utf-8")
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == set(PACKAGES)

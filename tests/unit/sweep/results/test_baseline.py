@@ -64,7 +64,7 @@ def test_a_run_searches_with_what_its_report_reads(
         return make_sampler(name, terms, **options)
 
     trainer = ("--trainer", "held:train") if own else ()
-    with mock.patch("sweep.orchestration.ledger.make_sampler", watched):
+    with mock.patch("sweep.orchestration.strategy.make_sampler", watched):
         settled = ("--set", "trainer.lr_schedule.warmup_share=0.0")
         workspace.invoke("run", "--trials", 1, "--epochs", 1, *settled, *trainer)
     about = workspace.study().user_attrs

@@ -34,7 +34,7 @@ def config(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> SweepConfig
 
 def run(config: SweepConfig, *rates: float) -> tuple[list[tuple[float, str]], str]:
     stream = io.StringIO()
-    runs = run_settings([(config, rates)], PlainView(stream), again="sweep compare")
+    runs = run_settings([(config, rates)], PlainView(stream), resume_command="sweep compare")
     assert runs is not None
     (only,) = runs
     return [(run.learning_rate, run.state) for run in only], stream.getvalue()
@@ -64,7 +64,7 @@ def test_other_rates_join_the_same_study(config: SweepConfig) -> None:
 
 def test_settings_share_one_text_which_is_described_once(config: SweepConfig) -> None:
     settings = [(with_trainer(config, seed=seed), [0.03]) for seed in (1, 2)]
-    runs = run_settings(settings, PlainView(stream := io.StringIO()), again="sweep confirm")
+    runs = run_settings(settings, PlainView(stream := io.StringIO()), resume_command="sweep confirm")
     assert runs is not None
     assert [[run.seed for run in each] for each in runs] == [[1], [2]]
     assert stream.getvalue().count("% of the words are unknown") == 1
@@ -75,7 +75,7 @@ def test_settings_share_one_text_which_is_described_once(config: SweepConfig) ->
 def test_what_was_not_run_is_left_out(config: SweepConfig) -> None:
     stopped = with_study(config, timeout=1e-6)
     view = PlainView(stream := io.StringIO())
-    assert run_settings([(stopped, [0.03])], view, again="sweep compare again") is None
+    assert run_settings([(stopped, [0.03])], view, resume_command="sweep compare again") is None
     assert "sweep compare again" in stream.getvalue()
 
 
