@@ -24,6 +24,7 @@ from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.baseline import baseline_of
 from sweep.results.forecast import Forecast
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.record import read_study
 from sweep.storage.connect import check_storage, open_storage
 from sweep.storage.retry import RetryingStorage
 from trainers.data import Corpus, load_corpus
@@ -69,7 +70,7 @@ def prepare(config: SweepConfig, view: View, *, known: bool = False) -> Prepared
     # Before the text is loaded: that may take a minute, and would only fail later.
     existing = find_existing(plan, name)
     if existing is not None:
-        directory = Path(existing.user_attrs["directory"])
+        directory = Path(read_study(existing).directory)
     with _emptied_on_refusal(directory):
         corpus = load_corpus(config.trainer.data, directory)
         check_length(config, corpus)

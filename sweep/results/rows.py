@@ -7,7 +7,7 @@ takes tens of seconds; a table of trials needs the lowest of each trial's report
 import functools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER
 from studies.trials import as_rate, rate_of
+from sweep.results.record import TrialRecord, read_trial, trial_record
 from sweep.results.types import TrialRow
 from sweep.storage.retry import retry_on
 
@@ -79,7 +80,7 @@ def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:
             rates.get(identifier, given.get(identifier)),
             *reported.get(identifier, (None, 0, 0)),
             value=values.get(identifier),
-            attributes=attributes.get(identifier, {}),
+            record=trial_record(attributes.get(identifier, {})),
         )
         for identifier, number, state in trials
     ]
@@ -94,10 +95,7 @@ _STATES = {
 }
 
 
-PAUSED = "paused"  # as `studies.trials` names it, which need not be loaded here
-
-
-KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", PAUSED)
+KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", "paused")
 """The attributes of a trial that its row has."""
 
 
@@ -110,7 +108,7 @@ def make_row(
     reported: int,
     *,
     value: float | None,
-    attributes: Mapping[str, Any],
+    record: TrialRecord,
 ) -> TrialRow:
     """One stored trial as a row.
 
@@ -121,24 +119,24 @@ def make_row(
         lowest: the lowest finite perplexity, None where none was reported.
         finite, reported: how many finite ones, and how many at all.
         value: the trial's own.
-        attributes: those of `KEPT` that it has.
+        record: what it says of itself, the fields of `KEPT` at least.
     """
     if finite < reported and state == "PRUNED":
         lowest = math.inf  # it diverged: what it reached before is no result
     if lowest is None and state == "COMPLETE":
         lowest = value
-    left = attributes.get(PAUSED, "") if state == "RUNNING" else ""
+    left = record.paused if state == "RUNNING" else ""
     return TrialRow(
         number=number,
         state="paused" if left else _STATES[state],
         learning_rate=math.nan if rate is None else rate,
-        rule=attributes.get("nearest_rule", ""),
-        multiple=attributes.get("multiple", math.nan),
+        rule=record.nearest_rule,
+        multiple=math.nan if record.multiple is None else record.multiple,
         perplexity=lowest,
         epochs=finite,
-        reason=f"paused: {left}" if left else attributes.get("reason", ""),
-        by_hand=bool(attributes.get("by_hand", False)),
-        audit=attributes.get("audit", ""),
+        reason=f"paused: {left}" if left else record.reason,
+        by_hand=record.by_hand,
+        audit=record.audit,
     )
 
 
@@ -154,5 +152,5 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         len(finite),
         len(values),
         value=trial.value,
-        attributes=trial.user_attrs,
+        record=read_trial(trial),
     )
