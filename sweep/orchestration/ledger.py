@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,10 +27,12 @@ from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.place import mark_place, place_of, stored_place
 from sweep.results.record import VERSION, read_study, read_trial, write_study
 from sweep.results.rows import trial_row
 from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
+from sweep.storage.connect import folder_of
 from sweep.storage.lease import Lease
 from sweep.storage.mutex import Mutex
 from sweep.storage.retry import RetryingStorage
@@ -90,6 +93,7 @@ class Ledger:
                 if existing is None:
                     self._found(identity, attributes)
                 self._write_terms()
+        self._directory = place_of(self.study, directory)  # another run may have made it by now
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
@@ -274,12 +278,15 @@ class Ledger:
 
     def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
         low, high = self._search.low, self._search.high
+        token = secrets.token_hex(8)
+        mark_place(self._directory, token)
         write_study(
             self.study,
             **attributes,
             version=VERSION,
             range=[low, high],
-            directory=str(self._directory),
+            directory=stored_place(self._directory, folder_of(self.study)),
+            token=token,
             identity=dict(identity.fields),
         )
 

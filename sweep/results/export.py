@@ -15,6 +15,7 @@ from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error
 from sweep.results.confirmation import Confirmation, stored_confirmation
+from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial
 from trainers.config import TrainConfig
 
@@ -103,7 +104,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
             cohort=record.cohort or 1,
             data_source=record.data_source,
             data_fingerprint=str(record.identity["data_fingerprint"]),
-            directory=str(Path(record.directory) / f"{trial.number:04d}"),
+            directory=str(place_of(study) / f"{trial.number:04d}"),
             versions=record.versions,
             git_commit=git_commit(),
         ),

@@ -58,7 +58,7 @@ class StudyRecord(_Record):
         kind: `SEARCH`, or `FIXED` for one that was given its rates.
         identity: what makes its trials comparable, by flat keys.
         config: every trial's, but for its learning rate; read by `train`.
-        directory: of its text and checkpoints.
+        directory: of its text and checkpoints; see `place`, as `token`.
         range: the lowest and the highest rate that is searched now.
         exponents: of each rule, by batch and by parameters.
         transfer: the forecast that it was started from.
@@ -77,6 +77,7 @@ class StudyRecord(_Record):
     identity: dict[str, str | int | float | bool | None]
     config: dict[str, Any]
     directory: str = ""
+    token: str = ""
     parameters: int
     range: tuple[float, float]
     rules: tuple[RuleRecord, ...] = ()

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import edge
 from studies.prior import nearest_rule
+from sweep.results.place import place_of
 from sweep.results.record import RuleRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import RuleRow, StudySummary, TrialRow
@@ -120,5 +121,5 @@ def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
         **{key: said[key] for key in DETAILS if key in said},
         "perplexities": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
         "rules": record.rule_rates,
-        "directory": f"{record.directory}/{trial.number:04d}",
+        "directory": str(place_of(study) / f"{trial.number:04d}"),
     }

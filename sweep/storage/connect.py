@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import optuna
+from optuna.storages import RDBStorage
+from optuna.study import Study
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -51,6 +53,16 @@ def sqlite_path(storage: str) -> Path | None:
     if not url.database or url.database == ":memory:":
         raise SweepError(f"storage '{storage}' names no file: take one such as sqlite:///sweep.db")
     return Path(url.database)
+
+
+def folder_of(study: Study) -> Path:
+    """The folder that a study's files lie in: its SQLite file's, else the working folder."""
+    storage = study._storage
+    storage = getattr(storage, "_backend", storage)  # behind one of the caches
+    assert isinstance(storage, RDBStorage)
+    url = storage.engine.url
+    on_disk = url.drivername.startswith("sqlite") and url.database
+    return Path(url.database or "").parent.absolute() if on_disk else Path.cwd()
 
 
 def check_storage(storage: str, *, create: bool) -> Path | None:

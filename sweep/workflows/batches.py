@@ -76,7 +76,8 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
     finished = [_finished_before(config) for config in configs]
     if None not in finished:
         return
-    corpus = peek_corpus(make_plan(configs[0]))
+    plan = make_plan(configs[0])
+    corpus = peek_corpus(plan, find_existing(plan, study_name(plan)))
     for config in configs:
         check_length(config, corpus)
 

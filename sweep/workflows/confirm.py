@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
@@ -24,6 +23,7 @@ from sweep.results.belief import recommended
 from sweep.results.confirmation import Confirmation, Finalist, make_finalist, record
 from sweep.results.lookup import best_trial
 from sweep.results.notes import note_confirmation
+from sweep.results.place import place_of
 from sweep.results.record import read_study
 from sweep.results.runs import TrainedRun
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
@@ -60,7 +60,7 @@ def confirm(
     rates = [float(rate_of(trial) or 0.0) for trial in finalists]
     view.note(f"finalists of {study.study_name}: {', '.join(f'{rate:.3g}' for rate in rates)}")
     numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
-    corpus = Path(read_study(study).directory)
+    corpus = place_of(study)
     settings = [(with_trainer(config, seed=seed), rates) for seed in numbers]
     runs = run_settings(settings, view, resume_command=resume_command, corpus=corpus)
     if runs is None:
