@@ -274,6 +274,7 @@ class Ledger:
             self.study.tell(live, state=TrialState.FAIL)
         self._trials.release(number)
         self._reports.pop(number, None)
+        self._storage.fold_in()
         return True
 
     def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:

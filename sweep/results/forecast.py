@@ -18,6 +18,7 @@ from studies.transfer import LEVEL, Prediction
 from sweep.formatting import format_fitted
 from sweep.results.family import Family, find_family, is_known, make_family
 from sweep.results.record import read_study, stored_forecast, write_forecast
+from sweep.storage.retry import behind_cache
 
 SAME = 0.01  # ln rate: two forecasts nearer than this are one
 
@@ -79,7 +80,12 @@ class Forecast:
 
 
 def store(forecast: Forecast, family: Family) -> None:
-    """Keeps a forecast beside the studies it rests on, in place of an earlier one."""
+    """Keeps a forecast beside the studies it rests on, in place of an earlier one.
+
+    A database that can only be read keeps none.
+    """
+    if getattr(behind_cache(family.studies[-1]._storage), "read_only", False):
+        return
     setting = forecast.batch_size, forecast.parameters
     write_forecast(family.studies[-1], *setting, forecast.stored())
 

@@ -41,10 +41,16 @@ def open_study(storage: str, name: str | None) -> Study:
     return optuna.load_study(study_name=name, storage=opened)
 
 
-def open_all(storage: str) -> list[Study]:
-    """Every study of `sweep run` in a database, the one that ran last at the end."""
+def open_all(storage: str, *, fixed: bool = False) -> list[Study]:
+    """Every study of `sweep run` in a database, the one that ran last at the end.
+
+    Args:
+        storage: the database, as the user names it.
+        fixed: also those that searched nothing.
+    """
     opened = open_storage(storage, create=False)
-    return [optuna.load_study(study_name=name, storage=opened) for name in study_names(opened)]
+    names = study_names(opened, fixed=fixed)
+    return [optuna.load_study(study_name=name, storage=opened) for name in names]
 
 
 def find_study(storage: BaseStorage, name: str) -> Study | None:
