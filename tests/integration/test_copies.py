@@ -73,25 +73,14 @@ def test_what_can_only_be_read_can_be_read(
         text=True,
         check=False,
     )
-    expected = 2 if reader.startswith("predict") else 0  # one study of five trials forecasts none
-    assert (done.returncode, "Traceback" in done.stderr) in ((expected, False), (0, False))
-    assert "readonly" not in done.stderr
+    assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in read_only.path.glob("sweep.db*")) == ["sweep.db"]
 
 
 def test_what_writes_into_it_is_refused_in_one_line(read_only: Workspace) -> None:
+    words = ["add", "--rate", "1e-3", "--perplexity", "9"]
     done = subprocess.run(
-        [
-            *restricted(),
-            sys.executable,
-            "-m",
-            "sweep",
-            "add",
-            "--rate",
-            "1e-3",
-            "--perplexity",
-            "9",
-        ],
+        [*restricted(), sys.executable, "-m", "sweep", *words],
         cwd=read_only.path,
         env=read_only.environment,
         capture_output=True,
