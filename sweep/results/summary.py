@@ -114,6 +114,7 @@ def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
         "peak_memory_bytes",
         "skipped_steps",
         "micro_batch",
+        "metrics",
         "setbacks",
     )
     return {

@@ -18,13 +18,13 @@ from optuna.trial import FrozenTrial
 from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
-from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.listener import View
 from sweep.results.belief import recommended
 from sweep.results.confirmation import Confirmation, Finalist, make_finalist, record
 from sweep.results.lookup import best_trial
 from sweep.results.notes import note_confirmation
 from sweep.results.runs import TrainedRun
+from sweep.workflows.foreign_code import foreign_code
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 from trainers.config import TrainConfig
 
@@ -102,15 +102,12 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     """
     identity = study.user_attrs["identity"]
     train = TrainConfig(**study.user_attrs["config"])
-    named = [("--model", train.model.name)] if ":" in train.model.name else []
-    if identity["trainer"] != SHARED_TRAINER:
-        named.append(("--trainer", identity["trainer"]))
-    for flag, path in named:
-        if path not in allowed:
-            raise SweepError(
-                f"study '{study.study_name}' was made with '{path}', which is run only where you "
-                f"name it too: add {flag} {path} if you trust it"
-            )
+    found = foreign_code(train, identity["trainer"], allowed=allowed)
+    if found:
+        raise SweepError(
+            f"study '{study.study_name}' was made with '{found[1]}', which is run only where you "
+            f"name it too: add {' '.join(found)} if you trust it"
+        )
     known = config.model_copy(update={"trainer": train, "model": train.model.name})
     return with_study(known, trainer=identity["trainer"])
 
