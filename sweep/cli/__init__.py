@@ -48,20 +48,18 @@ class Commands(click.Group):
         return command_kind().names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Loads one command's module.
-
-        Raises:
-            TrainerError: it is of another package, and cannot be loaded.
-        """
+        """Loads one command's module; what another package broke is a command that says so."""
         kind = command_kind()
         if cmd_name not in kind.built_in and cmd_name not in kind.names():
             return None
-        command = kind.find(cmd_name)
-        if not isinstance(command, click.Command):
-            raise TrainerError(
-                f'command "{cmd_name}" must be a click.Command, it is a {type(command).__name__}'
-            )
-        return command
+        try:
+            command = kind.find(cmd_name)
+        except TrainerError as error:
+            return _broken(cmd_name, str(error))
+        if isinstance(command, click.Command):
+            return command
+        of_kind = type(command).__name__
+        return _broken(cmd_name, f'command "{cmd_name}" must be a click.Command, not a {of_kind}')
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,22 +74,25 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands by what they are for, a broken one of another package with why."""
+        """Lists the commands by what they are for."""
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
         listed = {name for section in SECTIONS.values() for name in section}
         others = [name for name in names if name not in listed]
         for title, section in {**SECTIONS, OTHERS: others}.items():
-            if rows := [(name, self._short_help(ctx, name, room)) for name in section]:
+            found = [(name, self.get_command(ctx, name)) for name in section]
+            if rows := [(name, each.get_short_help_str(room)) for name, each in found if each]:
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
-    def _short_help(self, ctx: click.Context, name: str, room: int) -> str:
-        try:
-            command = self.get_command(ctx, name)
-        except TrainerError as error:
-            return f"(cannot be loaded) {error}"
-        return command.get_short_help_str(room) if command else ""
+
+def _broken(name: str, message: str) -> click.Command:
+    def tell() -> None:
+        raise SweepError(message)
+
+    whatever = {"ignore_unknown_options": True, "allow_extra_args": True}
+    said = f"(cannot be loaded) {message}"
+    return click.Command(name, whatever, tell, help=said, short_help=said)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import click
 import pytest
 from support import Workspace, refusal
 
 from studies.rules import Reference, Setting
-from sweep.cli import command_kind
+from sweep.cli import cli, command_kind
 from sweep.execution.executors import EXECUTORS
 from sweep.orchestration.samplers import SAMPLERS
 from sweep.view import VIEWS
@@ -203,9 +204,10 @@ def test_a_broken_command_spoils_no_other(
     listed = workspace.invoke("--help").out
     assert "\n  run " in listed
     assert "(cannot be loaded)" in listed
-    assert "failed with OSError: no room" in refusal(workspace.invoke("broken", code=2))
+    assert "failed with OSError: no room" in refusal(workspace.invoke("broken", "--x", code=2))
     assert "must be a click.Command" in refusal(workspace.invoke("no-command", code=2))
-    workspace.invoke("list", code=2)  # there is no database: as without the package
+    offered = cli.shell_complete(click.Context(cli), "")
+    assert {"run", "broken"} <= {item.value for item in offered}
 
 
 RULES = """\
