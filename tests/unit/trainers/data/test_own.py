@@ -28,7 +28,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_its_paragraphs_become_the_corpus(module: str) -> None:
     config = DataConfig(name=f"{module}:good")
     corpus = build_corpus(config)
-    assert (corpus.source, corpus.notes) == ("numbers", (config.name,))
+    assert (corpus.source, corpus.notes[0]) == ("numbers", config.name)
     assert source_fingerprint(config) == ""  # which would have to run it
 
 
