@@ -164,3 +164,19 @@ def test_settings_that_a_document_names_exist(file: Path) -> None:
     known = tomllib.loads((ROOT / "sweep.toml").read_text(encoding="utf-8"))
     for table, key in re.findall(r"`(?:--set )?(study|trainer|data)\.(\w+)[`= ]", file.read_text()):
         assert key in known[table], f"{table}.{key}"
+
+
+@pytest.mark.parametrize("file", [*FILES, GUIDE], ids=lambda file: file.name)
+def test_what_a_document_names_of_the_repository_is_there(file: Path) -> None:
+    named = re.findall(r"`((?:sweep|studies|trainers|tests)/[\w/.]*)", file.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["sweep", "studies", "trainers"])
+def test_the_map_has_every_room(package: str) -> None:
+    rooms = [
+        package,
+        *(f"{package}/{file.parent.name}" for file in ROOT.glob(f"{package}/*/__init__.py")),
+    ]
+    table = "".join(line for line in GUIDE.read_text().splitlines() if line.startswith("| "))
+    assert [room for room in rooms if f"`{room}`" not in table and room != "sweep"] == []
