@@ -5,7 +5,7 @@ from studies.errors import StudyError
 from studies.patient import StudyPruner
 from studies.prior import Centre, Prior, centres, multiples, nearest_rule, rule_priors
 from studies.pruner import LearningRatePruner, make_pruner
-from studies.rules import RULES, Reference, ScalingRule, Setting
+from studies.rules import RULES, FunctionRule, Reference, Rule, ScalingRule, Setting
 from studies.sampler import LearningRateSampler, make_sampler
 from studies.stopping import Remaining, parse_until, remaining
 
@@ -14,12 +14,14 @@ __all__ = [
     "RULES",
     "WIDE",
     "Centre",
+    "FunctionRule",
     "Identity",
     "LearningRatePruner",
     "LearningRateSampler",
     "Prior",
     "Reference",
     "Remaining",
+    "Rule",
     "ScalingRule",
     "Setting",
     "StudyError",

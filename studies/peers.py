@@ -20,13 +20,21 @@ from studies.trials import diverged, failed, rate_of
 APART = 0.05
 ATTEMPTS = 16
 
-PEERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "tpe": lambda seed, startup: TPESampler(
-        seed=seed, n_startup_trials=startup, constant_liar=True
-    ),
-    "random": lambda seed, startup: RandomSampler(seed=seed),
-}
+Build = Callable[[int, int], BaseSampler]
+"""Makes a sampler of a seed and the number of trials before which it may draw at random."""
 
+
+def tpe(seed: int, startup: int) -> BaseSampler:
+    """Optuna's Tree-structured Parzen Estimator."""
+    return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
+
+
+def random(seed: int, startup: int) -> BaseSampler:
+    """Rates at random, whatever was tried."""
+    return RandomSampler(seed=seed)
+
+
+PEERS: dict[str, Build] = {"tpe": tpe, "random": random}
 
 _verbosity = threading.Lock()  # Optuna's is one for all threads
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from studies.errors import StudyError
-from studies.rules import Reference, ScalingRule, Setting
+from studies.rules import Reference, Rule, Setting
 
 MERGE_FACTOR = 1.25
 FIRST_RULE = "sqrt"
@@ -56,7 +56,7 @@ def log_distance(first: float, second: float) -> float:
 
 
 def centres(
-    rules: Iterable[ScalingRule],
+    rules: Iterable[Rule],
     reference: Reference,
     setting: Setting,
     *,
@@ -92,9 +92,7 @@ def centres(
     return [Centre(rate, tuple(names)) for rate, names in merged]
 
 
-def rule_priors(
-    rules: Iterable[ScalingRule], reference: Reference, setting: Setting
-) -> dict[str, Prior]:
+def rule_priors(rules: Iterable[Rule], reference: Reference, setting: Setting) -> dict[str, Prior]:
     """Says how far each rule is to be trusted.
 
     A rule's ln rate is off by s, s^2 = s0^2 + (0.25 ln B/B0)^2 + (0.2 ln N/N0)^2: s0 is the
@@ -151,7 +149,7 @@ def nearest_rule(rate: float, rates: Mapping[str, float]) -> tuple[str, float]:
 
 
 def _clipped_rates(
-    rules: Iterable[ScalingRule], reference: Reference, setting: Setting, low: float, high: float
+    rules: Iterable[Rule], reference: Reference, setting: Setting, low: float, high: float
 ) -> dict[str, float]:
     rates: dict[str, float] = {}
     for rule in rules:

@@ -1,7 +1,9 @@
 """Scaling rules: what the learning rate should be at another batch size or model size."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from studies.errors import StudyError
 from studies.perplexity import is_perplexity
@@ -58,6 +60,61 @@ class Reference:
         _require_positive("reference.learning_rate", self.learning_rate)
         if self.perplexity is not None and not is_perplexity(self.perplexity):
             raise StudyError(f"reference.perplexity must be at least 1, got {self.perplexity:g}")
+
+
+class Rule(Protocol):
+    """What says how a learning rate is carried to another setting."""
+
+    @property
+    def name(self) -> str:
+        """Of no other rule."""
+        ...
+
+    @property
+    def formula(self) -> str:
+        """The rule in words for people."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the rule comes from and where it holds."""
+        ...
+
+    def learning_rate(self, reference: Reference, setting: Setting) -> float:
+        """Carries the reference's rate to another setting."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRule:
+    """Any function of two settings.
+
+    Attributes:
+        function: of (reference, setting) to a learning rate; the same for the same arguments.
+        formula: the rule in words for people.
+        source: where the rule comes from and where it holds.
+    """
+
+    name: str
+    function: Callable[[Reference, Setting], float]
+    formula: str
+    source: str
+
+    def learning_rate(self, reference: Reference, setting: Setting) -> float:
+        """Carries the reference's rate to another setting.
+
+        Raises:
+            StudyError: the function fails, or gives what is no learning rate.
+        """
+        try:
+            rate = float(self.function(reference, setting))
+        except Exception as error:  # a user's own function may raise anything
+            reason = " ".join(str(error).split())
+            raise StudyError(
+                f"rule {self.name!r}: its function failed with {type(error).__name__}: {reason}"
+            ) from error
+        _require_positive(f"rule {self.name!r}: the rate of its function", rate)
+        return rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from studies.errors import StudyError, unknown_name
 from studies.failures import as_tried
 from studies.observed import Terms, posterior_of
 from studies.patient import StudyPruner
-from studies.peers import PEERS, WorkingRangeSampler
+from studies.peers import PEERS, Build, WorkingRangeSampler
 from studies.perplexity import look_like_losses, suspicion
 from studies.posterior import Posterior
 from studies.prior import Prior
@@ -34,7 +34,7 @@ SAMPLERS = (LEARNING_RATE, *PEERS)
 
 
 def make_sampler(
-    name: str,
+    named: str | Build,
     terms: Terms,
     *,
     seed: int,
@@ -45,12 +45,13 @@ def make_sampler(
     """Builds a sampler for the study's one parameter.
 
     Args:
-        name: "learning-rate", "tpe" or "random".
+        named: "learning-rate", "tpe" or "random"; or a function (seed, startup) that makes any
+            sampler of Optuna's, which then draws one rate from the trials within the range.
         terms: the range, and what else is known; all but the range is for "learning-rate" alone.
         seed: the study's seed, at least 0.
         startup: trials finished within the range before TPE starts; random until then.
-        trial_number: seeds TPE's or random's draw as for this trial; None takes the number of the
-            trial that is sampled, so that one sampler serves a whole study.
+        trial_number: seeds the draw of all but "learning-rate" as for this trial; None takes the
+            number of the trial that is sampled, so that one sampler serves a whole study.
         known: the study's trials for one ask, where they have just been read; only "learning-rate"
             uses it.
 
@@ -61,12 +62,12 @@ def make_sampler(
     Raises:
         StudyError: an unknown name, or a range that cannot be searched.
     """
-    if name not in SAMPLERS:
-        raise unknown_name("sampler", name, SAMPLERS)
+    if isinstance(named, str) and named not in SAMPLERS:
+        raise unknown_name("sampler", named, SAMPLERS)
     validate_range(terms.low, terms.high)
-    if name == LEARNING_RATE:
+    if named == LEARNING_RATE:
         return LearningRateSampler.by(terms, seed=seed, known=known)
-    build = PEERS[name]
+    build = PEERS[named] if isinstance(named, str) else named
     return WorkingRangeSampler(
         lambda draw_seed: build(draw_seed, startup), terms.low, terms.high, seed, trial_number
     )

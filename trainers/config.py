@@ -38,7 +38,8 @@ class DataConfig:
     """Which text, and how it is cut.
 
     Attributes:
-        name: "docstrings", a text file or folder, or a hub data set ("Salesforce/wikitext").
+        name: "docstrings", a text file or folder, a hub data set ("Salesforce/wikitext"), or a
+            function of this config that returns `Paragraphs`, "package.module:function".
         subset: the hub data set's configuration ("wikitext-2-raw-v1"), "" for none.
         text_column: the hub data set's column that holds the text.
         fallback: what to take where the hub cannot be reached, "" to end with an error.

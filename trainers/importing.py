@@ -14,15 +14,18 @@ def is_import_path(name: str) -> bool:
     return ":" in name
 
 
-def import_object(path: str, *, what: str) -> Callable[..., Any]:
-    """Import a callable. Modules in the current working directory are found too.
+def import_object(
+    path: str, *, what: str, fits: Callable[[Any], bool] = callable
+) -> Callable[..., Any]:
+    """Import an object. Modules in the current working directory are found too.
 
     Args:
         path: "package.module:factory"; the factory may be dotted ("Class.method").
-        what: what the callable is for, to begin the error message with ("model").
+        what: what the object is for, to begin the error message with ("model").
+        fits: tells whether it may be called.
 
     Returns:
-        The callable.
+        The object.
 
     Raises:
         TrainerError: in one line, where the path is malformed, the module is missing or fails as
@@ -31,18 +34,38 @@ def import_object(path: str, *, what: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     if not (_is_dotted_name(module_name) and _is_dotted_name(attribute)):
         raise TrainerError(f'{what} must read "package.module:factory", got "{path}"')
-    found: Any = _import_module(module_name, f'{what} "{path}"')
+    directory = str(Path.cwd())
+    if not {"", directory} & set(sys.path):
+        sys.path.insert(0, directory)
+    # A finder remembers a folder's listing: a file written a moment ago would be missed.
+    importlib.invalidate_caches()
+    return load_object(path, f'{what} "{path}"', fits=fits)
+
+
+def load_object(
+    path: str, subject: str, *, fits: Callable[[Any], bool] = callable
+) -> Callable[..., Any]:
+    """Load an object of the project or of an installed package.
+
+    Args:
+        path: "package.module:factory".
+        subject: what begins the error message.
+        fits: as of `import_object`.
+
+    Raises:
+        TrainerError: as of `import_object`.
+    """
+    module_name, _, attribute = path.partition(":")
+    found: Any = _import_module(module_name, subject)
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
             raise TrainerError(
-                f'{what} "{path}": module {module_name} has no attribute "{attribute}"'
+                f'{subject}: module {module_name} has no attribute "{attribute}"'
             ) from None
-    if not callable(found):
-        raise TrainerError(
-            f'{what} "{path}" must be callable, it is of type {type(found).__name__}'
-        )
+    if not fits(found):
+        raise TrainerError(f"{subject} must be callable, it is of type {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 
@@ -51,11 +74,6 @@ def _is_dotted_name(name: str) -> bool:
 
 
 def _import_module(name: str, subject: str) -> Any:
-    directory = str(Path.cwd())
-    if not {"", directory} & set(sys.path):
-        sys.path.insert(0, directory)
-    # A finder remembers a folder's listing: a file written a moment ago would be missed.
-    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except Exception as error:

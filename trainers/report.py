@@ -1,7 +1,7 @@
 """What a trainer says while it runs and when it ends."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -36,6 +36,7 @@ class EpochReport:
         peak_memory_bytes: CUDA's peak allocation, or the process's peak resident set on CPU.
         micro_batch: rows of a batch computed at once, where more had no room; 0: no limit.
         skipped_steps: steps of this epoch that the gradient scaler skipped.
+        metrics: whatever else a trainer measures, by its name.
     """
 
     epoch: int
@@ -47,6 +48,7 @@ class EpochReport:
     peak_memory_bytes: int
     skipped_steps: int
     micro_batch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:

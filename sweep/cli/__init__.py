@@ -1,8 +1,11 @@
-"""The command line. A command is a module of `sweep.cli.commands` with a `command`; no registry."""
+"""The command line. A command is a module of `sweep.cli.commands` with a `command`; no registry.
+
+A dash in a command's name is an underscore in its file's. Installed packages add commands by entry
+points of the group `sweep.commands`.
+"""
 
 import difflib
-import importlib
-import pkgutil
+import functools
 import sys
 
 import click
@@ -11,37 +14,85 @@ from sweep import __version__
 from sweep.errors import SweepError
 from sweep.execution.threads import sleep_when_idle
 from trainers.errors import TrainerError
+from trainers.finding import Kind, files_of
 
 BAD_INPUT, INTERRUPTED = 2, 130
+
+# In the order in which `sweep --help` lists them; what stands nowhere is listed last.
+SECTIONS = {
+    "Search": ("run", "priors", "predict", "add"),
+    "Look": ("status", "list", "show", "report", "dashboard"),
+    "Go on with the result": ("confirm", "export", "train"),
+    "Check": ("compare", "reproduce", "bench"),
+    "Set up": ("init", "calibrate", "completion"),
+}
+OTHERS = "Others"
+
+
+@functools.cache
+def command_kind() -> Kind:
+    """Where commands are found."""
+    from sweep.cli import commands
+
+    files = files_of(commands.__name__, commands.__path__, "command")
+    return Kind(
+        "command", "sweep.commands", {name.replace("_", "-"): path for name, path in files.items()}
+    )
 
 
 class Commands(click.Group):
     """Finds commands by their files and loads only the one that runs (all for --help)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the modules in `sweep.cli.commands`."""
-        from sweep.cli import commands
-
-        return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+        """The names of the modules in `sweep.cli.commands`, and of what packages add."""
+        return command_kind().names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Loads one command's module."""
-        if cmd_name not in self.list_commands(ctx):
+        """Loads one command's module; what another package broke is a command that says so."""
+        kind = command_kind()
+        if cmd_name not in kind.built_in and cmd_name not in kind.names():
             return None
-        module = importlib.import_module(f"sweep.cli.commands.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        try:
+            command = kind.find(cmd_name)
+        except TrainerError as error:
+            return _broken(cmd_name, str(error))
+        if isinstance(command, click.Command):
+            return command
+        of_kind = type(command).__name__
+        return _broken(cmd_name, f'command "{cmd_name}" must be a click.Command, not a {of_kind}')
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Finds the command that the first argument names, or says which are near."""
-        names, name = self.list_commands(ctx), args[0]
-        if name not in names and not name.startswith("-"):
+        name, kind = args[0], command_kind()
+        if name not in kind.built_in and not name.startswith("-") and name not in kind.names():
+            names = kind.names()
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
             raise SweepError(f"there is no command '{name}': {hint}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands by what they are for."""
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))
+        listed = {name for section in SECTIONS.values() for name in section}
+        others = [name for name in names if name not in listed]
+        for title, section in {**SECTIONS, OTHERS: others}.items():
+            found = [(name, self.get_command(ctx, name)) for name in section]
+            if rows := [(name, each.get_short_help_str(room)) for name, each in found if each]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _broken(name: str, message: str) -> click.Command:
+    def tell() -> None:
+        raise SweepError(message)
+
+    whatever = {"ignore_unknown_options": True, "allow_extra_args": True}
+    said = f"(cannot be loaded) {message}"
+    return click.Command(name, whatever, tell, help=said, short_help=said)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

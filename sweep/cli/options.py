@@ -52,7 +52,9 @@ other_setting_options = _stack(
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
     click.option("--model", help='A model\'s name, or "package.module:factory".'),
-    click.option("--data", help='"docstrings", a text file or folder, or a hub name.'),
+    click.option(
+        "--data", help='"docstrings", a file, a folder, a hub name, or your own function.'
+    ),
 )
 setting_options = _stack(
     click.option("--batch", type=int, help="Batch size, in sequences."), other_setting_options

@@ -47,10 +47,10 @@ def _allowed(known: Table, prefix: str, key: str) -> Table:
     if parts == ["profiles"]:
         return {key: {}}
     if parts == ["models"]:
-        from trainers.models import model_names  # loads torch, which `sweep init` can spare
+        from trainers.models import MODELS  # loads torch, which `sweep init` can spare
 
         own = [key] if ":" in key else []
-        return {name: {} for name in (*model_names(), *own)}
+        return {name: {} for name in (*MODELS.names(), *own)}
     for part in parts:
         known = known[part]
     return known

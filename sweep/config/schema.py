@@ -1,6 +1,6 @@
 """The settings and their constraints: [study], [reference], [[rules]] and all of them together."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     BaseModel,
@@ -9,6 +9,7 @@ from pydantic import (
     FiniteFloat,
     PlainValidator,
     StrictBool,
+    model_validator,
 )
 
 from trainers.config import PositiveFloat, PositiveInt, TrainConfig
@@ -81,6 +82,7 @@ class StudySettings(_Strict):
     cpus_per_trial: Annotated[float, PlainValidator(_share)]
     trainer: str
     tensorboard: str
+    view: str
 
 
 class ReferenceSettings(_Strict):
@@ -98,12 +100,21 @@ class ReferenceSettings(_Strict):
 
 
 class RuleSettings(_Strict):
-    """[[rules]]: a power rule of the user's own."""
+    """[[rules]]: a rule of the user's own: a power of batch and model size, or any function."""
 
     name: Annotated[str, Field(min_length=1)]
-    batch_exponent: FiniteFloat
-    parameter_exponent: FiniteFloat
+    batch_exponent: FiniteFloat | None = None
+    parameter_exponent: FiniteFloat | None = None
+    function: str = ""
     source: str = "sweep.toml"
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        for field in ("batch_exponent", "parameter_exponent"):
+            if (getattr(self, field) is None) != bool(self.function):
+                wrong = "is set beside a function" if self.function else "is missing"
+                raise ValueError(f"rules: '{self.name}': {field} {wrong}")
+        return self
 
 
 class SweepConfig(_Strict):

@@ -41,4 +41,6 @@ def measured(reports: Sequence[EpochReport], steps_per_epoch: int | None) -> dic
         "tokens_per_second": len(seconds) / sum(seconds) if seconds else 0.0,
     }
     limited = {"micro_batch": last.micro_batch} if last.micro_batch else {}
-    return {**{name: getattr(last, name) for name in LAST}, **limited, "whole_run": whole_run}
+    own = {"metrics": last.metrics} if last.metrics else {}
+    known = {name: getattr(last, name) for name in LAST}
+    return {**known, **limited, **own, "whole_run": whole_run}

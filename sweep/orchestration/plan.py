@@ -9,13 +9,14 @@ from studies.definition import WIDE, Identity, validate_range, working_range
 from studies.observed import Terms
 from studies.prior import Centre, Prior, centres, rule_priors
 from studies.pruner import make_pruner
-from studies.rules import RULES, Reference, ScalingRule, Setting
+from studies.rules import RULES, FunctionRule, Reference, Rule, ScalingRule, Setting
 from studies.sampler import make_sampler
 from studies.stopping import parse_until
 from studies.transfer import FORECAST
-from sweep.config.schema import StudySettings, SweepConfig
+from sweep.config.schema import RuleSettings, StudySettings, SweepConfig
 from sweep.errors import SweepError
-from sweep.execution.executors import check_executor
+from sweep.execution.executors import EXECUTORS
+from sweep.orchestration.samplers import named_sampler
 from sweep.storage.connect import sqlite_path
 from trainers.config import LATER, TrainConfig
 from trainers.data import Corpus, source_fingerprint
@@ -45,7 +46,7 @@ class Plan:
     setting: Setting
     reference: Reference
     borrowed: str
-    rules: tuple[ScalingRule, ...]
+    rules: tuple[Rule, ...]
     rates: dict[str, float]
     first: tuple[Centre, ...]
     priors: dict[str, Prior]
@@ -157,9 +158,10 @@ def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
 
 def _check_search(study: StudySettings, low: float, high: float) -> None:
     """Fails now where the ledger would fail later, with a study made and nothing in it."""
-    make_sampler(study.sampler, Terms(low, high), seed=0, startup=study.startup)
+    sampler = named_sampler(study.sampler)
+    make_sampler(sampler, Terms(low, high), seed=0, startup=study.startup)
     parse_until(study.until)
-    check_executor(study.executor)
+    EXECUTORS.check(study.executor)
     make_pruner(study.pruner, floor=max(1, study.floor), startup=study.startup)
     import_object(study.trainer, what="trainer")
 
@@ -196,13 +198,31 @@ def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) 
     return "borrowed: it was measured with " + " and ".join(differences) if differences else ""
 
 
-def _rules(config: SweepConfig) -> tuple[ScalingRule, ...]:
-    own = tuple(ScalingRule(**rule.model_dump()) for rule in config.rules)
+def _rules(config: SweepConfig) -> tuple[Rule, ...]:
+    own = tuple(_own_rule(rule) for rule in config.rules)
     names = [FORECAST, *(rule.name for rule in (*RULES, *own))]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SweepError(f"rules: the name '{repeated[0]}' is taken twice: rename one")
     return (*RULES, *own)
+
+
+def _own_rule(given: RuleSettings) -> Rule:
+    if given.batch_exponent is not None and given.parameter_exponent is not None:
+        exponents = given.batch_exponent, given.parameter_exponent
+        return ScalingRule(given.name, *exponents, given.source)
+    found: Any = import_object(given.function, what=f"rule '{given.name}'", fits=_is_rule)
+    own = given.source if "source" in given.model_fields_set else given.function
+    return FunctionRule(
+        given.name,
+        getattr(found, "learning_rate", found),
+        formula=str(getattr(found, "formula", given.function)),
+        source=str(getattr(found, "source", own)),
+    )
+
+
+def _is_rule(found: object) -> bool:
+    return callable(getattr(found, "learning_rate", found))
 
 
 def _range(config: SweepConfig, rates: dict[str, float], margin: float) -> tuple[float, float]:

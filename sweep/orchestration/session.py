@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from studies.rules import ScalingRule
 from studies.stopping import parse_until
 from sweep.config.schema import SweepConfig
 from sweep.execution.executors import make_executor
@@ -164,7 +165,11 @@ def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
         "unknown_share": corpus.unknown_share,
         "training_tokens": corpus.train.targets,
         "training_sequences": len(corpus.train.lengths),
-        "exponents": {r.name: [r.batch_exponent, r.parameter_exponent] for r in plan.rules},
+        "exponents": {
+            rule.name: [rule.batch_exponent, rule.parameter_exponent]
+            for rule in plan.rules
+            if isinstance(rule, ScalingRule)
+        },
         "steps_per_epoch": math.ceil(len(corpus.train.lengths) / plan.train.batch_size),
         "rules": [
             {

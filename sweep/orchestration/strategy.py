@@ -19,6 +19,7 @@ from studies.stopping import Remaining, remaining
 from studies.strategy import next_rate
 from studies.table import Table
 from studies.trials import failed, is_paused, rate_of
+from sweep.orchestration.samplers import named_sampler
 from sweep.results.record import read_trial
 
 Range = tuple[float, float]  # the lowest and the highest rate that is searched
@@ -129,6 +130,7 @@ class Strategy:
     def __init__(self, settings: SearchSettings, seed: int, terms: Terms) -> None:
         self.settings = settings
         self._seed, self._told = seed, terms
+        self._named = named_sampler(settings.sampler)
 
     def terms(self, working_range: Range) -> Terms:
         """What the search is told beside the trials, in a range."""
@@ -138,7 +140,7 @@ class Strategy:
     def sampler(self, working_range: Range, trials: Table | None = None) -> BaseSampler:
         """A sampler of a range; of the trials too, where it is for one ask."""
         return make_sampler(
-            self.settings.sampler,
+            self._named,
             self.terms(working_range),
             seed=self._seed % 2**32,
             startup=len(self.settings.first),

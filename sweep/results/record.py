@@ -178,6 +178,7 @@ class TrialRecord(_Record):
         by_hand: entered by `sweep add`.
         setbacks: what went wrong outside it, once for each attempt.
         micro_batch: rows computed at once, where that had to be limited.
+        metrics: whatever else its trainer measures, after its last epoch.
         whole_run: steps, skipped steps, speed and memory over all its epochs.
     """
 
@@ -194,6 +195,7 @@ class TrialRecord(_Record):
     setbacks: tuple[str, ...] = ()
     micro_batch: int = 0
     whole_run: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
     train_loss: float | None = None
     accuracy: float | None = None
     tokens_per_second: float | None = None

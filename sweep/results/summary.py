@@ -28,6 +28,7 @@ DETAILS = (
     "peak_memory_bytes",
     "skipped_steps",
     "micro_batch",
+    "metrics",
     "setbacks",
 )
 

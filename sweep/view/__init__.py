@@ -1,22 +1,48 @@
-"""What the user sees of a sweep: a live screen, plain lines, or JSON lines."""
+"""What the user sees of a sweep: a live screen, plain lines, or JSON lines.
+
+Installed packages add views by entry points of the group `sweep.views`; a user's own is named
+"package.module:create", a function of the stream that makes a `View`.
+"""
 
 from typing import TextIO
 
 from sweep.orchestration.listener import View
+from trainers.finding import Kind
+
+# Named, not imported: `sweep.view.tables` alone, as `sweep status` uses it, loads none of these.
+VIEWS = Kind(
+    "view",
+    "sweep.views",
+    {
+        "live": "sweep.view.live.screen:on_terminal",
+        "plain": "sweep.view.live.plain:PlainView",
+        "json": "sweep.view.live.jsonl:JsonView",
+    },
+    contract=View,
+)
 
 
-def make_view(*, json_lines: bool, stream: TextIO, tensorboard: str = "") -> View:
+def make_view(
+    *, json_lines: bool, stream: TextIO, tensorboard: str = "", name: str = "auto"
+) -> View:
     """Chooses how a sweep is shown.
 
     Args:
-        json_lines: write JSON lines, whatever the stream is.
-        stream: where to write; a terminal gets the live screen, anything else plain lines.
+        json_lines: write JSON lines, whatever else is said.
+        stream: where to write.
         tensorboard: a folder for event files, "" for none.
+        name: one of `VIEWS.names()`, or an import path; "auto" gives a terminal the live screen,
+            anything else plain lines.
 
     Raises:
         SweepError: there is no TensorBoard to write them.
+        TrainerError: there is no view of the name, or it is from outside and cannot be made.
     """
-    view = _of_stream(json_lines=json_lines, stream=stream)
+    if json_lines:
+        name = "json"
+    elif name == "auto":
+        name = "live" if _is_screen(stream) else "plain"
+    view: View = VIEWS.find(name)(stream)
     if not tensorboard:
         return view
     from sweep.view.live.tensorboard import with_tensorboard
@@ -24,20 +50,8 @@ def make_view(*, json_lines: bool, stream: TextIO, tensorboard: str = "") -> Vie
     return with_tensorboard(view, tensorboard)
 
 
-def _of_stream(*, json_lines: bool, stream: TextIO) -> View:
-    # Imported here: `sweep.view.tables` alone, as `sweep status` uses it, loads none of these.
-    if json_lines:
-        from sweep.view.live.jsonl import JsonView
-
-        return JsonView(stream)
+def _is_screen(stream: TextIO) -> bool:
     from rich.console import Console
 
-    console = Console(file=stream)
     # isatty, not console.is_terminal: FORCE_COLOR makes that true for a log file as well.
-    if stream.isatty() and not console.is_dumb_terminal:
-        from sweep.view.live.screen import RichView
-
-        return RichView(console)
-    from sweep.view.live.plain import PlainView
-
-    return PlainView(stream)
+    return stream.isatty() and not Console(file=stream).is_dumb_terminal

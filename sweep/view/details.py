@@ -102,6 +102,7 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     if detail.get("micro_batch"):
         facts.append(("micro-batch", f"{detail['micro_batch']:,} rows: no room for more"))
+    facts += [(name, f"{value:.4g}") for name, value in detail.get("metrics", {}).items()]
     facts += [("set back", message) for message in detail.get("setbacks", ())]
     return [*facts, ("folder", detail["directory"])]
 

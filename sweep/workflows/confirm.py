@@ -17,7 +17,6 @@ from optuna.trial import FrozenTrial
 from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
-from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.listener import View
 from sweep.results.belief import recommended
 from sweep.results.confirmation import Confirmation, Finalist, make_finalist, record
@@ -26,6 +25,7 @@ from sweep.results.notes import note_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study
 from sweep.results.runs import TrainedRun
+from sweep.workflows.foreign_code import foreign_code
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 
 
@@ -102,15 +102,12 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     """
     stored = read_study(study)
     train = stored.train
-    named = [("--model", train.model.name)] if ":" in train.model.name else []
-    if stored.trainer != SHARED_TRAINER:
-        named.append(("--trainer", stored.trainer))
-    for flag, path in named:
-        if path not in allowed:
-            raise SweepError(
-                f"study '{study.study_name}' was made with '{path}', which is run only where you "
-                f"name it too: add {flag} {path} if you trust it"
-            )
+    found = foreign_code(train, stored.trainer, allowed=allowed)
+    if found:
+        raise SweepError(
+            f"study '{study.study_name}' was made with '{found[1]}', which is run only where you "
+            f"name it too: add {' '.join(found)} if you trust it"
+        )
     known = config.model_copy(update={"trainer": train, "model": train.model.name})
     return with_study(known, trainer=stored.trainer)
 

@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 from sweep.errors import SweepError
-from sweep.execution.protocol import SHARED_TRAINER, Ended, Progressed, Reported, TrialSpec
+from sweep.execution.protocol import Ended, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
 from sweep.orchestration.prepare import show_notes
 from sweep.results.export import Exported
 from sweep.results.types import TrialRow
+from sweep.workflows.foreign_code import foreign_code
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
@@ -30,15 +31,12 @@ def check_code(exported: Exported, *, allowed: set[str]) -> None:
     Raises:
         SweepError: the file would run other code.
     """
-    named = [("--model", exported.train.model.name)] if ":" in exported.train.model.name else []
-    if exported.trainer != SHARED_TRAINER:
-        named.append(("--trainer", exported.trainer))
-    for flag, path in named:
-        if path not in allowed:
-            raise SweepError(
-                f"the file names code, '{path}', which is run only where you name it too: "
-                f"add {flag} {path} if you trust it"
-            )
+    found = foreign_code(exported.train, exported.trainer, allowed=allowed)
+    if found:
+        raise SweepError(
+            f"the file names code, '{found[1]}', which is run only where you name it too: "
+            f"add {' '.join(found)} if you trust it"
+        )
 
 
 def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:

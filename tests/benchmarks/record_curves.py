@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trainers.cohort import step_together
 
 from trainers.batches import Batches
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
@@ -40,6 +39,7 @@ from trainers.lockstep import Lockstep
 from trainers.member import Member
 from trainers.models import build_model, parameter_count
 from trainers.report import Ending, EpochReport
+from trainers.steps.cohort import step_together
 from trainers.train import course
 
 RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from support import WAIT_S, gone, wait_for
 
-from sweep.execution.executors import executor_names, make_executor
+from sweep.execution.executors import EXECUTORS, make_executor
 from sweep.execution.protocol import (
     Ended,
     Event,
@@ -124,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 # A Ray cluster takes long to start, and not everybody has Ray.
 NAMES = [
     pytest.param(name, marks=pytest.mark.more) if name == "ray" else name
-    for name in executor_names()
+    for name in sorted(EXECUTORS.built_in)
 ]
 
 

@@ -1,13 +1,24 @@
 """Text in, windows of token numbers out: the corpus a study trains on."""
 
 from trainers.data.corpus import Corpus, Sequences
-from trainers.data.loading import build_corpus, load_corpus, source_fingerprint, take_corpus
+from trainers.data.loading import (
+    build_corpus,
+    is_function,
+    load_corpus,
+    source_fingerprint,
+    take_corpus,
+)
+from trainers.data.paragraphs import Paragraphs, in_units, split_units
 
 __all__ = [
     "Corpus",
+    "Paragraphs",
     "Sequences",
     "build_corpus",
+    "in_units",
+    "is_function",
     "load_corpus",
     "source_fingerprint",
+    "split_units",
     "take_corpus",
 ]

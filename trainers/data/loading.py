@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import shutil
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from trainers.data.reach import UnreachableError
 from trainers.data.vocabulary import tokenise
 from trainers.data.windows import cut
 from trainers.errors import TrainerError
+from trainers.importing import import_object
 
 log = logging.getLogger("trainers.data")
 
@@ -80,13 +82,13 @@ def build_corpus(config: DataConfig) -> Corpus:
 
 
 def source_fingerprint(config: DataConfig) -> str:
-    """Hash the files of a local path: sha256 in hex, "" for docstrings and hub names.
+    """Hash the files of a local path: sha256 in hex, "" for what is no file.
 
     Raises:
         TrainerError: where a path names nothing that can be read.
     """
     kind, root = _kind(config.name), text.local_path(config.name)
-    if kind == "docstrings" or (kind == "datasets" and not root.is_dir()):
+    if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
         return ""
     files = text.files(config.name) if kind == "text" else sorted(root.rglob("*"))
     digest = hashlib.sha256()
@@ -96,7 +98,31 @@ def source_fingerprint(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-def _kind(name: str) -> Literal["docstrings", "text", "datasets"]:
+def is_function(name: str) -> bool:
+    """Tell a user's own source of text, "package.module:function", from all else that is data."""
+    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", name) is not None
+
+
+def _own(config: DataConfig) -> Paragraphs:
+    function = import_object(config.name, what="data")
+    try:
+        found = function(config)
+    except TrainerError:
+        raise
+    except Exception as error:  # a user's own function may raise anything
+        reason = " ".join(str(error).split())
+        raise TrainerError(
+            f"data {config.name} failed with {type(error).__name__}: {reason}"
+        ) from error
+    if not isinstance(found, Paragraphs):
+        raise TrainerError(
+            f"data {config.name} must return trainers.data.Paragraphs, it returned a "
+            f"{type(found).__name__}"
+        )
+    return found
+
+
+def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function"]:
     """Say who reads a name: a path that exists, or is written as one, is never a hub name."""
     if not name.strip():
         raise TrainerError(
@@ -104,6 +130,8 @@ def _kind(name: str) -> Literal["docstrings", "text", "datasets"]:
         )
     if name == docstrings.NAME:
         return "docstrings"
+    if is_function(name):
+        return "function"
     path = text.local_path(name)
     if path.is_dir():
         return "datasets" if hub.is_data_set(path) else "text"
@@ -117,6 +145,8 @@ def _paragraphs(config: DataConfig) -> Paragraphs:
     kind = _kind(config.name)
     if kind == "docstrings":
         return docstrings.read()
+    if kind == "function":
+        return _own(config)
     if kind == "text":
         return text.read(config.name, config.minimum_words)
     try:

@@ -1,8 +1,9 @@
 """Models, found by their file: `gpt` is `trainers.models.gpt:build`. There is no registry.
 
 A model file offers `build(vocabulary_size, **options) -> nn.Module`; a user's own
-"package.module:factory" is called the same way, and "transformers:gpt2" is a causal model of the
-`transformers` package (`_transformers.py`). There are three contracts:
+"package.module:factory" or entry point (group `sweep.models`) is called the same way, and
+"transformers:gpt2" is a causal model of the `transformers` package (`_transformers.py`). There are
+three contracts:
 
 - plain (`PlainModel`): `module(tokens_BT) -> logits_BTV`, causal. Any such `nn.Module` trains.
 - fast (`FastModel`): in addition `features` and `head`. No logits are then computed for padding,
@@ -12,9 +13,7 @@ A model file offers `build(vocabulary_size, **options) -> nn.Module`; a user's o
 """
 
 import difflib
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from typing import Any, Protocol, TypeGuard
 
@@ -24,12 +23,13 @@ from torch import Tensor, nn
 
 from trainers.config import ModelConfig
 from trainers.errors import TrainerError
-from trainers.importing import import_object, is_import_path
+from trainers.finding import Kind, files_of
 from trainers.models import _transformers
 from trainers.models._stacked import StackedModel
 from trainers.refusals import refusal
 
 __all__ = [
+    "MODELS",
     "FastModel",
     "PlainModel",
     "StackedModel",
@@ -39,6 +39,9 @@ __all__ = [
     "model_names",
     "parameter_count",
 ]
+
+
+MODELS = Kind("model", "sweep.models", files_of(__name__, __path__, "build"))
 
 
 class PlainModel(Protocol):
@@ -85,9 +88,7 @@ def has_features(model: nn.Module) -> TypeGuard[FastModel]:
 
 def model_names() -> list[str]:
     """Names of the built-in models: the files of this package."""
-    return sorted(
-        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
-    )
+    return sorted(MODELS.built_in)
 
 
 def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
@@ -151,16 +152,7 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
 def _factory(name: str) -> Callable[..., Any]:
     if name.startswith(_transformers.PREFIX):
         return _transformers.factory(name)
-    if is_import_path(name):
-        return import_object(name, what="model")
-    names = model_names()
-    if name not in names:
-        raise TrainerError(
-            f'there is no model "{name}"{_nearest(name, names)}; there are {", ".join(names)}, '
-            f'or give your own as "package.module:factory"'
-        )
-    build: Callable[..., Any] = importlib.import_module(f"{__name__}.{name}").build
-    return build
+    return MODELS.find(name)
 
 
 def _check_options(config: ModelConfig, factory: Callable[..., Any]) -> None:

@@ -41,7 +41,10 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     given = {name: value for name, value in flags.items() if value is not None}
     settings = load_config(config=config, **{"batch": BATCH, "precision": PRECISION, **given})
     with make_view(
-        json_lines=json_lines, stream=sys.stdout, tensorboard=settings.study.tensorboard
+        json_lines=json_lines,
+        stream=sys.stdout,
+        tensorboard=settings.study.tensorboard,
+        name=settings.study.view,
     ) as view:
         view.note(f"calibrating profile {settings.profile} on {settings.device}")
         publish = publisher(settings.study, view.warn)

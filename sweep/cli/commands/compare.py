@@ -73,9 +73,13 @@ def command(
         for flag in ("batch", "epochs", "data"):
             if flags[flag] is not None:
                 raise SweepError(f"--study gives the whole setting: leave out --{flag}")
-        config = config_of(named, config, allowed={config.model, config.study.trainer})
+        allowed = {config.model, config.study.trainer, config.trainer.data.name}
+        config = config_of(named, config, allowed=allowed)
     with make_view(
-        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+        json_lines=json_lines,
+        stream=sys.stdout,
+        tensorboard=config.study.tensorboard,
+        name=config.study.view,
     ) as view:
         if rates is None:
             rates, source = default_rates(config, named)

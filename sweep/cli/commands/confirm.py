@@ -29,6 +29,7 @@ PAUSED, UNCONFIRMED = 3, 1
 @click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
 @click.option("--model", help="Allow the study's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the study's own trainer, package.module:function.")
+@click.option("--data", help="Allow the study's own source of text, package.module:function.")
 @config_options
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(
@@ -37,6 +38,7 @@ def command(
     study: str | None,
     model: str | None,
     trainer: str | None,
+    data: str | None,
     json_lines: bool,
     **flags: Any,
 ) -> None:
@@ -52,10 +54,14 @@ def command(
 
     config = load_config(**flags)
     opened = open_study(config.study.storage, study)
-    allowed = {config.model, config.study.trainer, str(model), str(trainer)}
+    own = {config.model, config.study.trainer, config.trainer.data.name}
+    allowed = own | {str(model), str(trainer), str(data)}
     known = config_of(opened, config, allowed=allowed)
     with make_view(
-        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+        json_lines=json_lines,
+        stream=sys.stdout,
+        tensorboard=config.study.tensorboard,
+        name=config.study.view,
     ) as view:
         publish = publisher(config.study, view.warn)
         said = confirm(

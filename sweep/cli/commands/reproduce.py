@@ -29,7 +29,10 @@ def command(case: str, json_lines: bool, **flags: Any) -> None:
 
     config = load_config(**flags)
     with make_view(
-        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+        json_lines=json_lines,
+        stream=sys.stdout,
+        tensorboard=config.study.tensorboard,
+        name=config.study.view,
     ) as view:
         found = reproduce(config, case, view, resume_command=same_command())
     if found is None:

@@ -70,7 +70,10 @@ def command(
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
     with make_view(
-        json_lines=json_lines, stream=sys.stdout, tensorboard=config.study.tensorboard
+        json_lines=json_lines,
+        stream=sys.stdout,
+        tensorboard=config.study.tensorboard,
+        name=config.study.view,
     ) as view:
         view.note(describe_choice(config.profile, config.device, asked=asked))
         if dry_run:

@@ -18,6 +18,7 @@ PAUSED, UNFINISHED = 3, 1
 @click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
 @click.option("--model", help="Allow the file's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
+@click.option("--data", help="Allow the file's own source of text, package.module:function.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 def command(
     file: Path,
@@ -27,6 +28,7 @@ def command(
     device: str | None,
     model: str | None,
     trainer: str | None,
+    data: str | None,
     json_lines: bool,
 ) -> None:
     """Trains a configuration that `sweep export` wrote."""
@@ -44,8 +46,8 @@ def command(
         raise SweepError("--directory is empty: name a folder for the checkpoints")
     exported = with_epochs(read(file), epochs)
     own = read_user_file(None)
-    allowed = {str(own.get("model")), str(own.get("study", {}).get("trainer"))}
-    check_code(exported, allowed=allowed | {str(model), str(trainer)})
+    named = own.get("model"), own.get("study", {}).get("trainer"), own.get("data", {}).get("name")
+    check_code(exported, allowed=set(map(str, (*named, model, trainer, data))))
     device = device or ("cuda" if cuda_found() else "cpu")
     check_device(device)
     target = Path(directory) if directory else Path("runs") / "train" / file.stem

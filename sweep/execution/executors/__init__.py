@@ -1,38 +1,26 @@
-"""Where trials run. An executor is a module with `create(resources)`, found by its file."""
+"""Where trials run. An executor is a module with `create(resources)`, found by its file.
 
-import importlib
-import pkgutil
+A module with a leading underscore is only a part of some. Installed packages add executors by entry
+points of the group `sweep.executors`; a user's own `create` is named "package.module:create".
+"""
 
-from sweep.errors import SweepError
 from sweep.execution.protocol import Executor, Resources
+from trainers.finding import Kind, files_of
 
-
-def executor_names() -> list[str]:
-    """The executors there are; a module with a leading underscore is only a part of some."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in names if not name.startswith("_"))
-
-
-def check_executor(name: str) -> None:
-    """Refuses a name that no executor has.
-
-    Raises:
-        SweepError: it is none of `executor_names()`.
-    """
-    if name not in executor_names():
-        raise SweepError(
-            f"study.executor (--executor) must be one of {', '.join(executor_names())}, "
-            f"got '{name}'"
-        )
+EXECUTORS = Kind(
+    "executor", "sweep.executors", files_of(__name__, __path__, "create"), contract=Executor
+)
 
 
 def make_executor(name: str, resources: Resources | None = None) -> Executor:
     """Makes an executor by name.
 
     Args:
-        name: one of `executor_names()`.
+        name: one of `EXECUTORS.names()`, or an import path.
         resources: what it may use; None for one worker on the CPU.
+
+    Raises:
+        TrainerError: there is none of the name, or it is from outside and cannot be made.
     """
-    module = importlib.import_module(f"{__name__}.{name}")
-    executor: Executor = module.create(resources or Resources())
+    executor: Executor = EXECUTORS.find(name)(resources or Resources())
     return executor

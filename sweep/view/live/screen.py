@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -18,6 +18,11 @@ from sweep.view.live.running import RunningTrial
 from sweep.view.sentences import kept, why
 from sweep.view.tables import PRINTED, print_header, print_summary, trials_table
 from trainers.report import EpochReport, Progress
+
+
+def on_terminal(stream: TextIO) -> "RichView":
+    """The live screen of a terminal."""
+    return RichView(Console(file=stream))
 
 
 class RichView:

@@ -146,4 +146,5 @@ def _scalars(report: EpochReport) -> dict[str, float]:
         "optimizer/learning_rate": report.learning_rate,
         "optimizer/skipped_steps": report.skipped_steps,
         "speed/tokens_per_second": report.tokens_per_second,
+        **{f"metrics/{name}": value for name, value in report.metrics.items()},
     }
