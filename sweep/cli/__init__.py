@@ -7,6 +7,8 @@ points of the group `sweep.commands`.
 import difflib
 import functools
 import sys
+import traceback
+from typing import NoReturn
 
 import click
 
@@ -24,7 +26,7 @@ SECTIONS = {
     "Look": ("status", "list", "show", "report", "dashboard"),
     "Go on with the result": ("confirm", "export", "train"),
     "Check": ("compare", "reproduce", "bench"),
-    "Set up": ("init", "calibrate", "completion"),
+    "Set up": ("init", "calibrate", "backup", "completion"),
 }
 OTHERS = "Others"
 
@@ -97,12 +99,17 @@ def _broken(name: str, message: str) -> click.Command:
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sweep")
-def cli() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
     """Finds the learning rate for a new batch size, precision or model size."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a user's error is one line on stderr and exit code 2."""
+    if sys.platform == "win32":
+        _fail("Windows is not supported: run it in WSL, the Windows Subsystem for Linux")
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = given[:1] == ["--debug"]
     sleep_when_idle()
     try:
         cli.main(arguments, prog_name="sweep", standalone_mode=False)
@@ -114,15 +121,17 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(error.format_message())
     except (SweepError, TrainerError) as error:
-        _fail(str(error))
+        _fail(str(error), error if debug else None)
     except Exception as error:
         line = _outside_fault(error)
         if line is None:
             raise
-        _fail(line)
+        _fail(line, error if debug else None)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, error: Exception | None = None) -> NoReturn:
+    if error is not None:
+        traceback.print_exception(error)
     click.echo("sweep: " + " ".join(message.split()), err=True)
     sys.exit(BAD_INPUT)
 

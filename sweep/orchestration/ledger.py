@@ -124,6 +124,11 @@ class Ledger:
             self._clock.store()
 
     @property
+    def directory(self) -> Path:
+        """The study's folder."""
+        return self._directory
+
+    @property
     def spent_s(self) -> float:
         """Seconds that all runs of the study have taken."""
         return self._clock.spent_s

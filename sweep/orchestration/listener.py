@@ -59,3 +59,66 @@ class View(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class Forwarding:
+    """A `View` that passes everything on to another; what adds something overrides its part.
+
+    Args:
+        view: entered and left with this one.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def note(self, text: str) -> None:
+        """Passed on."""
+        self._view.note(text)
+
+    def warn(self, text: str) -> None:
+        """Passed on."""
+        self._view.warn(text)
+
+    def started(self, summary: StudySummary) -> None:
+        """Passed on."""
+        self._view.started(summary)
+
+    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+        """Passed on."""
+        self._view.trial_started(row, epochs, epochs_done)
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        """Passed on."""
+        self._view.progressed(number, progress)
+
+    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
+        """Passed on."""
+        self._view.reported(number, report, row)
+
+    def trial_ended(self, row: TrialRow) -> None:
+        """Passed on."""
+        self._view.trial_ended(row)
+
+    def posterior_updated(self, known: RatePosterior | None) -> None:
+        """Passed on."""
+        self._view.posterior_updated(known)
+
+    def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
+        """Passed on."""
+        self._view.finished(summary, commands)
+
+    def paused(self, summary: StudySummary, command: str) -> None:
+        """Passed on."""
+        self._view.paused(summary, command)
+
+    def __enter__(self) -> Self:
+        self._view.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._view.__exit__(kind, error, trace)

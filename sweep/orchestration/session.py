@@ -17,6 +17,7 @@ from sweep.execution.signals import StopSignals
 from sweep.orchestration.clock import go_on_with
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
+from sweep.orchestration.log import Logged, logged_to
 from sweep.orchestration.orchestrator import Orchestrator
 from sweep.orchestration.plan import (
     Plan,
@@ -90,7 +91,12 @@ def execute(
         Whether it was run to its total and not stopped before, and the study as it is then.
     """
     config = ready.plan.config
-    with StopSignals() as stop, _ledger(ready, join=join) as ledger:
+    view = Logged(view)
+    with (
+        StopSignals() as stop,
+        _ledger(ready, join=join) as ledger,
+        logged_to(ledger.directory),
+    ):
         view.started(summarise(ledger.study, config.study.storage))
         resources = find_resources(ready.plan, ready.corpus, ledger, view)
         with make_executor(config.study.executor, resources) as executor:

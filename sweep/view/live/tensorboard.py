@@ -6,16 +6,15 @@ to the folder; epochs that are stored already are not written again.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from sweep.errors import SweepError
 from sweep.formatting import format_rate
-from sweep.orchestration.listener import View
-from sweep.results.types import RatePosterior, StudySummary, TrialRow
-from trainers.report import EpochReport, Progress
+from sweep.orchestration.listener import Forwarding, View
+from sweep.results.types import StudySummary, TrialRow
+from trainers.report import EpochReport
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -40,7 +39,7 @@ def with_tensorboard(view: View, directory: str) -> View:
     return TensorBoardView(view, Path(directory))
 
 
-class TensorBoardView:
+class TensorBoardView(Forwarding):
     """Passes everything on to another view, and writes what TensorBoard can show.
 
     Args:
@@ -49,16 +48,9 @@ class TensorBoardView:
     """
 
     def __init__(self, view: View, directory: Path) -> None:
-        self._view, self._directory, self._folder = view, directory, directory
+        super().__init__(view)
+        self._directory = self._folder = directory
         self._writers: dict[int, SummaryWriter] = {}
-
-    def note(self, text: str) -> None:
-        """Passed on."""
-        self._view.note(text)
-
-    def warn(self, text: str) -> None:
-        """Passed on."""
-        self._view.warn(text)
 
     def started(self, summary: StudySummary) -> None:
         """Makes the study's folder.
@@ -73,7 +65,7 @@ class TensorBoardView:
             raise SweepError(
                 f"study.tensorboard: {self._folder} cannot be made a folder: {error.strerror}"
             ) from error
-        self._view.started(summary)
+        super().started(summary)
 
     def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
         """Opens the trial's event file."""
@@ -82,11 +74,7 @@ class TensorBoardView:
         self._close(row.number)  # of a worker that was lost
         name = f"{row.number:04d}-lr-{format_rate(row.learning_rate)}"
         self._writers[row.number] = SummaryWriter(str(self._folder / name))
-        self._view.trial_started(row, epochs, epochs_done)
-
-    def progressed(self, number: int, progress: Progress) -> None:
-        """Passed on."""
-        self._view.progressed(number, progress)
+        super().trial_started(row, epochs, epochs_done)
 
     def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
         """Writes an epoch."""
@@ -94,7 +82,7 @@ class TensorBoardView:
             for tag, value in _scalars(report).items():
                 writer.add_scalar(tag, value, report.epoch)
             writer.flush()
-        self._view.reported(number, report, row)
+        super().reported(number, report, row)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Writes what the trial came to, unless it goes on later."""
@@ -104,23 +92,7 @@ class TensorBoardView:
             tried = {"learning_rate": row.learning_rate, "rule": row.rule, "state": row.state}
             writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")
         self._close(row.number)
-        self._view.trial_ended(row)
-
-    def posterior_updated(self, known: RatePosterior | None) -> None:
-        """Passed on."""
-        self._view.posterior_updated(known)
-
-    def finished(self, summary: StudySummary, commands: Sequence[str]) -> None:
-        """Passed on."""
-        self._view.finished(summary, commands)
-
-    def paused(self, summary: StudySummary, command: str) -> None:
-        """Passed on."""
-        self._view.paused(summary, command)
-
-    def __enter__(self) -> Self:
-        self._view.__enter__()
-        return self
+        super().trial_ended(row)
 
     def __exit__(
         self,
@@ -130,7 +102,7 @@ class TensorBoardView:
     ) -> None:
         for number in list(self._writers):
             self._close(number)
-        self._view.__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)
 
     def _close(self, number: int) -> None:
         if writer := self._writers.pop(number, None):
