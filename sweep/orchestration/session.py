@@ -89,7 +89,7 @@ def execute(
         Whether it was run to its total and not stopped before, and the study as it is then.
     """
     config = ready.plan.config
-    with StopSignals() as stop, _ledger(ready, join=join) as ledger:
+    with StopSignals() as stop, _ledger(ready, stop, join=join) as ledger:
         view.started(summarise(ledger.study, config.study.storage))
         resources = find_resources(ready.plan, ready.corpus, ledger, view)
         with make_executor(config.study.executor, resources) as executor:
@@ -110,13 +110,12 @@ def execute(
         if done:
             ledger.finish(stop_criteria(config.study), verdict(ledger.study, ready.storage))
         if ready.kind == "search":
-            ledger.keep_alive()  # to draw pictures may take seconds
             before_release(ledger.study)
         best = next(iter(recommended(ledger.study)), None) if ready.kind == "search" else None
         return done, with_recommended(summarise(ledger.study, config.study.storage), best)
 
 
-def _ledger(ready: PreparedStudy, *, join: bool) -> Ledger:
+def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
     forecast = None if ready.forecast is None else ready.forecast.stored()
     search = SearchSettings(
@@ -143,6 +142,7 @@ def _ledger(ready: PreparedStudy, *, join: bool) -> Ledger:
         search=search,
         directory=ready.directory,
         join=join,
+        stopped=lambda: stop.received,
     )
 
 

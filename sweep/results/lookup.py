@@ -14,7 +14,7 @@ from studies.definition import Identity
 from studies.trials import is_paused
 from sweep.errors import SweepError
 from sweep.storage.connect import open_storage
-from sweep.storage.lease import KEY
+from sweep.storage.making import MARK
 from sweep.storage.url import without_password
 from trainers.config import LATER
 
@@ -52,7 +52,7 @@ def find_study(storage: BaseStorage, name: str) -> Study | None:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
-    started = KEY in study.user_attrs and "identity" not in study.user_attrs
+    started = MARK in study.user_attrs and "identity" not in study.user_attrs
     return None if started and not study.get_trials(deepcopy=False) else study
 
 

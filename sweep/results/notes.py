@@ -28,13 +28,9 @@ def note_confirmation(
     Raises:
         SweepError: another orchestrator holds the study.
     """
-    lease = Lease(study)
-    lease.take()
-    try:
+    with Lease(study).held():
         study.set_user_attr(CONFIRMATION, dict(found))
         then()
-    finally:
-        lease.release()
 
 
 def note_forecast(study: Study, key: str, found: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from sweep.errors import SweepError
-from sweep.storage.retry import BUSY_TIMEOUT_S, RetryingStorage, locked, retry
+from sweep.storage.retry import BUSY_TIMEOUT_S, RetryingStorage, beside_others, locked, retry
 from sweep.storage.server import engine_arguments, tables_on_server
 from sweep.storage.url import without_password
 
@@ -102,7 +102,8 @@ def open_storage(
     path = check_storage(storage, create=create)
     say = say or RetryingStorage.say
     with _one_line(storage):
-        opened = retry(partial(_connect, storage_url(storage), path), say, locked)
+        connect = partial(_connect, storage_url(storage), path)
+        opened = retry(lambda: beside_others(connect), say, locked)
     opened.say = say
     weakref.finalize(opened, opened.engine.dispose)  # a server's connections are not left open
     return opened
