@@ -47,7 +47,7 @@ BEAT_S = 2.0
 SILENCE_S = 30.0
 """A counter that did not move for so long is a dead one's."""
 SAY_AFTER_S = 5.0
-"""A wait that lasts is told: a living holder has shown itself by then."""
+"""Who is silent for so long is named to those who wait for it: a living one beats before."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 1.0
 
 _METADATA = MetaData()
@@ -318,14 +318,19 @@ class Lease:
 
         def say(waited_s: float, found: list[Held]) -> None:
             nonlocal said
-            if said or waited_s < SAY_AFTER_S or not found:
+            silent = [held for held in found if self._watch.silent_s(held) >= SAY_AFTER_S]
+            if said or not (silent or (found and waited_s >= SILENCE_S)):
                 return
-            said = True
-            until = time.localtime(time.time() + max(map(self._watch.left_s, found)))
+            said, named = True, (silent or found)[0]
+            until = time.localtime(time.time() + self._watch.left_s(named))
+            what = (
+                f"is silent: it is taken over at {time.strftime('%H:%M:%S', until)} at the latest, "
+                "unless it shows life"
+                if silent
+                else "is alive and busy with it"
+            )
             self._storage.say(
-                f"study '{self._name}': waiting for {_holder(found[0])}, which holds its lease, "
-                f"until {time.strftime('%H:%M:%S', until)} at the latest: silent till then, it is "
-                "dead"
+                f"study '{self._name}': waiting for {_holder(named)}, which holds it and {what}"
             )
 
         return say
@@ -382,8 +387,8 @@ class _Watch:
                     self._moved.add(held.token)
 
     def alive(self, held: Held) -> bool:
-        """Whether its counter was seen to move, and not too long ago."""
-        return held.token in self._moved and not self.dead(held)
+        """Whether its counter was seen to move, a moment ago."""
+        return held.token in self._moved and self.silent_s(held) < SAY_AFTER_S
 
     def dead(self, held: Held) -> bool:
         """Whether its counter stood still for too long."""
@@ -391,7 +396,11 @@ class _Watch:
 
     def left_s(self, held: Held) -> float:
         """Seconds that it has left to show life."""
-        return max(0.0, SILENCE_S - self._silent_s.get(held.token, 0.0))
+        return max(0.0, SILENCE_S - self.silent_s(held))
+
+    def silent_s(self, held: Held) -> float:
+        """Seconds in which its counter stood still."""
+        return self._silent_s.get(held.token, 0.0)
 
 
 def _beat_until(released: threading.Event, lease: "weakref.ref[Lease]") -> None:
