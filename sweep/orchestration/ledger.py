@@ -91,6 +91,7 @@ class Ledger:
                 self._found(identity, attributes)
             else:  # perhaps made meanwhile
                 check_identity(self.study, identity.fields)
+            self._lease.clear_dead()
             if self._lease.others():
                 self._check_terms()
             else:

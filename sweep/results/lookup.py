@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -21,13 +21,18 @@ from trainers.config import LATER
 DEFAULT_STORAGE = "sqlite:///sweep.db"
 
 
-def open_study(storage: str, name: str | None) -> Study:
+def open_study(storage: str, name: str | None, say: Callable[[str], None] | None = None) -> Study:
     """Opens a study; without a name, the search that ran last.
+
+    Args:
+        storage: the database.
+        name: of the study.
+        say: told what is waited for, now or when it is written.
 
     Raises:
         SweepError: no such database or study; the message names those there are.
     """
-    opened, shown = open_storage(storage, create=False), without_password(storage)
+    opened, shown = open_storage(storage, create=False, say=say), without_password(storage)
     names = study_names(opened, fixed=name is not None)
     if not names:
         raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")

@@ -35,7 +35,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from sweep.errors import SweepError
@@ -82,11 +82,8 @@ class Lease:
     def __init__(self, study: Study, stopped: Callable[[], bool] = lambda: False) -> None:
         storage: Any = study._storage
         self._storage = getattr(storage, "_backend", storage)  # behind Optuna's cache
-        self._engine, self._name, self._study_id = (
-            self._storage.engine,
-            study.study_name,
-            study._study_id,
-        )
+        self._engine = self._storage.engine
+        self._name, self._study_id = study.study_name, study._study_id
         self._local = self._engine.dialect.name == "sqlite"  # a file of this machine's
         self._stopped = stopped
         self._lost = False
@@ -399,8 +396,9 @@ class _Watch:
         return max(0.0, SILENCE_S - self.silent_s(held))
 
     def silent_s(self, held: Held) -> float:
-        """Seconds in which its counter stood still."""
-        return self._silent_s.get(held.token, 0.0)
+        """Seconds in which its counter stood still; 0 where it has moved since the last look."""
+        same = self._beats.get(held.token) == held.beat
+        return self._silent_s[held.token] if same else 0.0
 
 
 def _beat_until(released: threading.Event, lease: "weakref.ref[Lease]") -> None:
@@ -409,7 +407,7 @@ def _beat_until(released: threading.Event, lease: "weakref.ref[Lease]") -> None:
         held = lease()
         if held is None:
             return
-        with contextlib.suppress(DBAPIError, SweepError):  # away or locked: the next one may come
+        with contextlib.suppress(SQLAlchemyError):  # away or locked: the next one may come
             held.beat()
         del held
 

@@ -12,6 +12,7 @@ from sweep.cli.options import (
     same_command,
     storage_option,
     study_option,
+    warn,
 )
 
 PAUSED, UNCONFIRMED = 3, 1
@@ -51,7 +52,7 @@ def command(
     from sweep.workflows.confirm import config_of, confirm, confirmation_object
 
     config = load_config(**flags)
-    opened = open_study(config.study.storage, study)
+    opened = open_study(config.study.storage, study, say=warn)
     allowed = {config.model, config.study.trainer, str(model), str(trainer)}
     known = config_of(opened, config, allowed=allowed)
     with make_view(

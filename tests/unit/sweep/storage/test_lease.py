@@ -371,6 +371,13 @@ class TestTheWatch:
         self.look(watch, now, held("a", 7), for_s=1)
         assert watch.dead(held("a", 7))
 
+    def test_one_that_moved_since_the_last_look_is_not_dead(
+        self, watch: _Watch, now: list[float]
+    ) -> None:
+        self.look(watch, now, held("a", 7), for_s=SILENCE_S)
+        assert watch.dead(held("a", 7))
+        assert not watch.dead(held("a", 8))
+
     def test_time_in_which_nobody_looked_tells_nothing(
         self, watch: _Watch, now: list[float]
     ) -> None:
