@@ -209,16 +209,10 @@ class Workspace:
             return connection.execute(query, values).fetchall()
 
     def copy_to(self, path: Path) -> "Workspace":
-        """The same folder elsewhere, its study told of the move."""
+        """The same folder elsewhere."""
         shutil.copytree(self.path, path)
         copied = copy.copy(self)
         copied.path = path
-        copied.sql(
-            "update study_user_attributes set value_json = replace(value_json, ?, ?) "
-            "where key = 'directory'",
-            str(self.path),
-            str(path),
-        )
         return copied
 
     def folder(self, number: int) -> Path:

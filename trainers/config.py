@@ -1,7 +1,9 @@
 """Everything that fixes a training run. The constraints stand here once, for every caller."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
@@ -138,5 +140,31 @@ class TrainConfig:
     data: DataConfig = Field(default_factory=DataConfig)
 
 
-LATER = MappingProxyType({"lr_schedule.warmup_share": 0.0})
-"""Fields that earlier versions did not store, by dotted name, and what their runs had."""
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return found
+
+
+FIRST = frozenset(
+    """
+    learning_rate batch_size precision epochs patience min_delta seed optimizer betas eps
+    weight_decay micro_batch clip_schedule lr_schedule.name lr_schedule.warmup_steps
+    lr_schedule.horizon_epochs model.name data.name data.subset data.text_column data.fallback
+    data.vocabulary_size data.window data.stride data.minimum_words data.train_sequences
+    data.validation_sequences
+    """.split()  # noqa: SIM905
+)
+"""The fields of the first version, by dotted name: stored studies and checkpoints have them."""
+
+LATER = MappingProxyType(
+    {
+        name: value
+        for name, value in flat(asdict(TrainConfig(learning_rate=1.0))).items()
+        if name not in FIRST
+    }
+)
+"""The fields that came later and their defaults: what was stored before had these."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trainers import checkpoint
-from trainers.config import LATER, TrainConfig
+from trainers.config import LATER, TrainConfig, flat
 from trainers.errors import TrainerError
 from trainers.kernels.dropout import BLOCK
 from trainers.models import StackedModel, build_model
@@ -153,7 +153,7 @@ class Member:
             ) from error
 
     def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
-        then, now = {**LATER, **_flat(stored)}, _flat(_plain(self.config))
+        then, now = {**LATER, **flat(stored)}, flat(_plain(self.config))
         then["micro_batch"] = now["micro_batch"]
         if self.config.lr_schedule.counts_horizon:
             for each in (then, now):
@@ -200,12 +200,3 @@ def _lower(one: int, other: int) -> int:
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields by their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return flat

@@ -5,7 +5,7 @@ import time
 
 from optuna.study import Study
 
-KEY = "spent_s"
+from sweep.results.record import read_study, write_study
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._stored = float(study.user_attrs.get(KEY, 0.0))
+        self._stored = read_study(study).spent_s
         self._since = time.monotonic()
 
     @property
@@ -34,8 +34,8 @@ class Clock:
         now = time.monotonic()
         if now - self._since < every_s:
             return
-        self._stored = float(self._study.user_attrs.get(KEY, 0.0)) + now - self._since
-        self._study.set_user_attr(KEY, self._stored)
+        self._stored = read_study(self._study).spent_s + now - self._since
+        write_study(self._study, spent_s=self._stored)
         self._since = now
 
 
@@ -47,7 +47,7 @@ def go_on_with(command: str, study: Study | None, timeout_s: float) -> str:
         study: as it was stopped.
         timeout_s: the study's time; 0 for any.
     """
-    if study is None or not timeout_s or study.user_attrs.get(KEY, 0.0) < timeout_s:
+    if study is None or not timeout_s or read_study(study).spent_s < timeout_s:
         return command
     words, flag = shlex.split(command), "--timeout"
     if flag in words:

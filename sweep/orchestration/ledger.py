@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,9 +27,12 @@ from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.place import mark_place, place_of, stored_place
+from sweep.results.record import VERSION, read_study, read_trial, write_study
 from sweep.results.rows import trial_row
 from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
+from sweep.storage.connect import folder_of
 from sweep.storage.lease import Lease
 from sweep.storage.making import make_study
 from sweep.storage.retry import RetryingStorage
@@ -96,7 +100,8 @@ class Ledger:
                 self._check_terms()
             else:
                 self._write_terms()
-        self._strategy = Strategy(search, train.seed, terms_of(self.study.user_attrs))
+        self._directory = place_of(self.study, directory)  # another run may have made it by now
+        self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
         self._trials = StudyTrials(self.study, storage)
@@ -120,8 +125,7 @@ class Ledger:
             forecast_met: how good what was forecast of it was; "" for no forecast.
         """
         self._end_paused()
-        self.study.set_user_attr("forecast_met", forecast_met)
-        self.study.set_user_attr("finished", dict(on))
+        write_study(self.study, forecast_met=forecast_met, finished=dict(on))
 
     def keep_alive(self) -> None:
         """Stores the time spent now and then; to be called often.
@@ -140,8 +144,7 @@ class Ledger:
     @property
     def working_range(self) -> tuple[float, float]:
         """The rates that the sampler draws from now."""
-        low, high = self.study.user_attrs["range"]
-        return low, high
+        return read_study(self.study).range
 
     def cohort(self, asked: int | None, measured: Callable[[], int]) -> int:
         """How many trials run side by side.
@@ -150,10 +153,10 @@ class Ledger:
             asked: what the user wants; None takes what the study has kept.
             measured: decides it for a study that has kept none yet.
         """
-        kept: int | None = self.study.user_attrs.get("cohort")
+        kept = read_study(self.study).cohort
         size = asked or kept or measured()
         if size != kept:
-            self.study.set_user_attr("cohort", size)
+            write_study(self.study, cohort=size)
         return size
 
     def row(self, number: int) -> TrialRow:
@@ -207,7 +210,7 @@ class Ledger:
             self.study.enqueue_trial({PARAMETER: rate})
         wider = self._strategy.widened(trials, counts, within)
         if wider != within:
-            self.study.set_user_attr("range", list(wider))
+            write_study(self.study, range=list(wider))
         self.study.sampler = self._strategy.sampler(wider, trials)
         trial = self.study.ask()
         number = frozen(trial).number
@@ -226,8 +229,8 @@ class Ledger:
         found = self._strategy.left_to_gain(trials, counts, self.working_range)
         if found is None:
             return False
-        if found.sentence != self.study.user_attrs["remaining"]:
-            self.study.set_user_attr("remaining", found.sentence)
+        if found.sentence != read_study(self.study).remaining:
+            write_study(self.study, remaining=found.sentence)
         return found.enough
 
     def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
@@ -247,11 +250,11 @@ class Ledger:
         """Stores that a trial is tried again, as `again` says, and why."""
         self._trials.release(again.number)  # it goes on, whatever was found before its worker died
         trial = self._trials.resume(again.number)
-        setbacks = [*trial.user_attrs.get("setbacks", []), message]
+        setbacks = [*read_trial(frozen(trial)).setbacks, message]
         if again.attempt > len(setbacks):  # otherwise it only went down with another trial
-            trial.set_user_attr("setbacks", setbacks)
+            self._trials.note(trial, {"setbacks": setbacks})
         if again.config.micro_batch != self._train.micro_batch:
-            trial.set_user_attr("micro_batch", again.config.micro_batch)
+            self._trials.note(trial, {"micro_batch": again.config.micro_batch})
 
     def tell(self, number: int, outcome: Outcome, message: str) -> bool:
         """Stores how a trial ended; a paused one stays running.
@@ -283,21 +286,29 @@ class Ledger:
             self.study.tell(live, state=TrialState.FAIL)
         self._trials.release(number)
         self._reports.pop(number, None)
+        self._storage.fold_in()
         return True
 
     def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
         low, high = self._search.low, self._search.high
-        stored = {**attributes, "range": [low, high], "directory": str(self._directory)}
-        stored["identity"] = dict(identity.fields)  # last: a study that has it has all the others
-        for key, value in stored.items():
-            self.study.set_user_attr(key, value)
+        token = secrets.token_hex(8)
+        mark_place(self._directory, token)
+        write_study(
+            self.study,
+            **attributes,
+            version=VERSION,
+            range=[low, high],
+            directory=stored_place(self._directory, folder_of(self.study)),
+            token=token,
+            identity=dict(identity.fields),
+        )
 
     def _leave(self, number: int) -> None:
         """Stores that a trial was left after a look, once no worker has it: it may be asked for."""
         live = self._trials.resume(number)
-        known = frozen(live).user_attrs
         if is_paused(frozen(live)):
-            left = {PAUSED: known[PAUSED], LOOKED: known[LOOKED]}
+            known = read_trial(frozen(live))
+            left = {PAUSED: known.paused, LOOKED: known.looked}
             self._trials.note(live, {**left, **self._measured(number)})
             self._trials.release(number)  # another orchestrator may go on with it
 
@@ -306,14 +317,14 @@ class Ledger:
         with self._lease.turn():  # another orchestrator may be asking for one, or ending them too
             for trial in filter(is_paused, self._trials.running()):
                 live = self._trials.resume(trial.number)
-                reason = f"pruned: {trial.user_attrs[PAUSED]}"
+                reason = f"pruned: {read_trial(trial).paused}"
                 self._trials.note(live, {"outcome": Outcome.PRUNED.value, "reason": reason})
                 self.study.tell(live, state=TrialState.PRUNED)
                 self._trials.release(trial.number)
 
     def _check_terms(self) -> None:
         """Refuses to join a study that is to be of another size."""
-        total = self.study.user_attrs.get("trials")
+        total = read_study(self.study).trials
         if total != self._search.trials:
             raise SweepError(
                 f"study '{self.study.study_name}' is run to {total} trials in all, not to "
@@ -324,21 +335,20 @@ class Ledger:
         """What each run may change: how it searches, and the range where the user gave one."""
         search = self._search
         priors = {name: dataclasses.asdict(prior) for name, prior in search.priors.items()}
-        terms = {
-            "trials": search.trials,
-            "sampler": search.sampler,
-            "pruner": search.pruner,
-            "floor": search.floor,
-            "priors": priors,
-        }
-        for key, value in terms.items():
-            self.study.set_user_attr(key, value)
-        self.study.set_user_attr("ran", time.time())
-        for key in ("remaining", "forecast_met"):
-            self.study.set_user_attr(key, "")
-        self.study.set_user_attr("finished", {})
-        if not self._search.widen:
-            self.study.set_user_attr("range", [self._search.low, self._search.high])
+        given = {} if search.widen else {"range": [search.low, search.high]}
+        write_study(
+            self.study,
+            trials=search.trials,
+            sampler=search.sampler,
+            pruner=search.pruner,
+            floor=search.floor,
+            priors=priors,
+            ran=time.time(),
+            remaining="",
+            forecast_met="",
+            finished={},
+            **given,
+        )
 
     def _refuses(self, trial: Trial) -> bool:
         """Ends a trial that another program enqueued with a rate that none can have."""
@@ -358,16 +368,16 @@ class Ledger:
             "multiple": multiple,
             "multiples": multiples(rate, self._search.rates),
         }
-        new = {} if "multiples" in trial.user_attrs else of_rate
+        known, number = read_trial(frozen(trial)), frozen(trial).number
+        new = {} if known.multiples else of_rate
         self._trials.note(trial, {**new, OWNER: self._lease.token})
-        known, number = trial.user_attrs, frozen(trial).number
         self._trials.hold(trial)
-        rows = known.get("micro_batch", self._train.micro_batch)
+        rows = known.micro_batch or self._train.micro_batch
         return TrialSpec(
             number=number,
             config=dataclasses.replace(self._train, learning_rate=rate, micro_batch=rows),
             directory=self._directory / f"{number:04d}",
-            attempt=1 + len(known.get("setbacks", ())),
+            attempt=1 + len(known.setbacks),
             trainer=self._search.trainer,
         )
 
@@ -412,16 +422,16 @@ class Ledger:
             trial.user_attrs.update({PAUSED: judged.reason, LOOKED: report.epoch})
             return Verdict.PAUSE
         if judged.reason:
-            live.set_user_attr("reason", f"pruned: {judged.reason}")
+            self._trials.note(live, {"reason": f"pruned: {judged.reason}"})
             return Verdict.PRUNE
         if judged.audit and "audit" not in trial.user_attrs:
-            live.set_user_attr("audit", judged.audit)
+            self._trials.note(live, {"audit": judged.audit})
         return Verdict.CONTINUE
 
     def _measured(self, number: int) -> dict[str, Any]:
         # A resumed trial says its stored epochs again, so these are all of them.
         reports = list(self._reports.get(number, {}).values())
-        return measured(reports, self.study.user_attrs.get("steps_per_epoch"))
+        return measured(reports, read_study(self.study).steps_per_epoch)
 
     def _report_infinity(self, trial: FrozenTrial) -> None:
         last = trial.last_step

@@ -24,9 +24,10 @@ from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.baseline import baseline_of
 from sweep.results.forecast import Forecast
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.place import check_place, free_place, place_of
 from sweep.storage.connect import check_storage, open_storage
 from sweep.storage.retry import RetryingStorage
-from trainers.data import Corpus, load_corpus
+from trainers.data import Corpus, load_corpus, take_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.schedule import check_warmup
@@ -51,13 +52,13 @@ class PreparedStudy:
     forecast: Forecast | None = None
 
 
-def prepare(config: SweepConfig, view: View, *, known: bool = False) -> PreparedStudy:
+def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> PreparedStudy:
     """Refuses another study's name, loads the text, and opens the database.
 
     Args:
         config: resolved.
         view: entered already.
-        known: whether the text has been described to the user.
+        text: the folder of a study whose text is taken, which was described to the user there.
 
     Raises:
         SweepError, TrainerError, StudyError: one line that says what is wrong.
@@ -69,11 +70,16 @@ def prepare(config: SweepConfig, view: View, *, known: bool = False) -> Prepared
     # Before the text is loaded: that may take a minute, and would only fail later.
     existing = find_existing(plan, name)
     if existing is not None:
-        directory = Path(existing.user_attrs["directory"])
+        directory = place_of(existing, directory)
+        check_place(directory, existing)
+    elif (wanted := directory) != (directory := free_place(wanted)):
+        view.note(f"{wanted} is another study's: this one's files go to {directory}")
     with _emptied_on_refusal(directory):
+        if text is not None:
+            take_corpus(text, directory)
         corpus = load_corpus(config.trainer.data, directory)
         check_length(config, corpus)
-    if not known:
+    if text is None:
         show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)
     plan = make_plan(config, corpus)

@@ -19,6 +19,7 @@ from studies.stopping import Remaining, remaining
 from studies.strategy import next_rate
 from studies.table import Table
 from studies.trials import failed, is_paused, rate_of
+from sweep.results.record import read_trial
 
 Range = tuple[float, float]  # the lowest and the highest rate that is searched
 
@@ -213,7 +214,7 @@ def _waits(trial: FrozenTrial) -> bool:
 
 
 def _by_hand(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("by_hand"))
+    return read_trial(trial).by_hand
 
 
 def _rate(trial: FrozenTrial) -> float:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from studies.table import Table
 from studies.trials import is_paused
 from sweep.errors import SweepError
+from sweep.results.record import TrialRecord, read_trial
 from sweep.storage.retry import RetryingStorage
 
 OWNER = "owner"
@@ -96,6 +97,8 @@ class StudyTrials:
 
     def note(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """What the trial's `set_user_attr` does, for several in one transaction."""
+        unknown = attributes.keys() - TrialRecord.model_fields.keys()
+        assert not unknown, unknown
         self._storage.set_trial_user_attrs(trial._trial_id, attributes)
         frozen(trial).user_attrs.update(attributes)
 
@@ -107,7 +110,7 @@ def frozen(trial: Trial) -> FrozenTrial:
 
 def owner(trial: FrozenTrial) -> str:
     """The lease of the orchestrator that runs it; "" for none."""
-    return str(trial.user_attrs.get(OWNER, ""))
+    return read_trial(trial).owner
 
 
 def deleted(study: Study) -> SweepError:

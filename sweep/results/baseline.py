@@ -1,10 +1,9 @@
 """What is known of how a study's trials are trained, where the trainer is the shared one."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from sweep.execution.protocol import SHARED_TRAINER
+from sweep.results.record import StudyRecord
 from trainers.config import TrainConfig
 
 
@@ -20,10 +19,9 @@ def baseline_of(trainer: str, unigram_perplexity: float | None) -> float | None:
     return unigram_perplexity if trainer == SHARED_TRAINER else None
 
 
-def stored_baseline(about: Mapping[str, Any]) -> float | None:
-    """What a model without context reaches, from a study's attributes."""
-    trainer = about.get("identity", {}).get("trainer", "")
-    return baseline_of(trainer, about.get("unigram_perplexity"))
+def stored_baseline(record: StudyRecord) -> float | None:
+    """What a model without context reaches, by what a study has stored."""
+    return baseline_of(record.trainer, record.unigram_perplexity)
 
 
 def at_constant_rate(trainer: str, train: TrainConfig) -> bool:

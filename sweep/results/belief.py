@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -18,45 +17,31 @@ from studies.prior import Prior
 from studies.pruner import LEARNING_RATE
 from studies.stopping import by_regret
 from sweep.results.baseline import at_constant_rate, first_settled_epoch, stored_baseline
-from sweep.results.confirmation import CONFIRMATION
 from sweep.results.lookup import best_trial, find_trial
+from sweep.results.record import StudyRecord, read_study
 from sweep.results.types import RatePosterior
-from trainers.config import TrainConfig
 
 
-def terms_of(about: Mapping[str, Any]) -> Terms:
-    """What a search is told beside its trials, as a study has stored it.
-
-    Args:
-        about: the study's attributes.
-    """
-    trainer, train = about["identity"]["trainer"], TrainConfig(**about["config"])
-    low, high = about["range"]
-    searches = {about.get("sampler", LEARNING_RATE), about.get("pruner")} == {LEARNING_RATE}
+def terms_of(record: StudyRecord) -> Terms:
+    """What a search is told beside its trials, as a study has stored it."""
+    train = record.train
+    low, high = record.range
     return Terms(
         low,
         high,
-        priors_of(about),
-        stored_baseline(about),
-        constant_rate=at_constant_rate(trainer, train),
+        priors_of(record),
+        stored_baseline(record),
+        constant_rate=at_constant_rate(record.trainer, train),
         epochs=train.epochs,
-        floor=max(
-            1, about.get("floor", 0), first_settled_epoch(train, about.get("steps_per_epoch"))
-        ),
-        repeats=tuple(_repeats(about)),
-        pauses=searches,
+        floor=max(1, record.floor, first_settled_epoch(train, record.steps_per_epoch)),
+        repeats=tuple(_repeats(record)),
+        pauses={record.sampler, record.pruner} == {LEARNING_RATE},
     )
 
 
-def priors_of(about: Mapping[str, Any]) -> dict[str, Prior]:
-    """What each rule says; of a study of an older version only the rules' rates are known.
-
-    Args:
-        about: a study's attributes.
-    """
-    guessed = {rule["name"]: {"rate": rule["learning_rate"]} for rule in about["rules"]}
-    stored = about.get("priors") or guessed
-    return {name: Prior(**fields) for name, fields in stored.items()}
+def priors_of(record: StudyRecord) -> dict[str, Prior]:
+    """What each rule says; of a study of an older version only the rules' rates are known."""
+    return record.priors or {name: Prior(rate) for name, rate in record.rule_rates.items()}
 
 
 def study_posterior(study: Study, priors: Mapping[str, Prior] | None = None) -> Posterior:
@@ -66,7 +51,7 @@ def study_posterior(study: Study, priors: Mapping[str, Prior] | None = None) -> 
         study: one that `sweep run` made.
         priors: other ones than the study's own.
     """
-    terms = terms_of(study.user_attrs)
+    terms = terms_of(read_study(study))
     if priors is not None:
         terms = dataclasses.replace(terms, priors=priors)
     return posterior_of(study.get_trials(deepcopy=False), terms)
@@ -117,9 +102,9 @@ def belief(trials: Sequence[FrozenTrial], terms: Terms) -> RatePosterior | None:
     return RatePosterior(rates, tuple(probability.tolist()), *best_rate(posterior))
 
 
-def _repeats(about: Mapping[str, Any]) -> list[Repeat]:
+def _repeats(record: StudyRecord) -> list[Repeat]:
     """The runs of `sweep confirm`; one that failed says nothing of its rate."""
-    found = about.get(CONFIRMATION) or {"seeds": [], "finalists": []}
+    found = record.confirmation or {"seeds": [], "finalists": []}
     return [
         Repeat(seed, math.log(finalist["learning_rate"]), _ln(state, perplexity))
         for finalist in found["finalists"]

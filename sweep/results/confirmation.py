@@ -8,9 +8,9 @@ from typing import Any
 from optuna.study import Study
 
 from studies.student import Mean, mean_of
+from sweep.results.record import read_study
 
 LEVEL = 0.9
-CONFIRMATION = "confirmation"  # the attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def record(confirmation: Confirmation) -> dict[str, Any]:
 
 def stored_confirmation(study: Study) -> Confirmation | None:
     """What `sweep confirm` noted in a search; None where it has not run."""
-    found = study.user_attrs.get(CONFIRMATION)
+    found = read_study(study).confirmation
     if not found:
         return None
     finalists = tuple(

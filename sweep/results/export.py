@@ -1,7 +1,7 @@
 """The best configuration as YAML, and back."""
 
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error
 from sweep.results.confirmation import Confirmation, stored_confirmation
+from sweep.results.place import place_of
+from sweep.results.record import read_study, read_trial
 from trainers.config import TrainConfig
 
 FORMAT = 1
@@ -82,29 +84,28 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
         trial: a finished trial of it.
         storage: its database, as the user names it.
     """
-    about = study.user_attrs
-    identity = about["identity"]
+    record = read_study(study)
     values = trial.intermediate_values
-    epoch = min(values, key=lambda step: values[step]) if values else identity["epochs"]
+    epoch = min(values, key=lambda step: values[step]) if values else record.epochs
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
-        trainer=identity["trainer"],
-        train=TrainConfig(**{**about["config"], "learning_rate": trial.params[PARAMETER]}),
+        trainer=record.trainer,
+        train=replace(record.train, learning_rate=trial.params[PARAMETER]),
         origin=Origin(
             study=study.study_name,
             storage=storage,
             trial=trial.number,
             perplexity=trial.value if trial.value is not None else values[epoch],
             epoch=epoch,
-            by_hand=bool(trial.user_attrs.get("by_hand", False)),
+            by_hand=read_trial(trial).by_hand,
             confirmed=bool(found and found.best and found.best.trial == trial.number),
             confirmation=_confirmed(found, trial.number),
-            cohort=about.get("cohort", 1),
-            data_source=identity["data_source"],
-            data_fingerprint=identity["data_fingerprint"],
-            directory=str(Path(about["directory"]) / f"{trial.number:04d}"),
-            versions=about["versions"],
+            cohort=record.cohort or 1,
+            data_source=record.data_source,
+            data_fingerprint=str(record.identity["data_fingerprint"]),
+            directory=str(place_of(study) / f"{trial.number:04d}"),
+            versions=record.versions,
             git_commit=git_commit(),
         ),
     )

@@ -20,6 +20,7 @@ from studies.transfer import (
     usual_critical_batch,
 )
 from sweep.results.belief import terms_of
+from sweep.results.record import made_by_sweep, read_study, read_trial
 
 # Beside the model's sizes, what may differ: none of it moves the best rate by more than its noise.
 FREE = ("batch_size", "precision", "seed")
@@ -66,11 +67,12 @@ def find_family(storage: BaseStorage, identity: Mapping[str, Any]) -> Family:
         storage: the opened database.
         identity: the study's own fields.
     """
+    # Not Optuna's summaries: these read every trial of every study.
+    records = {s.study_name: read_study(s) for s in storage.get_all_studies() if made_by_sweep(s)}
     names = [
-        summary.study_name
-        for summary in optuna.get_all_study_summaries(storage)
-        if summary.user_attrs.get("kind") != "fixed"  # their rates were given, not searched
-        and comparable(summary.user_attrs.get("identity"), identity)
+        name
+        for name, record in records.items()
+        if not record.fixed and comparable(record.identity, identity)
     ]
     loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
     return make_family(study for study in loaded if is_finished(study))
@@ -99,22 +101,22 @@ def exponents(family: Family) -> Exponents | None:
     return fit_exponents(family.swept) if family.several else None
 
 
-def comparable(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> bool:
+def comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     """Whether two identities differ in nothing but `FREE` fields and the model's sizes."""
-    return there is not None and _fixed(there) == _fixed(here)
+    return _fixed(there) == _fixed(here)
 
 
 def is_finished(study: Study) -> bool:
     """Whether a study ran to its end, and says where its best rate is."""
-    about = study.user_attrs
     if not is_known(study):
         return False
-    if "finished" in about:
-        return bool(about["finished"])
+    record = read_study(study)
+    if record.finished is not None:
+        return bool(record.finished)
     # Made before studies were marked: all its trials have ended.
     trials = study.get_trials(deepcopy=False)
-    ended = [t for t in trials if t.state.is_finished() and not t.user_attrs.get("by_hand")]
-    return len(ended) >= int(about["trials"])
+    ended = [t for t in trials if t.state.is_finished() and not read_trial(t).by_hand]
+    return len(ended) >= record.trials
 
 
 def is_known(study: Study) -> bool:
@@ -132,30 +134,28 @@ def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _swept(study: Study) -> Swept:
-    about = study.user_attrs
-    per_epoch = about.get("training_tokens")
-    tokens = per_epoch * about["identity"]["epochs"] if per_epoch else None
-    setting = Setting(about["identity"]["batch_size"], about["parameters"], tokens)
+    record = read_study(study)
+    tokens = record.training_tokens * record.epochs if record.training_tokens else None
+    setting = Setting(record.batch_size, record.parameters, tokens)
     return find_optimum(
-        study.study_name, setting, study.get_trials(deepcopy=False), terms_of(about)
+        study.study_name, setting, study.get_trials(deepcopy=False), terms_of(record)
     )
 
 
 def _sequence_tokens(study: Study) -> float | None:
-    sequences = study.user_attrs.get("training_sequences")
-    tokens = study.user_attrs.get("training_tokens")
+    record = read_study(study)
+    sequences, tokens = record.training_sequences, record.training_tokens
     return tokens / sequences if sequences and tokens else None
 
 
 def _held(studies: tuple[Study, ...]) -> str:
     if not studies:
         return ""
-    about = studies[0].user_attrs
-    epochs, tokens = about["identity"]["epochs"], about.get("training_tokens")
+    records = [read_study(study) for study in studies]
+    epochs, tokens = records[0].epochs, records[0].training_tokens
     budget = f"{epochs} epochs of {tokens:,} tokens" if tokens else f"{epochs} epochs"
     same = {
-        field: {study.user_attrs["identity"].get(field) for study in studies}
-        for field in ("precision", "seed")
+        field: {record.identity.get(field) for record in records} for field in ("precision", "seed")
     }
-    fixed = [budget, *(f"{field} {min(v)}" for field, v in same.items() if len(v) == 1)]
+    fixed = [budget, *(f"{field} {v.pop()}" for field, v in same.items() if len(v) == 1)]
     return ", ".join(fixed)

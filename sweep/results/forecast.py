@@ -17,10 +17,9 @@ from optuna.study import Study
 from studies.transfer import LEVEL, Prediction
 from sweep.formatting import format_fitted
 from sweep.results.family import Family, find_family, is_known, make_family
-from sweep.results.notes import note_forecast
+from sweep.results.record import read_study, stored_forecast, write_forecast
+from sweep.storage.retry import behind_cache
 
-KEY = "forecast:"
-OWN = "transfer"
 SAME = 0.01  # ln rate: two forecasts nearer than this are one
 
 
@@ -81,14 +80,19 @@ class Forecast:
 
 
 def store(forecast: Forecast, family: Family) -> None:
-    """Keeps a forecast beside the studies it rests on, in place of an earlier one."""
-    key = f"{KEY}{forecast.batch_size}:{forecast.parameters}"
-    note_forecast(family.studies[-1], key, forecast.stored())
+    """Keeps a forecast beside the studies it rests on, in place of an earlier one.
+
+    A database that can only be read keeps none.
+    """
+    if getattr(behind_cache(family.studies[-1]._storage), "read_only", False):
+        return
+    setting = forecast.batch_size, forecast.parameters
+    write_forecast(family.studies[-1], *setting, forecast.stored())
 
 
 def own(study: Study) -> Forecast | None:
     """The forecast that a study was started from; None where it was started without."""
-    stored = study.user_attrs.get(OWN)
+    stored = read_study(study).transfer
     return Forecast.read(stored) if stored else None
 
 
@@ -112,10 +116,9 @@ def verdict(study: Study, storage: BaseStorage) -> str:
 
 def _earlier(study: Study, storage: BaseStorage, started: float) -> Iterable[Forecast]:
     """What `sweep predict` said of this setting before the study began."""
-    identity, parameters = study.user_attrs["identity"], study.user_attrs["parameters"]
-    key = f"{KEY}{identity['batch_size']}:{parameters}"
-    for other in find_family(storage, identity).studies:
-        stored = other.user_attrs.get(key)
+    record = read_study(study)
+    for other in find_family(storage, record.identity).studies:
+        stored = stored_forecast(other, record.batch_size, record.parameters)
         if stored and stored["made"] < started:
             yield Forecast.read(stored)
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.definition import Identity
 from studies.trials import is_paused
 from sweep.errors import SweepError
+from sweep.results.record import made_by_sweep, read_study
 from sweep.storage.connect import open_storage
 from sweep.storage.making import MARK
 from sweep.storage.url import without_password
@@ -45,10 +46,16 @@ def open_study(storage: str, name: str | None, say: Callable[[str], None] | None
     return optuna.load_study(study_name=name, storage=opened)
 
 
-def open_all(storage: str) -> list[Study]:
-    """Every study of `sweep run` in a database, the one that ran last at the end."""
+def open_all(storage: str, *, fixed: bool = False) -> list[Study]:
+    """Every study of `sweep run` in a database, the one that ran last at the end.
+
+    Args:
+        storage: the database, as the user names it.
+        fixed: also those that searched nothing.
+    """
     opened = open_storage(storage, create=False)
-    return [optuna.load_study(study_name=name, storage=opened) for name in study_names(opened)]
+    names = study_names(opened, fixed=fixed)
+    return [optuna.load_study(study_name=name, storage=opened) for name in names]
 
 
 def find_study(storage: BaseStorage, name: str) -> Study | None:
@@ -57,7 +64,7 @@ def find_study(storage: BaseStorage, name: str) -> Study | None:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
-    started = MARK in study.user_attrs and "identity" not in study.user_attrs
+    started = MARK in study.user_attrs and not made_by_sweep(study)
     return None if started and not study.get_trials(deepcopy=False) else study
 
 
@@ -71,11 +78,7 @@ def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
     Raises:
         SweepError: names the fields that differ.
     """
-    stored = study.user_attrs.get("identity")
-    if stored is None:
-        raise SweepError(
-            f"study '{study.study_name}' was not made by sweep: choose another --study"
-        )
+    stored = read_study(study).identity
     here = {**LATER, **mine}
     there = {**LATER, **{key: value for key, value in stored.items() if key in here}}
     differences = Identity(here).differences(Identity(there))
@@ -94,11 +97,10 @@ def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:
         fixed: also those that searched nothing (see `sweep.workflows.given_rates`).
     """
     # Not Optuna's summaries: these read every trial of every study.
-    mine = [study for study in storage.get_all_studies() if "identity" in study.user_attrs]
-    if not fixed:
-        mine = [study for study in mine if study.user_attrs.get("kind") != "fixed"]
-    mine.sort(key=lambda study: (study.user_attrs.get("ran", 0.0), study._study_id))
-    return [study.study_name for study in mine]
+    made = [(read_study(s), s) for s in storage.get_all_studies() if made_by_sweep(s)]
+    mine = [(record, study) for record, study in made if fixed or not record.fixed]
+    mine.sort(key=lambda each: (each[0].ran, each[1]._study_id))
+    return [study.study_name for _, study in mine]
 
 
 def find_trial(study: Study, number: int) -> FrozenTrial:

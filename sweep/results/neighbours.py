@@ -8,6 +8,7 @@ from optuna.study import Study
 from studies.optimum import two_digits
 from studies.transfer import Swept
 from sweep.results.family import Family, comparable, is_known, make_family
+from sweep.results.record import read_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ def family_of(study: Study, others: Sequence[Study]) -> Family:
         study: one that `sweep run` made.
         others: studies that may be like it; the study itself may be among them.
     """
-    identity = study.user_attrs["identity"]
+    identity = read_study(study).identity
     different = [each for each in others if each.study_name != study.study_name]
-    like = [each for each in different if comparable(each.user_attrs.get("identity"), identity)]
+    like = [each for each in different if comparable(read_study(each).identity, identity)]
     return make_family(each for each in (study, *like) if is_known(each))
 
 
@@ -55,7 +56,7 @@ def _neighbour(swept: Swept, study: Study, name: str) -> Neighbour:
         swept.study,
         swept.setting.batch_size,
         swept.setting.parameters,
-        study.user_attrs["identity"]["precision"],
+        read_study(study).precision,
         two_digits(swept.rate),
         low,
         high,

@@ -6,7 +6,7 @@ from typing import Any
 from optuna.study import Study
 
 from sweep.config.schema import StudySettings
-from sweep.results.confirmation import CONFIRMATION
+from sweep.results.record import write_study
 from sweep.storage.lease import Lease
 
 
@@ -29,13 +29,5 @@ def note_confirmation(
         SweepError: another orchestrator holds the study.
     """
     with Lease(study).held():
-        study.set_user_attr(CONFIRMATION, dict(found))
+        write_study(study, confirmation=dict(found))
         then()
-
-
-def note_forecast(study: Study, key: str, found: Mapping[str, Any]) -> None:
-    """Writes a forecast that rests on a study into it, under a key that nothing else writes.
-
-    It takes no lease: a sweep may go on in that study meanwhile.
-    """
-    study.set_user_attr(key, dict(found))

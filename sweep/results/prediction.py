@@ -16,6 +16,7 @@ from sweep.results.belief import study_posterior
 from sweep.results.family import Family, exponents, find_family, is_finished, predict_optimum
 from sweep.results.forecast import Forecast, store
 from sweep.results.lookup import open_study, study_names
+from sweep.results.record import read_study
 from sweep.storage.connect import open_storage
 
 
@@ -51,15 +52,15 @@ def predict(storage: str, name: str | None, batch: int, parameters: int | None) 
     """
     opened = open_storage(storage, create=False)
     base = open_study(storage, name) if name else _newest_finished(opened, storage)
-    family = find_family(opened, base.user_attrs["identity"])
-    size = parameters or base.user_attrs["parameters"]
+    record = read_study(base)
+    family = find_family(opened, record.identity)
+    size = parameters or record.parameters
     found = predict_optimum(family, Setting(batch, size))
     if found is None:
         raise SweepError(_nothing_finished(f"study '{base.study_name}' and those like it"))
     said = _as_swept(Forecast.of(found), family, found.setting)
     store(said, family)
-    model = base.user_attrs["identity"]["model.name"]
-    return Predicted(said, model, family, rule_rates(base, batch, size), exponents(family))
+    return Predicted(said, record.model, family, rule_rates(base, batch, size), exponents(family))
 
 
 def _as_swept(said: Forecast, family: Family, setting: Setting) -> Forecast:
@@ -79,15 +80,14 @@ def rule_rates(study: Study, batch: int, parameters: int) -> dict[str, float]:
 
     A rule of the user's own is left out where the study does not say how it scales.
     """
-    about = study.user_attrs
-    known = {rule.name: [rule.batch_exponent, rule.parameter_exponent] for rule in RULES}
-    known |= about.get("exponents", {})
-    batches = batch / about["identity"]["batch_size"]
-    sizes = parameters / about["parameters"]
+    record = read_study(study)
+    known = {rule.name: (rule.batch_exponent, rule.parameter_exponent) for rule in RULES}
+    known |= record.exponents
+    batches, sizes = batch / record.batch_size, parameters / record.parameters
     return {
-        rule["name"]: rule["learning_rate"] * batches**p * sizes**q
-        for rule in about["rules"]
-        if (scales := known.get(rule["name"]))
+        rule.name: rule.learning_rate * batches**p * sizes**q
+        for rule in record.rules
+        if (scales := known.get(rule.name))
         for p, q in [scales]
     }
 

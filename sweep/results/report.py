@@ -21,6 +21,7 @@ from sweep.results.belief import priors_of, recommended, study_posterior
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.family import exponents
 from sweep.results.neighbours import Neighbour, family_of, neighbours
+from sweep.results.record import StudyRecord, read_study
 from sweep.results.summary import summarise, with_recommended
 from sweep.results.types import RuleRow, StudySummary, TrialRow, audited
 
@@ -179,9 +180,9 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     Raises:
         SweepError: the study was not made by this tool.
     """
-    summary, about = summarise(study, storage), study.user_attrs
+    summary, record = summarise(study, storage), read_study(study)
     trials = study.get_trials(deepcopy=False)
-    priors = priors_of(about)
+    priors = priors_of(record)
     posterior = study_posterior(study)
     found = optimum(posterior) if summary.best else None
     summary = with_recommended(summary, next(iter(recommended(study)), None))
@@ -195,9 +196,9 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         noise=posterior.noise if len(posterior.seen.y) >= LEAST_FOR_NOISE else None,
         rules=rules,
         verdict=_verdict(rules) if found and rules else None,
-        companions=_companions(about),
+        companions=_companions(record),
         divergence=_divergence(summary.trials),
-        cost=_cost(summary, trials, about.get("pruner") or ""),
+        cost=_cost(summary, trials, record.pruner),
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
         prior=_density(Posterior(NOTHING, priors, *posterior.range)),
@@ -206,7 +207,7 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
         exponents=exponents(family),
         held=family.held,
         confirmation=stored_confirmation(study),
-        reference=about.get("reference") or {},
+        reference=record.reference or {},
     )
 
 
@@ -260,18 +261,18 @@ def _alike(rule: RuleFinding, other: RuleFinding) -> bool:
     return log_distance(rule.learning_rate, other.learning_rate) <= math.log(MERGE_FACTOR)
 
 
-def _companions(about: Mapping[str, Any]) -> AdamScaling | None:
-    reference, train = about.get("reference"), about["config"]
+def _companions(record: StudyRecord) -> AdamScaling | None:
+    reference, train = record.reference, record.train
     if reference is None:
         return None
-    k = train["batch_size"] / reference["batch_size"]
-    first, second = train["betas"]
+    k = train.batch_size / reference["batch_size"]
+    first, second = train.betas
     return AdamScaling(
         k,
         (first, second),
-        train["eps"],
+        train.eps,
         (first**k, second**k),
-        train["eps"] / math.sqrt(k),
+        train.eps / math.sqrt(k),
     )
 
 

@@ -1,30 +1,15 @@
-"""A study's trials as rows, counted by the database itself.
+"""A study's trials as rows."""
 
-10,000 trials of 20 reports are some 300,000 stored values. Optuna makes objects of them all, which
-takes tens of seconds; a table of trials needs the lowest of each trial's reports and their number.
-"""
-
-import functools
-import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
 
-import sqlalchemy as sa
-from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb import models
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER
 from studies.trials import as_rate, rate_of
+from sweep.results.record import TrialRecord, read_trial, trial_record
 from sweep.results.types import TrialRow
-from sweep.storage.retry import retry_on
-
-_Reported = models.TrialIntermediateValueModel
-_FINITE = _Reported.intermediate_value_type == _Reported.TrialIntermediateValueType.FINITE
-_loads = functools.lru_cache(json.loads)  # thousands of trials name the same rule and reason
+from sweep.storage.brief import brief_trials
 
 
 def rows_of(study: Study) -> list[TrialRow]:
@@ -33,55 +18,18 @@ def rows_of(study: Study) -> list[TrialRow]:
     Args:
         study: in one of this tool's storages.
     """
-    storage = study._storage
-    if isinstance(storage, _CachedStorage):
-        storage = storage._backend
-    assert isinstance(storage, RDBStorage)
-    engine, study_id = storage.engine, study._study_id
-    return retry_on(storage, lambda: _read(engine, study_id))
-
-
-def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:
-    trial = models.TrialModel
-    mine = sa.select(trial.trial_id).where(trial.study_id == study_id)
-
-    def of(model: Any, *columns: Any) -> "sa.Select[Any]":
-        return sa.select(model.trial_id, *columns).where(model.trial_id.in_(mine))
-
-    finite_value = sa.case((_FINITE, _Reported.intermediate_value))
-    finite_count = sa.func.count(sa.case((_FINITE, 1)))
-    reports = of(_Reported, sa.func.min(finite_value), finite_count, sa.func.count())
-    param, value = models.TrialParamModel, models.TrialValueModel
-    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
-    with engine.connect() as connection:
-
-        def fetch(query: "sa.Select[Any]") -> Iterable[Any]:
-            return connection.execute(query).all()
-
-        trials = fetch(
-            sa.select(trial.trial_id, trial.number, trial.state)
-            .where(trial.study_id == study_id)
-            .order_by(trial.number)
-        )
-        reported = {key: rest for key, *rest in fetch(reports.group_by(_Reported.trial_id))}
-        rates = dict(fetch(of(param, param.param_value).where(param.param_name == PARAMETER)))
-        values = dict(fetch(of(value, value.value).where(value.objective == 0)))
-        kept = fetch(of(user, user.key, user.value_json).where(user.key.in_(KEPT)))
-        fixed = fetch(of(system, system.value_json).where(system.key == "fixed_params"))
-    attributes: dict[int, dict[str, Any]] = {}
-    for identifier, key, text in kept:
-        attributes.setdefault(identifier, {})[key] = _loads(text)
-    given = {identifier: as_rate(json.loads(text).get(PARAMETER)) for identifier, text in fixed}
     return [
         make_row(
-            number,
-            state.name,
-            rates.get(identifier, given.get(identifier)),
-            *reported.get(identifier, (None, 0, 0)),
-            value=values.get(identifier),
-            attributes=attributes.get(identifier, {}),
+            brief.number,
+            brief.state,
+            as_rate(brief.rate),
+            brief.lowest,
+            brief.finite,
+            brief.reported,
+            value=brief.value,
+            record=trial_record(brief.attributes),
         )
-        for identifier, number, state in trials
+        for brief in brief_trials(study, PARAMETER, KEPT)
     ]
 
 
@@ -93,11 +41,7 @@ _STATES = {
     "FAIL": "failed",
 }
 
-
-PAUSED = "paused"  # as `studies.trials` names it, which need not be loaded here
-
-
-KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", PAUSED)
+KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", "paused")
 """The attributes of a trial that its row has."""
 
 
@@ -110,7 +54,7 @@ def make_row(
     reported: int,
     *,
     value: float | None,
-    attributes: Mapping[str, Any],
+    record: TrialRecord,
 ) -> TrialRow:
     """One stored trial as a row.
 
@@ -121,24 +65,24 @@ def make_row(
         lowest: the lowest finite perplexity, None where none was reported.
         finite, reported: how many finite ones, and how many at all.
         value: the trial's own.
-        attributes: those of `KEPT` that it has.
+        record: what it says of itself, the fields of `KEPT` at least.
     """
     if finite < reported and state == "PRUNED":
         lowest = math.inf  # it diverged: what it reached before is no result
     if lowest is None and state == "COMPLETE":
         lowest = value
-    left = attributes.get(PAUSED, "") if state == "RUNNING" else ""
+    left = record.paused if state == "RUNNING" else ""
     return TrialRow(
         number=number,
         state="paused" if left else _STATES[state],
         learning_rate=math.nan if rate is None else rate,
-        rule=attributes.get("nearest_rule", ""),
-        multiple=attributes.get("multiple", math.nan),
+        rule=record.nearest_rule,
+        multiple=math.nan if record.multiple is None else record.multiple,
         perplexity=lowest,
         epochs=finite,
-        reason=f"paused: {left}" if left else attributes.get("reason", ""),
-        by_hand=bool(attributes.get("by_hand", False)),
-        audit=attributes.get("audit", ""),
+        reason=f"paused: {left}" if left else record.reason,
+        by_hand=record.by_hand,
+        audit=record.audit,
     )
 
 
@@ -154,5 +98,5 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         len(finite),
         len(values),
         value=trial.value,
-        attributes=trial.user_attrs,
+        record=read_trial(trial),
     )

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
 from studies.trials import diverged, rate_of
+from sweep.results.record import made_by_sweep, read_study, read_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,12 @@ def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) ->
         failed: also those that failed, as the last of the list.
     """
     found: list[TrainedRun] = []
-    for summary in optuna.get_all_study_summaries(storage):
-        if summary.user_attrs.get("identity") != dict(mine.fields):
+    for stored in filter(made_by_sweep, storage.get_all_studies()):
+        record = read_study(stored)
+        if record.identity != dict(mine.fields):
             continue
-        study = optuna.load_study(study_name=summary.study_name, storage=storage)
-        no_cohort = summary.user_attrs.get("cohort", 1) == 1
+        study = optuna.load_study(study_name=stored.study_name, storage=storage)
+        no_cohort = (record.cohort or 1) == 1
         trials = study.get_trials(deepcopy=False)
         found += [
             _run(study.study_name, mine, trial, no_cohort) for trial in trials if _whole(trial)
@@ -80,14 +82,14 @@ def _whole(trial: FrozenTrial) -> bool:
     ended = trial.state == TrialState.COMPLETE or (
         trial.state == TrialState.PRUNED and diverged(trial)
     )
-    return ended and not trial.user_attrs.get("by_hand")
+    return ended and not read_trial(trial).by_hand
 
 
 def _run(study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool) -> TrainedRun:
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "diverged"}
     state = states.get(trial.state, "failed")
     values = {"complete": trial.value, "diverged": math.inf}
-    whole = trial.user_attrs.get("whole_run", {})
+    whole = read_trial(trial).whole_run
     curve = dict(sorted(trial.intermediate_values.items()))
     return TrainedRun(
         study=study,
@@ -98,7 +100,7 @@ def _run(study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool) -> Tra
         state=state,
         perplexity=values.get(state),
         curve=curve,
-        reason=trial.user_attrs.get("reason", ""),
+        reason=read_trial(trial).reason,
         steps=whole.get("steps"),
         skipped_steps=whole.get("skipped_steps"),
         tokens_per_second=whole.get("tokens_per_second") if no_cohort else None,

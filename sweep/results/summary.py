@@ -9,13 +9,27 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import edge
 from studies.prior import nearest_rule
-from sweep.errors import SweepError
+from sweep.results.place import place_of
+from sweep.results.record import RuleRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import RuleRow, StudySummary, TrialRow
 from sweep.storage.url import without_password
 
 # A trial within this factor of a rule's rate speaks for the rule.
 RULE_FACTOR = 1.25
+
+# What `sweep show` says of a trial beside its row.
+DETAILS = (
+    "multiples",
+    "outcome",
+    "train_loss",
+    "accuracy",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "skipped_steps",
+    "micro_batch",
+    "setbacks",
+)
 
 
 def summarise(study: Study, storage: str) -> StudySummary:
@@ -28,38 +42,33 @@ def summarise(study: Study, storage: str) -> StudySummary:
     Raises:
         SweepError: the study was not made by this tool.
     """
-    about = study.user_attrs
-    if "identity" not in about:
-        raise SweepError(f"study '{study.study_name}' was not made by sweep: choose another one")
-    identity = about["identity"]
-    rates = {rule["name"]: rule["learning_rate"] for rule in about["rules"]}
-    trials = tuple(_with_rule(row, rates) for row in rows_of(study))
+    record = read_study(study)
+    trials = tuple(_with_rule(row, record.rule_rates) for row in rows_of(study))
     complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
     best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
-    low, high = about["range"]
     return StudySummary(
         name=study.study_name,
         storage=without_password(storage),
-        batch_size=identity["batch_size"],
-        precision=identity["precision"],
-        model=identity["model.name"],
-        parameters=about["parameters"],
-        data=identity["data_source"],
-        epochs=identity["epochs"],
-        device=about["device"],
-        reference_text=about["reference_text"],
-        reference_perplexity=about["reference_perplexity"],
-        unigram_perplexity=about["unigram_perplexity"],
-        working_range=(low, high),
-        edge=_edge(best, trials, low, high),
+        batch_size=record.batch_size,
+        precision=record.precision,
+        model=record.model,
+        parameters=record.parameters,
+        data=record.data_source,
+        epochs=record.epochs,
+        device=record.device,
+        reference_text=record.reference_text,
+        reference_perplexity=record.reference_perplexity,
+        unigram_perplexity=record.unigram_perplexity,
+        working_range=record.range,
+        edge=_edge(best, trials, *record.range),
         trials=trials,
-        rules=tuple(_rule_row(rule, trials) for rule in about["rules"]),
+        rules=tuple(_rule_row(rule, trials) for rule in record.rules),
         best=best,
-        total=about["trials"],
-        remaining=about.get("remaining", ""),
-        seed=identity.get("seed", 0),
-        fixed=about.get("kind") == "fixed",
-        forecast_met=about.get("forecast_met", ""),
+        total=record.trials,
+        remaining=record.remaining,
+        seed=record.seed,
+        fixed=record.fixed,
+        forecast_met=record.forecast_met,
     )
 
 
@@ -88,11 +97,11 @@ def _edge(best: TrialRow | None, trials: tuple[TrialRow, ...], low: float, high:
     return edge(best.learning_rate, low, high, tried)
 
 
-def _rule_row(rule: dict[str, Any], trials: tuple[TrialRow, ...]) -> RuleRow:
-    near = [row for row in trials if _speaks_for(row, rule["learning_rate"])]
+def _rule_row(rule: RuleRecord, trials: tuple[TrialRow, ...]) -> RuleRow:
+    near = [row for row in trials if _speaks_for(row, rule.learning_rate)]
     # The rule's own trial where there is one, not the luckiest of its neighbours.
-    own = min(near, key=lambda row: _distance(row, rule["learning_rate"]), default=None)
-    return RuleRow(**rule, trial=own)
+    own = min(near, key=lambda row: _distance(row, rule.learning_rate), default=None)
+    return RuleRow(**rule.model_dump(), trial=own)
 
 
 def _speaks_for(row: TrialRow, rate: float) -> bool:
@@ -105,22 +114,12 @@ def _distance(row: TrialRow, rate: float) -> float:
 
 def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     """One trial with its epochs and its multiples of every rule, for `sweep show`."""
-    kept = (
-        "multiples",
-        "outcome",
-        "train_loss",
-        "accuracy",
-        "tokens_per_second",
-        "peak_memory_bytes",
-        "skipped_steps",
-        "micro_batch",
-        "setbacks",
-    )
+    record, said = read_study(study), read_trial(trial).model_dump(mode="json", exclude_unset=True)
     return {
         "study": study.study_name,
         **asdict(trial_row(trial)),
-        **{key: trial.user_attrs[key] for key in kept if key in trial.user_attrs},
+        **{key: said[key] for key in DETAILS if key in said},
         "perplexities": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
-        "rules": {rule["name"]: rule["learning_rate"] for rule in study.user_attrs["rules"]},
-        "directory": f"{study.user_attrs['directory']}/{trial.number:04d}",
+        "rules": record.rule_rates,
+        "directory": str(place_of(study) / f"{trial.number:04d}"),
     }

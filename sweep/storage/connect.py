@@ -1,6 +1,7 @@
 """Opens the database that holds the studies."""
 
 import contextlib
+import os
 import re
 import sqlite3
 import tempfile
@@ -10,12 +11,20 @@ from functools import partial
 from pathlib import Path
 
 import optuna
+from optuna.study import Study
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from sweep.errors import SweepError
-from sweep.storage.retry import BUSY_TIMEOUT_S, RetryingStorage, beside_others, locked, retry
+from sweep.storage.retry import (
+    BUSY_TIMEOUT_S,
+    RetryingStorage,
+    behind_cache,
+    beside_others,
+    locked,
+    retry,
+)
 from sweep.storage.server import engine_arguments, tables_on_server
 from sweep.storage.url import without_password
 
@@ -51,6 +60,13 @@ def sqlite_path(storage: str) -> Path | None:
     if not url.database or url.database == ":memory:":
         raise SweepError(f"storage '{storage}' names no file: take one such as sqlite:///sweep.db")
     return Path(url.database)
+
+
+def folder_of(study: Study) -> Path:
+    """The folder that a study's files lie in: its SQLite file's, else the working folder."""
+    url = behind_cache(study._storage).engine.url
+    on_disk = url.drivername.startswith("sqlite") and url.database
+    return Path(url.database or "").parent.absolute() if on_disk else Path.cwd()
 
 
 def check_storage(storage: str, *, create: bool) -> Path | None:
@@ -101,8 +117,10 @@ def open_storage(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = check_storage(storage, create=create)
     say = say or RetryingStorage.say
+    connect = partial(_connect, storage_url(storage), path)
+    if path is not None and not create and not _can_write(path):
+        connect = partial(_connect_read_only, storage_url(storage), path)
     with _one_line(storage):
-        connect = partial(_connect, storage_url(storage), path)
         opened = retry(lambda: beside_others(connect), say, locked)
     opened.say = say
     weakref.finalize(opened, opened.engine.dispose)  # a server's connections are not left open
@@ -150,13 +168,49 @@ def _tables(path: Path) -> set[str]:
     """The tables of an SQLite file, none where it is empty."""
     query = "SELECT name FROM sqlite_master WHERE type = 'table'"
     try:
-        # as_uri() escapes what has a meaning in a URI; read-only, so that no file is changed.
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        opened = sqlite3.connect(uri, BUSY_TIMEOUT_S, uri=True)
-        with contextlib.closing(opened) as connection:
+        with contextlib.closing(_open_read_only(path)) as connection:
             return {name for (name,) in connection.execute(query)}
     except sqlite3.Error as error:
         raise SweepError(f"storage '{path}' cannot be used ({error}): {OTHERWISE}") from error
+
+
+def _can_write(path: Path) -> bool:
+    """Whether an SQLite file can be written: beside it lies its log."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    """Opens an SQLite file without changing it or anything beside it.
+
+    Where nothing can be written beside it SQLite cannot share it with a program that writes. It is
+    then read as a file that does not change, unless a log beside it says more than the file.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    ways = ["mode=ro"]
+    if not _can_write(path) and not (log.exists() and log.stat().st_size):
+        ways.append("immutable=1")
+    for way in ways:
+        # as_uri() escapes what has a meaning in a URI.
+        uri = f"{path.absolute().as_uri()}?{way}"
+        opened = sqlite3.connect(uri, BUSY_TIMEOUT_S, uri=True, check_same_thread=False)
+        try:
+            opened.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            opened.close()
+            if way == ways[-1]:
+                raise
+        else:
+            return opened
+    raise AssertionError("there is a last way")
+
+
+def _connect_read_only(url: str, path: Path) -> RetryingStorage:
+    storage = RetryingStorage(url, engine_kwargs={"creator": partial(_open_read_only, path)})
+    storage.read_only = True
+    return storage
 
 
 def _connect(url: str, path: Path | None) -> RetryingStorage:

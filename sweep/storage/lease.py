@@ -40,7 +40,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 from sweep.errors import SweepError
 from sweep.storage.process import has_ended, machine, this_process
-from sweep.storage.retry import Answer, beside_others, retry_on
+from sweep.storage.retry import Answer, behind_cache, beside_others, retry_on
 
 BEAT_S = 2.0
 """How often the counter is raised."""
@@ -80,8 +80,7 @@ class Lease:
     """
 
     def __init__(self, study: Study, stopped: Callable[[], bool] = lambda: False) -> None:
-        storage: Any = study._storage
-        self._storage = getattr(storage, "_backend", storage)  # behind Optuna's cache
+        self._storage: Any = behind_cache(study._storage)
         self._engine = self._storage.engine
         self._name, self._study_id = study.study_name, study._study_id
         self._local = self._engine.dialect.name == "sqlite"  # a file of this machine's

@@ -8,8 +8,13 @@ from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+from optuna.storages._rdb.models import (
+    StudySystemAttributeModel,
+    TrialModel,
+    TrialUserAttributeModel,
+)
 from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import delete, insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -104,9 +109,11 @@ class RetryingStorage(RDBStorage):
     Attributes:
         say: told when it waits; a run's view takes its place.
         patient: until it has waited in vain: what a program still writes as it ends does not wait.
+        read_only: whether it can only be read.
     """
 
     patient = True
+    read_only = False
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
 
@@ -132,6 +139,15 @@ class RetryingStorage(RDBStorage):
             session.execute(delete(stored).where(mine))
             session.execute(insert(stored), rows)
 
+    def fold_in(self) -> None:
+        """Moves SQLite's log into the database file, so that a plain copy of the file has it all.
+
+        It waits for no one: what another program still reads is moved at the next call.
+        """
+        if self.engine.dialect.name == "sqlite":
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
     def _get_trials(
         self,
         study_id: int,
@@ -144,6 +160,34 @@ class RetryingStorage(RDBStorage):
                 session, study_id, above=trial_id_greater_than, and_of=included_trial_ids
             )
         return [trial for trial in found if states is None or trial.state in states]
+
+
+def add_study_system_attrs(study: Study, attributes: Mapping[str, Any]) -> None:
+    """Writes attributes that a study does not have yet, in one transaction.
+
+    Args:
+        study: in one of this tool's storages.
+        attributes: plain JSON values.
+    """
+    storage = behind_cache(study._storage)
+    rows = [
+        {"study_id": study._study_id, "key": key, "value_json": json.dumps(value)}
+        for key, value in attributes.items()
+    ]
+
+    def write() -> None:
+        with _create_scoped_session(storage.scoped_session, True) as session:
+            session.execute(insert(StudySystemAttributeModel), rows)
+
+    if rows:
+        retry_on(storage, write)
+
+
+def behind_cache(storage: BaseStorage) -> RDBStorage:
+    """The database itself, of a storage that may be one of Optuna's or our caches."""
+    found = getattr(storage, "_backend", storage)
+    assert isinstance(found, RDBStorage)
+    return found
 
 
 def retry_on(storage: RDBStorage, attempt: Callable[[], Answer]) -> Answer:

@@ -14,6 +14,7 @@ from studies.transfer import LEVEL, Swept
 from sweep.formatting import format_fitted, format_multiple
 from sweep.results.family import Family, exponents
 from sweep.results.prediction import Predicted
+from sweep.results.record import read_study
 from sweep.view.json_objects import finite
 from sweep.view.tables import folded, make_table
 
@@ -51,7 +52,7 @@ def studies_table(family: Family) -> Table:
         table.add_row(
             f"{swept.setting.batch_size:,}",
             f"{swept.setting.parameters:,}",
-            study.user_attrs["identity"]["precision"],
+            read_study(study).precision,
             format_fitted(swept.rate),
             _span(*swept.interval),
             folded(swept.study),

@@ -12,6 +12,7 @@ from studies.perplexity import is_perplexity
 from studies.prior import log_distance, multiples, nearest_rule
 from studies.trials import rate_of, sound, value_of
 from sweep.errors import SweepError
+from sweep.results.record import read_study
 from sweep.storage.lease import Lease
 
 AROUND = 2.0  # factor of the rate within which a perplexity does not fall to a quarter
@@ -43,7 +44,7 @@ def add(study: Study, rate: float, perplexity: float, note: str) -> int:
             f"--perplexity {perplexity:g} looks like a loss in nats: perplexity is exp(loss); did "
             f"you mean {math.exp(perplexity):.4g}?"
         )
-    rates = {rule["name"]: rule["learning_rate"] for rule in study.user_attrs["rules"]}
+    rates = read_study(study).rule_rates
     name, multiple = nearest_rule(rate, rates)
     trial = optuna.trial.create_trial(
         params={PARAMETER: rate},

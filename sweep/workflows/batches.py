@@ -14,6 +14,7 @@ from sweep.orchestration.prepare import check_length, find_existing
 from sweep.orchestration.session import run_study
 from sweep.results.family import Family, find_family
 from sweep.results.notes import stop_criteria
+from sweep.results.record import read_study
 from sweep.results.summary import summarise
 from sweep.storage.connect import open_storage
 from sweep.workflows.dry_run import peek_corpus
@@ -75,7 +76,8 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
     finished = [_finished_before(config) for config in configs]
     if None not in finished:
         return
-    corpus = peek_corpus(make_plan(configs[0]))
+    plan = make_plan(configs[0])
+    corpus = peek_corpus(plan, find_existing(plan, study_name(plan)))
     for config in configs:
         check_length(config, corpus)
 
@@ -83,7 +85,7 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
 def _finished_before(config: SweepConfig) -> Study | None:
     plan = make_plan(config)
     study = find_existing(plan, study_name(plan))
-    if study is None or study.user_attrs.get("finished") != stop_criteria(config.study):
+    if study is None or read_study(study).finished != stop_criteria(config.study):
         return None
     return study
 
@@ -107,4 +109,4 @@ def _family(config: SweepConfig) -> Family:
     study = find_existing(plan, study_name(plan))
     assert study is not None, "it was finished just now"
     storage = open_storage(config.study.storage, create=False)
-    return find_family(storage, study.user_attrs["identity"])
+    return find_family(storage, read_study(study).identity)

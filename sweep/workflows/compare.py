@@ -16,6 +16,7 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.plan import identity_fields, make_plan
 from sweep.results.comparison import Comparison, contrast
 from sweep.results.lookup import study_names
+from sweep.results.record import read_study, read_trial
 from sweep.storage.connect import check_storage, open_storage
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 from trainers.config import PrecisionName
@@ -98,7 +99,7 @@ def _search(config: SweepConfig) -> Study | None:
     mine = _bound(identity_fields(make_plan(config)))
     for name in reversed(study_names(storage)):
         study = optuna.load_study(study_name=name, storage=storage)
-        if _bound(study.user_attrs["identity"]) == mine and _complete(study):
+        if _bound(read_study(study).identity) == mine and _complete(study):
             return study
     return None
 
@@ -114,7 +115,7 @@ def _complete(study: Study) -> dict[float, float]:
     return {
         rate: trial.value
         for trial in trials
-        if (rate := rate_of(trial)) and trial.value and not trial.user_attrs.get("by_hand")
+        if (rate := rate_of(trial)) and trial.value and not read_trial(trial).by_hand
     }
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
@@ -24,9 +23,10 @@ from sweep.results.belief import recommended
 from sweep.results.confirmation import Confirmation, Finalist, make_finalist, record
 from sweep.results.lookup import best_trial
 from sweep.results.notes import note_confirmation
+from sweep.results.place import place_of
+from sweep.results.record import read_study
 from sweep.results.runs import TrainedRun
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
-from trainers.config import TrainConfig
 
 
 def confirm(
@@ -60,7 +60,7 @@ def confirm(
     rates = [float(rate_of(trial) or 0.0) for trial in finalists]
     view.note(f"finalists of {study.study_name}: {', '.join(f'{rate:.3g}' for rate in rates)}")
     numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
-    corpus = Path(study.user_attrs["directory"])
+    corpus = place_of(study)
     settings = [(with_trainer(config, seed=seed), rates) for seed in numbers]
     runs = run_settings(settings, view, resume_command=resume_command, corpus=corpus)
     if runs is None:
@@ -100,11 +100,11 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     Raises:
         SweepError: the study was made with other code than the user names.
     """
-    identity = study.user_attrs["identity"]
-    train = TrainConfig(**study.user_attrs["config"])
+    stored = read_study(study)
+    train = stored.train
     named = [("--model", train.model.name)] if ":" in train.model.name else []
-    if identity["trainer"] != SHARED_TRAINER:
-        named.append(("--trainer", identity["trainer"]))
+    if stored.trainer != SHARED_TRAINER:
+        named.append(("--trainer", stored.trainer))
     for flag, path in named:
         if path not in allowed:
             raise SweepError(
@@ -112,7 +112,7 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
                 f"name it too: add {flag} {path} if you trust it"
             )
     known = config.model_copy(update={"trainer": train, "model": train.model.name})
-    return with_study(known, trainer=identity["trainer"])
+    return with_study(known, trainer=stored.trainer)
 
 
 def confirmation_object(confirmation: Confirmation, runs: Sequence[TrainedRun]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from optuna.study import Study
 from sweep.config.schema import SweepConfig
 from sweep.execution.isolated import call_in_process
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import Plan, make_plan, study_directory, study_name
+from sweep.orchestration.plan import Plan, make_plan, study_name
 from sweep.orchestration.prepare import check_length, find_existing, show_notes
 from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
+from sweep.results.place import place_of
 from sweep.storage.connect import check_storage, open_storage
 from trainers.data import Corpus, build_corpus, load_corpus
 from trainers.measuring.measure import Cost, measure
@@ -24,7 +25,7 @@ def dry_run(config: SweepConfig, view: View) -> None:
     """
     plan = make_plan(config)
     existing = find_existing(plan, study_name(plan))
-    corpus = peek_corpus(plan)
+    corpus = peek_corpus(plan, existing)
     show_notes(corpus, view)
     check_length(config, corpus)
     plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
@@ -68,10 +69,10 @@ def _with_forecast(plan: Plan, corpus: Corpus, existing: Study | None, view: Vie
     return with_forecast(plan, found)
 
 
-def peek_corpus(plan: Plan) -> Corpus:
+def peek_corpus(plan: Plan, existing: Study | None) -> Corpus:
     """The study's own corpus where it has one; otherwise made in memory and dropped."""
-    directory = study_directory(plan, study_name(plan))
-    if directory.is_dir() and any(directory.glob("corpus.*")):
+    directory = None if existing is None else place_of(existing)
+    if directory is not None and any(directory.glob("corpus.*")):
         return load_corpus(plan.train.data, directory)
     return build_corpus(plan.train.data)
 

@@ -21,12 +21,11 @@ from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import identity, make_plan, study_directory, study_name
+from sweep.orchestration.plan import identity, make_plan, study_name
 from sweep.orchestration.prepare import PreparedStudy, prepare
 from sweep.orchestration.session import execute
 from sweep.results.lookup import find_study
 from sweep.results.runs import TrainedRun, find_run, stored_runs
-from trainers.data import take_corpus
 
 SUFFIX = "-fixed"
 MARGIN = 2.0  # the stored range's, beyond the rates: nothing leans on its edge
@@ -121,10 +120,7 @@ def _prepared(
     unnamed = with_study(config, **given, transfer=False)
     name = study_name(make_plan(unnamed)) + SUFFIX
     named = with_study(unnamed, name=name)
-    if corpus is not None:
-        take_corpus(corpus, study_directory(make_plan(named), name))
-    # A text that another study has was described there.
-    return replace(prepare(named, view, known=corpus is not None), kind="fixed")
+    return replace(prepare(named, view, text=corpus), kind="fixed")
 
 
 def _of_rates(ready: PreparedStudy, missing: Sequence[float]) -> PreparedStudy:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from support import Done, Workspace
 
+from sweep.results.place import place_of
+
 COMPARE = ("compare", "--rates", "3e-2,1e-1", "--json")
 
 
@@ -61,7 +63,7 @@ def test_the_gap_is_that_of_the_stored_trials(compared: Workspace) -> None:
 def test_costs_are_those_of_every_epoch(compared: Workspace) -> None:
     for study in studies(compared).values():
         for trial in study.trials:
-            folder = Path(study.user_attrs["directory"]) / f"{trial.number:04d}"
+            folder = place_of(study) / f"{trial.number:04d}"
             history = torch.load(folder / "last.pt")["history"]
             whole = trial.user_attrs["whole_run"]
             seconds = [1 / epoch["tokens_per_second"] for epoch in history]

@@ -18,6 +18,7 @@ def command(
     from studies.perplexity import look_like_losses, suspicion
     from sweep.results.baseline import stored_baseline
     from sweep.results.lookup import DEFAULT_STORAGE, open_study
+    from sweep.results.record import read_study
     from sweep.view.tables import format_perplexity, format_rate
     from sweep.workflows.add import add
 
@@ -27,6 +28,6 @@ def command(
         f"trial {number} of {opened.study_name}, by hand: learning rate {format_rate(rate)}, "
         f"perplexity {format_perplexity(perplexity)}"
     )
-    baseline = stored_baseline(opened.user_attrs)
+    baseline = stored_baseline(read_study(opened))
     if baseline is not None and look_like_losses([perplexity], baseline):
         warn(suspicion(perplexity, baseline))

@@ -15,16 +15,14 @@ def command(storage: str | None, json_lines: bool) -> None:
     """Lists the studies of a database."""
     from rich.console import Console
 
-    from sweep.results.lookup import DEFAULT_STORAGE, open_study, study_names
+    from sweep.results.lookup import DEFAULT_STORAGE, open_all
     from sweep.results.summary import summarise
-    from sweep.storage.connect import open_storage
     from sweep.storage.url import without_password
     from sweep.view.details import studies_table
     from sweep.view.json_objects import study_object
 
     where = storage or DEFAULT_STORAGE
-    names = study_names(open_storage(where, create=False), fixed=True)
-    summaries = [summarise(open_study(where, name), where) for name in names]
+    summaries = [summarise(study, where) for study in open_all(where, fixed=True)]
     if json_lines:
         for summary in summaries:
             click.echo(json.dumps(study_object(summary)))

@@ -15,7 +15,6 @@ from typing import Any
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
 
 from sweep.config.schema import StudySettings
 from sweep.results.belief import chosen_trial
@@ -23,6 +22,7 @@ from sweep.results.export import export, write
 from sweep.results.lookup import open_all
 from sweep.results.report import Report, build
 from sweep.storage.connect import sqlite_path
+from sweep.storage.retry import add_study_system_attrs
 from sweep.storage.url import without_password
 from sweep.view.report.to_text import markdown
 from sweep.view.sentences import why
@@ -94,6 +94,11 @@ def _graphs(study: Study, report: Report) -> None:
 def _notes(study: Study, report: Report) -> None:
     """The answer on the study, each trial's ending on the trial; what a user wrote is kept."""
     from optuna_dashboard import get_note, save_note
+    from optuna_dashboard._note import (
+        SYSTEM_ATTR_MAX_LENGTH,
+        note_str_key_prefix,
+        note_ver_key,
+    )
 
     ours = _ours(study)
     text = markdown(report, without=("Trials", "Setting"))
@@ -101,13 +106,15 @@ def _notes(study: Study, report: Report) -> None:
         save_note(study, text)
         _remember(study, note=_digest(text))
     rows = {row.number: row for row in report.study.trials}
+    # All at once: the dashboard's own `save_note` reads every note of the study for each.
+    noted = study._storage.get_study_system_attrs(study._study_id)
+    new: dict[str, object] = {}
     for trial in study.get_trials(deepcopy=False):
-        words = why(rows[trial.number])
-        if trial.state in (TrialState.RUNNING, TrialState.WAITING) or not words:
-            continue
-        live = Trial(study, trial._trial_id)
-        if not get_note(live):
-            save_note(live, f"**{rows[trial.number].state}**: {words}")
+        row, version = rows[trial.number], note_ver_key(trial._trial_id)
+        if trial.state.is_finished() and version not in noted and (words := why(row)):
+            text = f"**{row.state}**: {words}"[:SYSTEM_ATTR_MAX_LENGTH]
+            new |= {version: 1, f"{note_str_key_prefix(trial._trial_id)}0": text}
+    add_study_system_attrs(study, new)
 
 
 def _artifacts(study: Study, report: Report, storage: str) -> None:

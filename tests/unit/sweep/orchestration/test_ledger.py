@@ -22,6 +22,7 @@ from sweep.execution.protocol import TrialSpec
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.strategy import TrialCounts
 from sweep.results.belief import recommended, terms_of
+from sweep.results.record import read_study
 from sweep.results.summary import summarise
 from sweep.storage.connect import open_storage
 from trainers.config import TrainConfig
@@ -587,7 +588,7 @@ class TestLooks:
         study = optuna.load_study(
             study_name="study", storage=open_storage(storage_of(tmp_path), create=False)
         )
-        assert terms_of(study.user_attrs).floor == 1
+        assert terms_of(read_study(study)).floor == 1
         assert recommended(study)[0] in (0, 1, 2)
         assert summarise(study, "").trials[0].audit
         assert summarise(study, "").trials[number].state == "pruned"

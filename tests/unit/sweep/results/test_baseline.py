@@ -16,6 +16,7 @@ from sweep.results.baseline import (
     first_settled_epoch,
     stored_baseline,
 )
+from sweep.results.record import StudyRecord, read_study
 from trainers.config import LRSchedule, TrainConfig
 
 ONE_EPOCH = """\
@@ -33,10 +34,17 @@ def test_a_trainer_of_the_user_s_own_may_train_on_any_text() -> None:
 
 
 def test_a_study_says_it_of_itself() -> None:
-    stored = {"identity": {"trainer": SHARED_TRAINER}, "unigram_perplexity": 71.0}
-    assert stored_baseline(stored) == 71.0
-    assert stored_baseline({**stored, "identity": {"trainer": "mine:train"}}) is None
-    assert stored_baseline({"identity": {"trainer": SHARED_TRAINER}}) is None
+    shared = StudyRecord(
+        identity={"trainer": SHARED_TRAINER},
+        config={},
+        parameters=1,
+        range=(1e-4, 1e-1),
+        unigram_perplexity=71.0,
+    )
+    assert stored_baseline(shared) == 71.0
+    own = shared.model_copy(update={"identity": {"trainer": "mine:train"}})
+    assert stored_baseline(own) is None
+    assert stored_baseline(shared.model_copy(update={"unigram_perplexity": None})) is None
 
 
 def test_the_schedule_says_whether_the_rate_stays() -> None:
@@ -67,10 +75,11 @@ def test_a_run_searches_with_what_its_report_reads(
     with mock.patch("sweep.orchestration.strategy.make_sampler", watched):
         settled = ("--set", "trainer.lr_schedule.warmup_share=0.0")
         workspace.invoke("run", "--trials", 1, "--epochs", 1, *settled, *trainer)
-    about = workspace.study().user_attrs
-    assert about["unigram_perplexity"] > 1
-    baseline = None if own else about["unigram_perplexity"]
-    assert stored_baseline(about) == baseline
+    record = read_study(workspace.study())
+    assert record.unigram_perplexity is not None
+    assert record.unigram_perplexity > 1
+    baseline = None if own else record.unigram_perplexity
+    assert stored_baseline(record) == baseline
     assert set(told) == {(baseline, not own)}
 
 

@@ -1,0 +1,75 @@
+"""Where a study's files lie: moved, copied, left behind, or where a stranger would have them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import Workspace, refusal
+
+from sweep.results.place import place_of
+from sweep.results.record import write_study
+
+RUN = ("run", "--trials", 3, "--epochs", 2, "--json")
+
+
+@pytest.fixture
+def stopped(workspace: Workspace) -> Workspace:
+    """A study of three trials that was killed in its second."""
+    with workspace.start(*RUN) as sweep:
+        sweep.until("trial_reported", number=1)
+    return workspace
+
+
+def test_a_moved_folder_goes_on_from_its_checkpoints(stopped: Workspace, tmp_path: Path) -> None:
+    before = stopped.path / "runs"
+    (name,) = [folder.name for folder in before.iterdir()]
+    moved = stopped.copy_to(tmp_path / "moved")
+    shutil.rmtree(before)
+    events = moved.sweep(*RUN).events
+    assert not before.exists(), "the old place is not made again"
+    begun = [event["trial"]["number"] for event in events if event["event"] == "trial_started"]
+    assert begun[0] == 1
+    assert next(e for e in events if e["event"] == "trial_started")["epochs_done"] == 1
+    assert place_of(moved.study()) == moved.path / "runs" / name
+    exported = moved.invoke("export", "-o", "best.yaml")
+    assert exported.code == 0
+    assert str(moved.path / "runs" / name) in (moved.path / "best.yaml").read_text()
+
+
+def test_what_a_lost_database_left_is_neither_used_nor_touched(stopped: Workspace) -> None:
+    (left,) = (stopped.path / "runs").iterdir()
+    before = {path: path.read_bytes() for path in left.rglob("*") if path.is_file()}
+    for file in stopped.path.glob("sweep.db*"):
+        file.unlink()
+    said = stopped.sweep(*RUN)
+    assert "is another study's: this one's files go to" in said.out
+    assert {path: path.read_bytes() for path in left.rglob("*") if path.is_file()} == before
+    assert place_of(stopped.study()) == left.with_name(f"{left.name}-2")
+    assert stopped.states() == ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize("place", ["../elsewhere", "runs/../../elsewhere"])
+def test_a_strangers_database_does_not_choose_where_files_are_written(
+    stopped: Workspace, place: str
+) -> None:
+    write_study(stopped.study(), directory=place)
+    assert "lies outside the database's" in refusal(stopped.sweep(*RUN, code=2))
+    assert not (stopped.path.parent / "elsewhere").exists()
+
+
+def test_an_absolute_place_is_followed_only_where_the_user_names_it(
+    stopped: Workspace, tmp_path: Path
+) -> None:
+    (name,) = [folder.name for folder in (stopped.path / "runs").iterdir()]
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere" / name
+    write_study(stopped.study(), directory=str(elsewhere))
+    stopped.sweep(*RUN)
+    assert not elsewhere.exists()
+    assert stopped.states() == ["COMPLETE"] * 3
+
+
+def test_a_folder_of_another_study_is_one_line(stopped: Workspace) -> None:
+    (folder,) = (stopped.path / "runs").iterdir()
+    (folder / ".study").write_text("another\n")
+    said = refusal(stopped.sweep(*RUN, code=2))
+    assert "holds the checkpoints of another study" in said
