@@ -159,8 +159,7 @@ class TestOneAlone:
         with Lease(study).held():
             pass
 
-    @pytest.mark.parametrize("inside", [False, True])
-    @pytest.mark.parametrize("join", [False, True])
+    @pytest.mark.parametrize(("inside", "join"), [(False, False), (True, False), (True, True)])
     def test_one_that_died_elsewhere_is_waited_for_by_name_and_time(
         self,
         study: Study,
