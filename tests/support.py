@@ -414,6 +414,35 @@ def empty_database() -> bytes:
         return file.read_bytes()
 
 
+MAKE = """\
+    import sys
+    from sweep.storage.connect import open_storage
+    from sweep.storage.making import make_study
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    storage = open_storage(sys.argv[1], create=True, say=print)
+    make_study(storage, "mine")
+"""
+
+
+def make_at_once(url: str, processes: int) -> list[str]:
+    """Makes one database and one study in it by several processes; gives what they said."""
+    command, pipe = [sys.executable, "-c", textwrap.dedent(MAKE), url], subprocess.PIPE
+    makers = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        for _ in range(processes)
+    ]
+    for maker in makers:
+        assert maker.stdout is not None
+        assert maker.stdout.readline() == "ready\n"
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write("\n")
+        maker.stdin.flush()
+    return [maker.communicate()[0] for maker in makers]
+
+
 def play(
     ledger: Ledger,
     curve: Callable[[float], float],

@@ -89,6 +89,11 @@ named_option = click.option(
 )
 
 
+def warn(text: str) -> None:
+    """One line on stderr that the user should not miss, of a command without a view."""
+    click.echo(f"Warning: {text}", err=True)
+
+
 def same_command() -> str:
     """The command line that was typed, but for a password in it: to go on with a sweep."""
     return without_password(shlex.join(["sweep", *sys.argv[1:]]))

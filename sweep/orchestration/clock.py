@@ -25,9 +25,15 @@ class Clock:
         """Seconds, this run's included."""
         return self._stored + time.monotonic() - self._since
 
-    def store(self) -> None:
-        """Adds this run's to the study's: what was not stored is lost with a crash."""
+    def store(self, every_s: float = 0.0) -> None:
+        """Adds this run's to the study's: what was not stored is lost with a crash.
+
+        Args:
+            every_s: seconds since the last time before which it is not worth it.
+        """
         now = time.monotonic()
+        if now - self._since < every_s:
+            return
         self._stored = read_study(self._study).spent_s + now - self._since
         write_study(self._study, spent_s=self._stored)
         self._since = now

@@ -34,7 +34,7 @@ from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
 from sweep.storage.connect import folder_of
 from sweep.storage.lease import Lease
-from sweep.storage.mutex import Mutex
+from sweep.storage.making import make_study
 from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
@@ -42,6 +42,10 @@ from trainers.report import EpochReport, Outcome, Verdict
 ROUNDING = 0.01
 """What an epoch's perplexity may differ by when it is trained again: in other company, or on CUDA,
 it is not the same to the bit. The stored one stays."""
+
+
+CLOCK_S = 15.0
+"""How often the time spent is stored."""
 
 
 class Ledger:
@@ -56,6 +60,7 @@ class Ledger:
         search: how rates are chosen and pruned.
         directory: where the trials' folders go.
         join: whether to work beside other orchestrators, each on its own trials.
+        stopped: whether to stop waiting for another orchestrator.
 
     Raises:
         SweepError: another identity, or another orchestrator holds the study.
@@ -72,6 +77,7 @@ class Ledger:
         search: SearchSettings,
         directory: Path,
         join: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._storage = storage
         self._train, self._directory = train, directory
@@ -80,18 +86,19 @@ class Ledger:
         existing = find_study(cache, name)
         if existing is not None:
             check_identity(existing, identity.fields)
-        self.study = existing or optuna.create_study(
-            study_name=name, storage=cache, direction="minimize", load_if_exists=True
-        )
-        self._lease = Lease(self.study)
-        self._mutex = Mutex(storage, self.study._study_id)
-        with self._mutex.held():
-            self._lease.take(join=join)
+        else:
+            make_study(storage, name)
+        self.study = existing or optuna.load_study(study_name=name, storage=cache)
+        self._lease = Lease(self.study, stopped)
+        with self._lease.taken(join=join):
+            if find_study(cache, name) is None:
+                self._found(identity, attributes)
+            else:  # perhaps made meanwhile
+                check_identity(self.study, identity.fields)
+            self._lease.clear_dead()
             if self._lease.others():
                 self._check_terms()
             else:
-                if existing is None:
-                    self._found(identity, attributes)
                 self._write_terms()
         self._directory = place_of(self.study, directory)  # another run may have made it by now
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
@@ -105,8 +112,10 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         # Where the database is what failed, that is the error to be seen.
         with contextlib.suppress(*(() if kind is None else (Exception,))):
-            self._clock.store()
-            self._lease.release()
+            try:
+                self._clock.store()
+            finally:
+                self._lease.release()
 
     def finish(self, on: Mapping[str, Any], forecast_met: str) -> None:
         """Marks the study as finished, so that others may start from it.
@@ -119,9 +128,13 @@ class Ledger:
         write_study(self.study, forecast_met=forecast_met, finished=dict(on))
 
     def keep_alive(self) -> None:
-        """Renews the lease; to be called at least every 15 seconds."""
-        if self._lease.renew():
-            self._clock.store()
+        """Stores the time spent now and then; to be called often.
+
+        Raises:
+            SweepError: this process was silent, and another one took the study over.
+        """
+        self._lease.check()
+        self._clock.store(every_s=CLOCK_S)
 
     @property
     def directory(self) -> Path:
@@ -163,11 +176,10 @@ class Ledger:
 
     def unfinished(self) -> list[TrialSpec]:
         """Trials that a run which ended left RUNNING, to be continued from their checkpoints."""
-        with self._mutex.held():
+        with self._lease.turn():
+            self._lease.clear_dead()
             owners = {*self._lease.others(), self._lease.token}
             left = [trial for trial in self._trials.under_way() if owner(trial) not in owners]
-            if left:
-                self._lease.clear_dead()
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
             self.study.sampler = self._strategy.sampler(self.working_range)
             taken_up = [self._trials.resume(trial.number) for trial in left]
@@ -184,7 +196,7 @@ class Ledger:
         That is when all were asked, or when too little is left to gain. A trial that was left after
         a look is the next one where its rate is asked for again.
         """
-        with self._mutex.held():
+        with self._lease.turn():
             return self._ask()
 
     def _ask(self) -> TrialSpec | None:
@@ -307,7 +319,7 @@ class Ledger:
 
     def _end_paused(self) -> None:
         """What was left after a look, and never asked for again, was pruned."""
-        with self._mutex.held():  # another orchestrator may be asking for one, or ending them too
+        with self._lease.turn():  # another orchestrator may be asking for one, or ending them too
             for trial in filter(is_paused, self._trials.running()):
                 live = self._trials.resume(trial.number)
                 reason = f"pruned: {read_trial(trial).paused}"
@@ -319,7 +331,6 @@ class Ledger:
         """Refuses to join a study that is to be of another size."""
         total = read_study(self.study).trials
         if total != self._search.trials:
-            self._lease.release()
             raise SweepError(
                 f"study '{self.study.study_name}' is run to {total} trials in all, not to "
                 f"{self._search.trials}: join it with --trials {total}"

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sweep.errors import SweepError
@@ -11,6 +12,7 @@ from sweep.execution.signals import StopSignals
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
 from sweep.orchestration.recovery import Recovery
+from sweep.storage.lease import StoppedWaiting
 from trainers.report import EpochReport, Outcome, Verdict
 
 EVENT_WAIT_S = 0.25
@@ -64,15 +66,17 @@ class Orchestrator:
         Raises:
             SweepError: the trainer itself does not work: trials fail before their first report.
         """
-        self._take_up()
+        with suppress(StoppedWaiting):
+            self._take_up()
         while True:
             self._pause_if_asked()
-            if not self._pausing:
-                self._fill()
-            if not self._running:
-                if self._pausing or not self._waits_for_others():
-                    return not self._pausing
-                continue
+            with suppress(StoppedWaiting):  # the next round pauses
+                if not self._pausing:
+                    self._fill()
+                if not self._running:
+                    if self._pausing or not self._waits_for_others():
+                        return not self._pausing
+                    continue
             self._handle(self._executor.events(EVENT_WAIT_S))
             self._recovery.stop_overdue()
             self._ledger.keep_alive()

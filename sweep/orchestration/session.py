@@ -94,7 +94,7 @@ def execute(
     view = Logged(view)
     with (
         StopSignals() as stop,
-        _ledger(ready, join=join) as ledger,
+        _ledger(ready, stop, join=join) as ledger,
         logged_to(ledger.directory),
     ):
         view.started(summarise(ledger.study, config.study.storage))
@@ -117,13 +117,12 @@ def execute(
         if done:
             ledger.finish(stop_criteria(config.study), verdict(ledger.study, ready.storage))
         if ready.kind == "search":
-            ledger.keep_alive()  # to draw pictures may take seconds
             before_release(ledger.study)
         best = next(iter(recommended(ledger.study)), None) if ready.kind == "search" else None
         return done, with_recommended(summarise(ledger.study, config.study.storage), best)
 
 
-def _ledger(ready: PreparedStudy, *, join: bool) -> Ledger:
+def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
     forecast = None if ready.forecast is None else ready.forecast.stored()
     search = SearchSettings(
@@ -150,6 +149,7 @@ def _ledger(ready: PreparedStudy, *, join: bool) -> Ledger:
         search=search,
         directory=ready.directory,
         join=join,
+        stopped=lambda: stop.received,
     )
 
 

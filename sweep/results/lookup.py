@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -15,20 +15,25 @@ from studies.trials import is_paused
 from sweep.errors import SweepError
 from sweep.results.record import made_by_sweep, read_study
 from sweep.storage.connect import open_storage
-from sweep.storage.lease import KEY
+from sweep.storage.making import MARK
 from sweep.storage.url import without_password
 from trainers.config import LATER
 
 DEFAULT_STORAGE = "sqlite:///sweep.db"
 
 
-def open_study(storage: str, name: str | None) -> Study:
+def open_study(storage: str, name: str | None, say: Callable[[str], None] | None = None) -> Study:
     """Opens a study; without a name, the search that ran last.
+
+    Args:
+        storage: the database.
+        name: of the study.
+        say: told what is waited for, now or when it is written.
 
     Raises:
         SweepError: no such database or study; the message names those there are.
     """
-    opened, shown = open_storage(storage, create=False), without_password(storage)
+    opened, shown = open_storage(storage, create=False, say=say), without_password(storage)
     names = study_names(opened, fixed=name is not None)
     if not names:
         raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
@@ -59,7 +64,7 @@ def find_study(storage: BaseStorage, name: str) -> Study | None:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
-    started = KEY in study.user_attrs and not made_by_sweep(study)
+    started = MARK in study.user_attrs and not made_by_sweep(study)
     return None if started and not study.get_trials(deepcopy=False) else study
 
 

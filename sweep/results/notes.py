@@ -28,10 +28,6 @@ def note_confirmation(
     Raises:
         SweepError: another orchestrator holds the study.
     """
-    lease = Lease(study)
-    lease.take()
-    try:
+    with Lease(study).held():
         write_study(study, confirmation=dict(found))
         then()
-    finally:
-        lease.release()

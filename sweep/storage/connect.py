@@ -17,7 +17,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from sweep.errors import SweepError
-from sweep.storage.retry import BUSY_TIMEOUT_S, RetryingStorage, behind_cache, locked, retry
+from sweep.storage.retry import (
+    BUSY_TIMEOUT_S,
+    RetryingStorage,
+    behind_cache,
+    beside_others,
+    locked,
+    retry,
+)
 from sweep.storage.server import engine_arguments, tables_on_server
 from sweep.storage.url import without_password
 
@@ -114,7 +121,7 @@ def open_storage(
     if path is not None and not create and not _can_write(path):
         connect = partial(_connect_read_only, storage_url(storage), path)
     with _one_line(storage):
-        opened = retry(connect, say, locked)
+        opened = retry(lambda: beside_others(connect), say, locked)
     opened.say = say
     weakref.finalize(opened, opened.engine.dispose)  # a server's connections are not left open
     return opened

@@ -17,7 +17,7 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import delete, insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sweep.errors import SweepError
 from sweep.storage.queries import read_trials
@@ -27,6 +27,7 @@ BUSY_TIMEOUT_S = 5.0
 """How long SQLite itself waits for a lock; short, as no signal is heard meanwhile."""
 RETRY_FOR_S = 120.0
 PAUSE_S = 0.2
+MAKING_PAUSES_S = tuple(0.01 * 2**count for count in range(8))
 
 Answer = TypeVar("Answer")
 
@@ -85,6 +86,19 @@ def retry(
             say(f"{what}: trying for {RETRY_FOR_S:.0f} s")
         said = True
         time.sleep(PAUSE_S)
+
+
+def beside_others(make: Callable[[], Answer]) -> Answer:
+    """Makes what several programs may be making at once: who comes second finds it made."""
+    for pause in MAKING_PAUSES_S:
+        try:
+            return make()
+        except (StorageInternalError, DBAPIError) as error:
+            cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+            if not isinstance(cause, IntegrityError) and "already exists" not in reason(error):
+                raise
+        time.sleep(pause)
+    return make()
 
 
 class RetryingStorage(RDBStorage):

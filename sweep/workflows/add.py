@@ -58,13 +58,9 @@ def add(study: Study, rate: float, perplexity: float, note: str) -> int:
             "multiples": multiples(rate, rates),
         },
     )
-    lease = Lease(study)
-    lease.take()
-    try:
+    with Lease(study).held():
         number = len(study.get_trials(deepcopy=False))
         study.add_trial(trial)
-    finally:
-        lease.release()
     return number
 
 

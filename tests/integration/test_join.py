@@ -1,5 +1,6 @@
 """Two orchestrators on one study: refused, or side by side with --join."""
 
+import contextlib
 import signal
 
 import pytest
@@ -74,8 +75,36 @@ def test_the_second_is_refused_or_joins_and_no_trial_is_repeated(shared: Workspa
     assert (ran[0], ran[1]) == ([first.process.pid], [second.process.pid])
     rates = [trial.params["learning_rate"] for trial in trials(shared)]
     assert len(set(rates)) == 8
-    leases = [value for key, value in shared.study().user_attrs.items() if key.startswith("lease")]
-    assert leases == [{}, {}]
+    assert shared.sql("select pid from sweep_leases") == []
+
+
+@pytest.mark.more
+def test_several_that_begin_at_once_train_each_trial_once(shared: Workspace) -> None:
+    hold(shared)
+    with contextlib.ExitStack() as running:
+        begun = [running.enter_context(shared.start(*RUN, "--join")) for _ in range(3)]
+        for live in begun:
+            live.end(0)
+    assert shared.states() == ["COMPLETE"] * 8
+    assert all(len(runners(shared, number)) == 1 for number in range(8))
+
+
+@pytest.mark.more
+def test_one_that_slept_stops_where_another_has_taken_its_trial_over(shared: Workspace) -> None:
+    with shared.start(*RUN) as first:
+        first.until("trial_progressed", number=0, epoch=2)
+        first.signal(signal.SIGSTOP, group=True)
+        with shared.start(*RUN) as second:
+            warning = second.until("warning")["text"]
+            assert f"waiting for process {first.process.pid} on " in warning
+            second.until("trial_progressed", number=0, epoch=2)
+            first.signal(signal.SIGCONT, group=True)
+            said = first.end(2)
+            assert "another one took it over" in said.err
+            hold(shared)
+            second.end(0)
+    assert shared.states() == ["COMPLETE"] * 8
+    assert runners(shared, 0) == [first.process.pid, second.process.pid]
 
 
 @pytest.mark.more

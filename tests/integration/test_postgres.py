@@ -7,7 +7,7 @@ import optuna
 import pytest
 import support
 from servers import PASSWORD, URL_PASSWORD, Postgres
-from support import Workspace, open_ledger, refusal, report
+from support import Workspace, make_at_once, open_ledger, refusal, report
 
 from sweep.errors import SweepError
 from sweep.storage.connect import open_storage
@@ -76,6 +76,12 @@ def test_what_is_wrong_with_it_is_one_line(workspace: Workspace, postgres: Postg
         assert "--storage" in line
         assert URL_PASSWORD not in line
         assert "wr0ng" not in line
+
+
+def test_several_may_make_its_tables_at_once(postgres: Postgres) -> None:
+    url = postgres.url("at-once")
+    assert make_at_once(url, 3) == [""] * 3
+    assert optuna.get_all_study_names(open_storage(url, create=False)) == ["mine"]
 
 
 class TestAServerThatGoesAway:

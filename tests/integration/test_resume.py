@@ -48,7 +48,7 @@ class Stop:
     said: Done
     states: list[str]
     epochs: list[int]
-    lease: dict[str, Any]
+    holders: list[tuple[Any, ...]]
     worker: int
 
 
@@ -107,7 +107,7 @@ def seen(workspace: Workspace, said: Done, worker: int) -> Stop:
         said,
         [trial.state.name for trial in trials],
         [len(trial.intermediate_values) for trial in trials],
-        study.user_attrs["lease"],
+        workspace.sql("select pid from sweep_leases"),
         worker,
     )
 
@@ -186,8 +186,7 @@ class TestAStop:
         assert story.stops["term"].epochs == [3, 1]
 
     def test_the_lease_is_given_back(self, story: Story) -> None:
-        assert story.stops["ctrl-c"].lease == {}
-        assert story.stops["term"].lease == {}
+        assert story.stops["ctrl-c"].holders == story.stops["term"].holders == []
 
     @pytest.mark.parametrize("way", ["ctrl-c", "term", "kill"])
     def test_no_worker_outlives_its_orchestrator(self, story: Story, way: str) -> None:
@@ -198,8 +197,9 @@ class TestAStop:
     ) -> None:
         kill = story.stops["kill"]
         assert kill.states == ["COMPLETE", "COMPLETE", "RUNNING"]
-        assert kill.lease["pid"] > 0
-        assert story.workspace.study().user_attrs["lease"] == {}  # given back by the run after it
+        assert len(kill.holders) == 1
+        # Given back by the run after it.
+        assert story.workspace.sql("select pid from sweep_leases") == []
 
 
 class TestTheSameCommandAgain:

@@ -2,7 +2,7 @@
 
 import click
 
-from sweep.cli.options import storage_option, study_option
+from sweep.cli.options import storage_option, study_option, warn
 
 
 @click.command()
@@ -22,7 +22,7 @@ def command(
     from sweep.view.tables import format_perplexity, format_rate
     from sweep.workflows.add import add
 
-    opened = open_study(storage or DEFAULT_STORAGE, study)
+    opened = open_study(storage or DEFAULT_STORAGE, study, say=warn)
     number = add(opened, rate, perplexity, note)
     click.echo(
         f"trial {number} of {opened.study_name}, by hand: learning rate {format_rate(rate)}, "
@@ -30,4 +30,4 @@ def command(
     )
     baseline = stored_baseline(read_study(opened))
     if baseline is not None and look_like_losses([perplexity], baseline):
-        click.echo(f"Warning: {suspicion(perplexity, baseline)}", err=True)
+        warn(suspicion(perplexity, baseline))

@@ -12,6 +12,7 @@ from sweep.cli.options import (
     same_command,
     storage_option,
     study_option,
+    warn,
 )
 
 PAUSED, UNCONFIRMED = 3, 1
@@ -53,7 +54,7 @@ def command(
     from sweep.workflows.confirm import config_of, confirm, confirmation_object
 
     config = load_config(**flags)
-    opened = open_study(config.study.storage, study)
+    opened = open_study(config.study.storage, study, say=warn)
     own = {config.model, config.study.trainer, config.trainer.data.name}
     allowed = own | {str(model), str(trainer), str(data)}
     known = config_of(opened, config, allowed=allowed)

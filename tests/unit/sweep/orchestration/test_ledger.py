@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,9 +58,8 @@ def stored(folder: Path) -> list[FrozenTrial]:
 
 
 def killed(ledger: Ledger) -> None:
-    """The process dies: nothing is released, and its pid is nobody's."""
-    lease = {**ledger.study.user_attrs["lease"], "pid": 2**22 + 1}
-    ledger.study.set_user_attr("lease", lease)
+    """The process dies, and its lease has run out: nothing more of it is stored."""
+    ledger._lease.release()
 
 
 def set_attribute(ledger: Ledger, number: int, key: str, value: str) -> None:
@@ -74,12 +74,6 @@ def set_attribute(ledger: Ledger, number: int, key: str, value: str) -> None:
             "insert into trial_user_attributes (trial_id, key, value_json) "
             f"values ({identifier}, '{key}', '{text}')"
         )
-
-
-def of_another_process(ledger: Ledger) -> None:
-    """Its lease is held by a process that lives."""
-    key = ledger._lease._key
-    ledger.study.set_user_attr(key, {**ledger.study.user_attrs[key], "pid": os.getppid()})
 
 
 class TestAsking:
@@ -521,9 +515,7 @@ class TestLooks:
     def test_another_orchestrator_goes_on_with_it_and_owns_it(self, tmp_path: Path) -> None:
         _, number = self.resumable(tmp_path)
         first = open_ledger(tmp_path, **self.SEARCH)
-        of_another_process(first)
         with first, open_ledger(tmp_path, join=True, **self.SEARCH) as second:
-            of_another_process(second)
             assert asked(second).number == number
             assert first.elsewhere() == 1
             assert (first.unfinished(), second.unfinished()) == ([], [])
@@ -825,16 +817,24 @@ class TestWhoseStudy:
         assert study.user_attrs == {}
 
     def test_two_ledgers_do_not_write_one_study(self, tmp_path: Path) -> None:
-        with open_ledger(tmp_path) as ledger:
-            lease = {**ledger.study.user_attrs["lease"], "pid": os.getppid()}
-            ledger.study.set_user_attr("lease", lease)
-            with pytest.raises(SweepError, match=f"being run by process {os.getppid()}"):
-                open_ledger(tmp_path)
+        with (
+            open_ledger(tmp_path),
+            pytest.raises(SweepError, match=f"being run by process {os.getpid()}"),
+        ):
+            open_ledger(tmp_path)
 
     def test_leaving_it_gives_the_lease_back(self, tmp_path: Path) -> None:
+        holders = "select pid from sweep_leases"
+        with open_ledger(tmp_path):
+            assert sql(tmp_path, holders) == [(os.getpid(),)]
+        assert sql(tmp_path, holders) == []
+
+    def test_a_lease_that_an_earlier_version_left_is_in_nobodys_way(self, tmp_path: Path) -> None:
         with open_ledger(tmp_path) as ledger:
-            assert ledger.study.user_attrs["lease"]["pid"] == os.getpid()
-        assert ledger.study.user_attrs["lease"] == {}
+            held = {"host": "elsewhere", "pid": 1, "token": "old", "expires": time.time() + 3600}
+            ledger.study.set_user_attr("lease", held)
+        with open_ledger(tmp_path) as ledger:
+            assert ledger.ask() is not None
 
 
 def test_asks_before_any_answer_do_not_repeat_a_rate(tmp_path: Path) -> None:

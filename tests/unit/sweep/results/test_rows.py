@@ -42,6 +42,7 @@ def test_every_kind_of_trial_gives_the_same_row(tmp_path: Path) -> None:
             if outcome is not None:
                 ledger.tell(number, outcome, "how it ended")
         study = ledger.study
+        ledger._lease.release()
         add(study, 1e-3, 30.0, "by hand")
         study.enqueue_trial({PARAMETER: 2e-3})
         wide = FloatDistribution(1e-7, 10.0, log=True)

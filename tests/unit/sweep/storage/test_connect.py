@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from support import make_at_once
 
 from sweep.errors import SweepError
 from sweep.storage.connect import open_storage, sqlite_path, storage_url
@@ -27,6 +28,12 @@ def test_a_new_database_is_in_wal_mode_for_everyone(tmp_path: Path) -> None:
     with storage.engine.connect() as mine:
         assert mine.exec_driver_sql("pragma synchronous").scalar() == 1  # NORMAL
         assert mine.exec_driver_sql("pragma busy_timeout").scalar() == 5_000
+
+
+def test_several_may_make_one_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.db"
+    assert make_at_once(str(path), 3) == [""] * 3
+    assert optuna.get_all_study_names(open_storage(str(path), create=False)) == ["mine"]
 
 
 def test_a_database_that_optuna_made_is_taken_to_wal_mode(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""Makes a study, with a mark that it is this tool's."""
+
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.study import StudyDirection
+
+from sweep.storage.retry import RetryingStorage, retry_on
+
+MARK = "lease"
+"""A study's attribute from its first moment: without an identity it is what a kill left of its
+making. Earlier versions kept their lease in it."""
+
+
+def make_study(storage: RetryingStorage, name: str) -> None:
+    """Makes a study that minimizes, unless there is one of that name, in one transaction."""
+
+    def attempt() -> None:
+        with _create_scoped_session(storage.scoped_session, ignore_integrity_error=True) as session:
+            made = models.StudyModel(
+                study_name=name,
+                directions=[
+                    models.StudyDirectionModel(objective=0, direction=StudyDirection.MINIMIZE)
+                ],
+                user_attributes=[models.StudyUserAttributeModel(key=MARK, value_json="{}")],
+            )
+            session.add(made)
+
+    retry_on(storage, attempt)
