@@ -1,13 +1,12 @@
 """sweep.toml: the shipped defaults, the user's file over them, --set and the flags over both."""
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from sweep.config.keys import Table, check_keys
 from sweep.config.messages import describe, named
@@ -17,6 +16,9 @@ from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.refusals import shown
 
 FILE_NAME = "sweep.toml"
+# What a shell's user writes and TOML does not take.
+_TRUTH = {"true": True, "false": False}
+_FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def default_text() -> str:
@@ -99,35 +101,67 @@ def load(
     layers.append(read_user_file(path))
     asked = _asked(assignments, flags or {}, known)
     name = _profile_name(layers, profile or asked.get("profile"), asked.get("device"), cuda)
-    merged: Table = {}
-    for layer in layers:
-        base = {key: value for key, value in layer.items() if key != "profiles"}
-        merged = overlay(overlay(merged, base), layer.get("profiles", {}).get(name, {}))
-    merged = {**overlay(merged, asked), "profile": name}
+    merged = {**overlay(_merged(layers, name), asked), "profile": name}
     if merged["device"] == "auto":
         merged["device"] = "cuda" if cuda else "cpu"
     return _resolve(merged)
+
+
+def study_default(key: str, cuda: Callable[[], bool]) -> Any:
+    """What [study] of ./sweep.toml, or else the shipped one, says; for commands that only read.
+
+    Nothing else in the file is looked at: a study can be read whatever is wrong there.
+
+    Args:
+        key: such as "storage".
+        cuda: whether this machine has a CUDA device; asked where a profile has the key.
+
+    Raises:
+        SweepError: the file cannot be read, or the key's value is no text.
+    """
+    file = find_file(None)
+    layers = [tomllib.loads(default_text()), *([] if file is None else [read_toml(file)])]
+    found = layers[-1].get("profiles", {}) if file is not None else {}
+    tables = [table.get("study") for table in found.values() if isinstance(table, dict)]
+    by_profile = any(isinstance(table, dict) and key in table for table in tables)
+    name = _profile_name(layers, None, None, cuda()) if by_profile else ""
+    study = _merged(layers, name)["study"]
+    value = study.get(key) if isinstance(study, dict) else None
+    if not isinstance(value, str):
+        raise SweepError(f"{file}: study.{key} must be text, got {shown(value)}")
+    return value
+
+
+def _merged(layers: Sequence[Table], profile: str) -> Table:
+    merged: Table = {}
+    for layer in layers:
+        base = {key: value for key, value in layer.items() if key != "profiles"}
+        merged = overlay(overlay(merged, base), layer.get("profiles", {}).get(profile, {}))
+    return merged
 
 
 def _asked(assignments: Iterable[str], flags: Mapping[str, Any], known: Table) -> Table:
     """What this one command line says: --set's assignments, the flags over them."""
     asked: Table = {}
     for assignment in assignments:
-        key, value = parse_assignment(assignment)
-        if key.partition(".")[0] == "profiles":
+        given = parse_assignment(assignment)
+        if "profiles" in given:
+            key = assignment.partition("=")[0].strip()
             raise SweepError(f"--set: '{key}' is a profile's key: leave out its first two parts")
-        check_keys(nested(key, value), known, "--set")
-        asked = overlay(asked, nested(key, value))
+        check_keys(given, known, "--set")
+        asked = overlay(asked, given)
     for key, value in flags.items():
         if value is not None:
-            asked = overlay(asked, nested(key, value))
+            asked = overlay(asked, nested(key.split("."), value))
     return asked
 
 
 def _profile_name(layers: list[Table], asked: str | None, device: str | None, cuda: bool) -> str:
+    """The profile asked for; "auto" follows the device that is asked for, else the one found."""
     profiles = sorted({name for layer in layers for name in layer.get("profiles", {})})
     name = asked or next(layer["profile"] for layer in reversed(layers) if "profile" in layer)
     if name == "auto":
+        device = device or next(layer["device"] for layer in reversed(layers) if "device" in layer)
         wants_cuda = cuda if device in (None, "auto") else str(device).startswith("cuda")
         name = "cuda" if wants_cuda else "cpu"
     if name not in profiles:
@@ -146,26 +180,57 @@ def overlay(below: Table, above: Table) -> Table:
     return merged
 
 
-def nested(dotted: str, value: object) -> Table:
-    """{"a": {"b": value}} for "a.b"."""
-    first, _, rest = dotted.partition(".")
+def nested(path: Sequence[str], value: object) -> Table:
+    """{"a": {"b": value}} for ("a", "b")."""
+    first, *rest = path
     return {first: nested(rest, value) if rest else value}
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Splits "key=value"; the value is TOML, or a plain word taken as a string.
+def parse_assignment(text: str) -> Table:
+    """What "a.b=value" sets, as a table: a line of TOML, whose value may also be a plain word.
+
+    A plain word is a string, unless it is how Python or a shell's user writes a truth or a number:
+    False, .5 and 1. are what they look like. A key may be quoted as in TOML.
 
     Raises:
         SweepError: there is no key or no "=".
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip() or len(text.splitlines()) > 1:
+    if not equals or not key.strip(" \t[#") or len(text.splitlines()) > 1:
         raise SweepError(f"--set takes KEY=VALUE, such as trainer.weight_decay=0.01, got '{text}'")
+    if (whole := _toml(text)) is not None:
+        return whole
+    parsed = _toml(f"value = {value}")
+    meant = _plain(value.strip()) if parsed is None else parsed["value"]
+    quoted = _toml(f"{key} = 0")
+    return nested(_path(key.strip()) if quoted is None else _keys(quoted), meant)
+
+
+def _toml(line: str) -> Table | None:
+    """One assignment of TOML, None where it is anything else."""
     try:
-        parsed = tomllib.loads(f"value = {value}")
+        return None if line.lstrip().startswith(("[", "#")) else tomllib.loads(line)
     except (ValueError, RecursionError):
-        return key.strip(), value.strip()
-    return key.strip(), parsed["value"]
+        return None
+
+
+def _keys(table: Table) -> list[str]:
+    """The path to the one value of a table of tables."""
+    ((key, value),) = table.items()
+    return [key, *(_keys(value) if isinstance(value, dict) else [])]
+
+
+def _path(key: str) -> list[str]:
+    """A key's parts; a model's import path, "models.package.module:factory.option", is one."""
+    first, _, rest = key.partition(".")
+    name, dot, option = rest.rpartition(".")
+    return [first, name, option] if first == "models" and dot and ":" in name else key.split(".")
+
+
+def _plain(word: str) -> bool | float | str:
+    if word.lower() in _TRUTH:
+        return _TRUTH[word.lower()]
+    return float(word) if _FLOAT.fullmatch(word) else word
 
 
 def _known(defaults: Table) -> Table:

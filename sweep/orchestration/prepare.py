@@ -27,6 +27,7 @@ from sweep.results.lookup import check_identity, find_study
 from sweep.results.place import check_place, free_place, place_of
 from sweep.storage.connect import check_storage, open_storage
 from sweep.storage.retry import RetryingStorage
+from trainers.config import TrainConfig
 from trainers.data import Corpus, load_corpus, take_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
@@ -78,7 +79,7 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
         if text is not None:
             take_corpus(text, directory)
         corpus = load_corpus(config.trainer.data, directory)
-        check_length(config, corpus)
+        check_length(config.trainer, corpus)
     if text is None:
         show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)
@@ -135,7 +136,7 @@ def warn_of_loss(plan: Plan, corpus: Corpus, view: View) -> None:
         view.warn(f"reference.{suspicion(value, baseline)}")
 
 
-def check_length(config: SweepConfig, corpus: Corpus) -> None:
+def check_length(train: TrainConfig, corpus: Corpus) -> None:
     """Refuses a batch that the text cannot fill, and a warm-up that the run is too short for.
 
     Raises:
@@ -143,9 +144,9 @@ def check_length(config: SweepConfig, corpus: Corpus) -> None:
         TrainerError: the warm-up is longer than the run.
     """
     sequences = len(corpus.train.lengths)
-    if config.trainer.batch_size > sequences:
+    if train.batch_size > sequences:
         raise SweepError(
-            f"batch size {config.trainer.batch_size} is over the {sequences} training sequences "
+            f"batch size {train.batch_size} is over the {sequences} training sequences "
             f"of {corpus.source}: take a smaller --batch, or more data"
         )
-    check_warmup(config.trainer, math.ceil(sequences / config.trainer.batch_size))
+    check_warmup(train, math.ceil(sequences / train.batch_size))

@@ -1,6 +1,7 @@
 """The best configuration as YAML, and back."""
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from sweep.formatting import format_with_error
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial
-from trainers.config import TrainConfig
+from sweep.results.yaml_text import dump, load
+from trainers.config import FIRST, TrainConfig, flat
 
 FORMAT = 1
 
@@ -49,6 +51,8 @@ class Origin(_Strict):
         confirmed: whether it is the best over other seeds too (`sweep confirm`).
         confirmation: what those said of this rate; None where it was not among the finalists.
         cohort: trials that were trained side by side; from 2 on, a run alone differs by rounding.
+        options: the names of the model's options, so that a lost one is missed; None of an earlier
+            version's file.
     """
 
     study: str
@@ -63,6 +67,7 @@ class Origin(_Strict):
     data_source: str
     data_fingerprint: str
     directory: str
+    options: list[str] | None = None
     versions: dict[str, str]
     git_commit: str | None = None
 
@@ -105,6 +110,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
             data_source=record.data_source,
             data_fingerprint=str(record.identity["data_fingerprint"]),
             directory=str(place_of(study) / f"{trial.number:04d}"),
+            options=list(record.train.model.options),
             versions=record.versions,
             git_commit=git_commit(),
         ),
@@ -142,7 +148,7 @@ def write(exported: Exported, path: Path) -> None:
     train = asdict(exported.train)
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}
     order = ("format", "trainer", "train", "origin")
-    text = yaml.safe_dump({key: fields[key] for key in order}, sort_keys=False)
+    text = dump({key: fields[key] for key in order})
     header = (
         f"# The best rate of study {exported.origin.study}. Train it again:\n"
         f"#   sweep train {path.name}\n"
@@ -160,7 +166,7 @@ def read(path: Path) -> Exported:
         SweepError: unreadable, no YAML, or not a best.yaml; the message names the key.
     """
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SweepError(f"there is no file {path}: `sweep export` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -171,9 +177,22 @@ def read(path: Path) -> Exported:
     if not isinstance(fields, dict):
         raise SweepError(f"{path} is not a file of `sweep export`: it has no keys")
     try:
-        return Exported(**{str(key): value for key, value in fields.items()})
+        found = Exported(**{str(key): value for key, value in fields.items()})
     except ValidationError as error:
         raise SweepError(f"{path}: {describe(error)}") from error
+    if missing := _missing(fields["train"], found.origin):
+        raise SweepError(
+            f"{path}: train.{missing[0]} is missing, without which it would be another run: "
+            "`sweep export` writes it again"
+        )
+    return found
+
+
+def _missing(train: Mapping[str, Any], origin: Origin) -> list[str]:
+    """The settings that a file must have and has not: no default stands in for a lost line."""
+    options = [f"model.options.{name}" for name in origin.options or ()]
+    there = {*flat(train), *(["model.options"] if "options" in train.get("model", {}) else [])}
+    return sorted({*FIRST, "model.options", *options} - there)
 
 
 def git_commit() -> str | None:

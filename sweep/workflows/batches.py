@@ -79,7 +79,7 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
     plan = make_plan(configs[0])
     corpus = peek_corpus(plan, find_existing(plan, study_name(plan)))
     for config in configs:
-        check_length(config, corpus)
+        check_length(config.trainer, corpus)
 
 
 def _finished_before(config: SweepConfig) -> Study | None:

@@ -27,7 +27,7 @@ def dry_run(config: SweepConfig, view: View) -> None:
     existing = find_existing(plan, study_name(plan))
     corpus = peek_corpus(plan, existing)
     show_notes(corpus, view)
-    check_length(config, corpus)
+    check_length(config.trainer, corpus)
     plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
     device = torch.device(config.device)

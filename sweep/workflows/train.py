@@ -10,7 +10,7 @@ from sweep.execution.protocol import Ended, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
-from sweep.orchestration.prepare import show_notes
+from sweep.orchestration.prepare import check_length, show_notes
 from sweep.results.export import Exported
 from sweep.results.types import TrialRow
 from sweep.workflows.foreign_code import foreign_code
@@ -44,6 +44,7 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
 
     Raises:
         SweepError: the folder holds a training and `resume` is off, or there is nothing to resume.
+        TrainerError: the warm-up is longer than the run.
     """
     _make_folder(directory)
     trial = Path(exported.origin.directory)
@@ -55,6 +56,7 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
     take_corpus(trial.parent, directory)
     corpus = load_corpus(exported.train.data, directory)
     show_notes(corpus, view)
+    check_length(exported.train, corpus)
     if corpus.fingerprint != exported.origin.data_fingerprint:
         view.warn("the text is not the study's own any more: perplexities do not compare exactly")
     if resume and not (directory / LAST).exists():

@@ -26,7 +26,7 @@ from trainers.errors import TrainerError
 from trainers.finding import Kind, files_of
 from trainers.models import _transformers
 from trainers.models._stacked import StackedModel
-from trainers.refusals import refusal
+from trainers.refusals import refusal, shown
 
 __all__ = [
     "MODELS",
@@ -170,6 +170,28 @@ def _check_options(config: ModelConfig, factory: Callable[..., Any]) -> None:
                 f'model {config.name} has no option "{option}"{_nearest(option, known)}; '
                 f"it has {', '.join(known) or 'none'}"
             )
+    for parameter in parameters[1:]:
+        _check_kind(config, parameter)
+
+
+def _check_kind(config: ModelConfig, parameter: inspect.Parameter) -> None:
+    """Refuses text for a number or a truth, which Python would take: "no" counts as true.
+
+    What an option must be is said by its annotation, else by its default.
+    """
+    if parameter.name not in config.options:
+        return
+    named = parameter.annotation
+    kind = {"bool": bool, "int": int, "float": float, "str": str}.get(
+        named if isinstance(named, str) else getattr(named, "__name__", ""), type(parameter.default)
+    )
+    value = config.options[parameter.name]
+    words = {bool: "true or false", int: "a number", float: "a number", str: "text"}.get(kind)
+    numbers = kind in (int, float) and type(value) in (int, float)
+    if words and not numbers and type(value) is not kind:
+        raise TrainerError(
+            f"model {config.name}: {parameter.name} must be {words}, got {shown(value)}"
+        )
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -48,6 +48,14 @@ class TestTheShippedDefaults:
 
 
 class TestTheLayers:
+    @pytest.mark.parametrize(("device", "profile"), [("cpu", "cpu"), ("cuda:1", "cuda")])
+    def test_the_profile_follows_the_files_device(
+        self, read: Load, device: str, profile: str
+    ) -> None:
+        config = read(f"device = '{device}'\n", cuda=True)
+        assert (config.profile, config.device) == (profile, device)
+        assert read(cuda=True, flags={"device": "cpu"}).profile == "cpu"
+
     def test_a_users_file_lies_over_the_defaults(self, read: Load) -> None:
         config = read("[trainer]\nweight_decay = 0.5\n")
         assert config.trainer.weight_decay == 0.5
@@ -195,13 +203,39 @@ class TestValues:
         assert "\n" not in str(caught.value)
 
     def test_set_reads_toml_values_and_plain_words(self) -> None:
-        assert parse_assignment("a.b=0.01") == ("a.b", 0.01)
-        assert parse_assignment("a.b = [1e-4, 1e-2]") == ("a.b", [1e-4, 1e-2])
-        assert parse_assignment("a.b=true") == ("a.b", True)
-        assert parse_assignment("a.b='x=y'") == ("a.b", "x=y")
-        assert parse_assignment("a.b=fp16") == ("a.b", "fp16")
+        assert parse_assignment("a.b=0.01") == {"a": {"b": 0.01}}
+        assert parse_assignment("a.b = [1e-4, 1e-2]") == {"a": {"b": [1e-4, 1e-2]}}
+        assert parse_assignment("a.b='x=y'") == {"a": {"b": "x=y"}}
+        assert parse_assignment("a.b=fp16") == {"a": {"b": "fp16"}}
 
-    @pytest.mark.parametrize("text", ["trainer.epochs", "=3", ""])
+    @pytest.mark.parametrize(
+        ("word", "value"),
+        [
+            ("true", True),
+            ("False", False),
+            ("TRUE", True),
+            (".5", 0.5),
+            ("-.5e-3", -0.0005),
+            ("1.", 1.0),
+            ("no", "no"),
+            ("1.2.3", "1.2.3"),
+            ("007", "007"),
+        ],
+    )
+    def test_what_looks_like_a_truth_or_a_number_is_one(self, word: str, value: object) -> None:
+        (found,) = parse_assignment(f"a={word}").values()
+        assert (found, type(found)) == (value, type(value))
+
+    @pytest.mark.parametrize(
+        "key", ['models."pkg.mod:build".hidden', "models.pkg.mod:build.hidden"]
+    )
+    @pytest.mark.parametrize(("word", "value"), [("64", 64), ("gelu", "gelu")])
+    def test_a_models_import_path_is_one_part_of_the_key(
+        self, key: str, word: str, value: object
+    ) -> None:
+        assert parse_assignment(f"{key}={word}") == {"models": {"pkg.mod:build": {"hidden": value}}}
+
+    @pytest.mark.parametrize("text", ["trainer.epochs", "=3", "", "#=3", "[=3"])
     def test_set_needs_a_key_and_a_value(self, text: str) -> None:
         with pytest.raises(SweepError, match="KEY=VALUE"):
             parse_assignment(text)

@@ -1,3 +1,6 @@
+import dataclasses
+import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,78 @@ def test_a_file_that_is_not_of_export_names_the_key(
     write(exported, file)
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}))
     with pytest.raises(SweepError, match=f"best.yaml: .*{key}"):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("learning_rate: 1e-4", 1e-4),
+        ("learning_rate: .5", 0.5),
+        ("batch_size: 010", 10),
+        ("seed: 0x10", 16),
+    ],
+)
+def test_a_number_is_the_number_that_it_looks_like(
+    exported: Exported, tmp_path: Path, line: str, value: float
+) -> None:
+    file, name = tmp_path / "best.yaml", line.partition(":")[0]
+    write(exported, file)
+    file.write_text(re.sub(rf"(?m)^  {name}: .*", f"  {line}", file.read_text()))
+    assert getattr(read(file).train, name) == value
+
+
+@pytest.mark.parametrize("name", ["1e5", "on", "010", "1:30", "true", "2026-01-01", "null", "1_0"])
+def test_text_that_looks_like_something_else_stays_text(
+    exported: Exported, tmp_path: Path, name: str
+) -> None:
+    file, data = tmp_path / "best.yaml", dataclasses.replace(exported.train.data, name=name)
+    train = dataclasses.replace(exported.train, data=data)
+    write(exported.model_copy(update={"train": train}), file)
+    assert read(file).train.data.name == name
+    assert yaml.safe_load(file.read_text())["train"]["data"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    "key", ["batch_size", "clip_schedule", "data.window", "model.name", "model.options", "data"]
+)
+def test_no_default_stands_in_for_a_lost_line(
+    exported: Exported, tmp_path: Path, key: str
+) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    fields = yaml.safe_load(file.read_text())
+    *parents, name = key.split(".")
+    del functools.reduce(dict.__getitem__, parents, fields["train"])[name]
+    file.write_text(yaml.safe_dump(fields))
+    with pytest.raises(SweepError, match=rf"train\.{key}.* is missing"):
+        read(file)
+
+
+def test_a_lost_option_of_the_model_is_missed(exported: Exported, tmp_path: Path) -> None:
+    file = tmp_path / "best.yaml"
+    origin = exported.origin.model_copy(update={"options": ["hidden"]})
+    write(exported.model_copy(update={"origin": origin}), file)
+    with pytest.raises(SweepError, match=r"train\.model\.options\.hidden is missing"):
+        read(file)
+
+
+def test_what_an_earlier_version_had_not_written_is_not_missed(
+    exported: Exported, tmp_path: Path
+) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    fields = yaml.safe_load(file.read_text())
+    del fields["train"]["lr_schedule"]["warmup_share"], fields["origin"]["options"]
+    file.write_text(yaml.safe_dump(fields))
+    assert read(file).train == exported.train
+
+
+def test_a_key_that_stands_twice_is_refused(exported: Exported, tmp_path: Path) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    file.write_text(f"{file.read_text()}format: 1\n")
+    with pytest.raises(SweepError, match="key format stands there twice"):
         read(file)
 
 
