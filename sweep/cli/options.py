@@ -87,6 +87,9 @@ named_option = click.option(
     shell_complete=study_completions,
     help="The study's name.  [default: made of its model, batch, precision and data]",
 )
+force_option = click.option(
+    "--force", is_flag=True, help="Replace a file that is no earlier output of this command."
+)
 
 
 def warn(text: str) -> None:

@@ -1,5 +1,6 @@
 """The best configuration as YAML, and back."""
 
+import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -14,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from studies.definition import PARAMETER
 from sweep.config.messages import describe
 from sweep.errors import SweepError
-from sweep.formatting import format_with_error
+from sweep.formatting import format_with_error, one_line
+from sweep.outputs import STDOUT, write_output
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial
@@ -139,24 +141,26 @@ def confirmed_words(origin: Origin) -> str:
     return f"confirmed: {mean}" if origin.confirmed else f"not the best over new seeds: {mean}"
 
 
-def write(exported: Exported, path: Path) -> None:
+def write(exported: Exported, path: Path, *, force: bool = False) -> None:
     """Writes a best.yaml.
 
+    Args:
+        exported: the configuration.
+        path, force: as of `write_output`.
+
     Raises:
-        SweepError: the file cannot be written.
+        SweepError: as of `write_output`.
     """
     train = asdict(exported.train)
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}
     order = ("format", "trainer", "train", "origin")
     text = dump({key: fields[key] for key in order})
+    named = "best.yaml" if path == STDOUT else path.name
     header = (
-        f"# The best rate of study {exported.origin.study}. Train it again:\n"
-        f"#   sweep train {path.name}\n"
+        f"# The best rate of study {one_line(exported.origin.study)}. Train it again:\n"
+        f"#   {shlex.join(('sweep', 'train', named))}\n"
     )
-    try:
-        path.write_text(header + text, encoding="utf-8")
-    except OSError as error:
-        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+    write_output(path, header + text, force=force)
 
 
 def read(path: Path) -> Exported:

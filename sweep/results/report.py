@@ -136,7 +136,8 @@ class Report:
     """A study's answer.
 
     Attributes:
-        optimum: None before any trial is complete.
+        optimum: None before any trial is complete, and where none learned more than the words'
+            frequencies.
         noise: sd of ln perplexity between runs at nearly the same rate; None where not measured.
         verdict: None likewise.
         companions: None where the study does not say which batch size it started from.
@@ -184,8 +185,8 @@ def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
     trials = study.get_trials(deepcopy=False)
     priors = priors_of(record)
     posterior = study_posterior(study)
-    found = optimum(posterior) if summary.best else None
     summary = with_recommended(summary, next(iter(recommended(study)), None))
+    found = optimum(posterior) if summary.best and not summary.learned_nothing else None
     family = family_of(study, others)
     ruled = study_posterior(study, rule_priors_of(priors))
     rules = _rules(summary, ruled, found)

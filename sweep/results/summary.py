@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import edge
 from studies.prior import nearest_rule
+from sweep.results.baseline import stored_baseline
 from sweep.results.place import place_of
 from sweep.results.record import RuleRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
@@ -70,6 +71,7 @@ def summarise(study: Study, storage: str) -> StudySummary:
         seed=record.seed,
         fixed=record.fixed,
         forecast_met=record.forecast_met,
+        baseline=stored_baseline(record),
     )
 
 

@@ -9,41 +9,36 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sweep.errors import SweepError
+from sweep.outputs import STDOUT, write_output
 from sweep.results.export import Exported, confirmed_words
+from sweep.results.yaml_text import dump
 from trainers.config import TrainConfig
 
 Table = dict[str, Any]
 
 
-def write_foreign(exported: Exported, name: str, path: Path) -> None:
+def write_foreign(exported: Exported, name: str, path: Path, *, force: bool = False) -> None:
     """Writes another trainer's arguments.
 
     Args:
         exported: the configuration.
         name: one of `FORMATS`.
-        path: the file.
+        path, force: as of `write_output`.
 
     Raises:
-        SweepError: the file cannot be written.
+        SweepError: as of `write_output`.
     """
     title, use, arguments = FORMATS[name]
     origin = exported.origin
     lines = [
         f"{title}: trial {origin.trial} of {origin.study}, perplexity {origin.perplexity:.2f}",
         confirmed_words(origin).replace("`", ""),
-        use.format(path=path.name),
+        use.format(path=f"{name}.yaml" if path == STDOUT else path.name),
         "What they cannot say, and is yours to add:",
         *(f"- {line}" for line in not_expressible(exported.train, name)),
     ]
     header = "".join(f"# {line}\n" for line in lines)
-    text = yaml.safe_dump(arguments(exported.train), sort_keys=False)
-    try:
-        path.write_text(header + text, encoding="utf-8")
-    except OSError as error:
-        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+    write_output(path, header + dump(arguments(exported.train)), force=force)
 
 
 def hf_arguments(train: TrainConfig) -> Table:
@@ -117,22 +112,28 @@ def lightning_arguments(train: TrainConfig) -> Table:
 
 
 def gradient_norm(train: TrainConfig) -> float:
-    """The one gradient norm that holds for the most epochs of the run."""
-    starts = sorted(train.clip_schedule)
-    ends = [start for start, _ in starts[1:]] + [train.epochs]
-    lengths = [
-        (min(end, train.epochs) - start, norm)
-        for (start, norm), end in zip(starts, ends, strict=True)
-    ]
-    return max(lengths, key=lambda length: length[0])[1] if lengths else 0.0
+    """The one gradient norm that holds for the most epochs of the run; 0 for none."""
+    steps = _clipping(train)
+    ends = [*(start for start, _ in steps[1:]), train.epochs]
+    lengths = {
+        end - start: norm for (start, norm), end in zip(steps[::-1], ends[::-1], strict=True)
+    }
+    return lengths[max(lengths)]
+
+
+def _clipping(train: TrainConfig) -> list[tuple[int, float]]:
+    """The steps of the clipping that the run comes to; before the first one nothing is clipped."""
+    used = sorted({0: 0.0, **dict(train.clip_schedule)}.items())
+    return [(start, norm) for start, norm in used if start < train.epochs]
 
 
 def not_expressible(train: TrainConfig, name: str) -> list[str]:
     """What a format has no argument for."""
     lines = [f"model {train.model.name} {dict(train.model.options)}, data {train.data.name}"]
-    used = [(start, norm) for start, norm in train.clip_schedule if start < train.epochs]
-    if len(used) > 1:
-        steps = ", ".join(f"{norm:g} from epoch {start} on" for start, norm in sorted(used))
+    if len(used := _clipping(train)) > 1:
+        steps = ", ".join(
+            f"{format(norm, 'g') if norm else 'not'} from epoch {start} on" for start, norm in used
+        )
         lines.append(f"the gradient's norm is clipped by a schedule: {steps}")
     lines.append(
         f"early stop after {train.patience} epochs without {train.min_delta:g} of perplexity"

@@ -89,6 +89,7 @@ class StudySummary:
         reference_perplexity: None where it is not comparable (another model, data or budget).
         unigram_perplexity: the baseline that a model without context reaches; None if unknown.
         working_range: the lowest and highest rate that is searched.
+        baseline: the same; None also for a trainer of the user's own, of whatever text.
         edge: "" or where the best rate leans on the range ("upper" or "lower").
         best: the complete trial with the lowest perplexity, None before there is one.
         recommended: the one whose rate is expected to cost least at a new seed; None where that was
@@ -122,11 +123,18 @@ class StudySummary:
     fixed: bool = False
     forecast_met: str = ""
     recommended: TrialRow | None = None
+    baseline: float | None = None
 
     @property
     def chosen(self) -> TrialRow | None:
         """The trial to go on with, as far as it is known."""
         return self.recommended or self.best
+
+    @property
+    def learned_nothing(self) -> bool:
+        """Whether that one is no better than a model without context: its rate is no optimum."""
+        reached = self.chosen.perplexity if self.chosen else None
+        return reached is not None and self.baseline is not None and reached >= self.baseline
 
 
 def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:

@@ -45,6 +45,8 @@ def answer(summary: StudySummary) -> list[str]:
     best = summary.best
     if best is None or best.perplexity is None:
         return _no_answer(summary)
+    if summary.learned_nothing:
+        return [*_nothing_learned(summary), f"Trials: {counts(summary.trials)}."]
     lines = recommendation(summary)
     reached = (summary.chosen or best).perplexity or best.perplexity
     if summary.unigram_perplexity is not None:
@@ -114,10 +116,18 @@ def _beside(row: TrialRow) -> str:
 
 
 def _baseline(perplexity: float, unigram: float) -> str:
-    text = f"It is {against(perplexity, 'unigram baseline', unigram)}"
-    if perplexity < unigram:
-        return text + "."
-    return text + ": no better than counting words. Train for more epochs, or widen --range."
+    return f"It is {against(perplexity, 'unigram baseline', unigram)}."
+
+
+def _nothing_learned(summary: StudySummary) -> list[str]:
+    chosen = summary.chosen
+    assert chosen is not None
+    return [
+        f"No best rate: the one that did least badly, {format_rate(chosen.learning_rate)} (trial "
+        f"{chosen.number}), came to perplexity {format_perplexity(chosen.perplexity)}, and counting "
+        f"words alone gives {format_perplexity(summary.baseline)}.",
+        "Nothing was learned: train for more epochs, shorten the warm-up, or widen --range.",
+    ]
 
 
 def _no_answer(summary: StudySummary) -> list[str]:

@@ -147,7 +147,8 @@ def print_summary(summary: StudySummary, console: Console) -> None:
             _print_reasons(visible_rows(summary.trials, PRINTED), console)
         console.print()
     first, *others = answer(summary)
-    say(first, console, "bold green" if summary.best else "bold yellow")
+    found = summary.best is not None and not summary.learned_nothing
+    say(first, console, "bold green" if found else "bold yellow")
     for line in others:
         say(line, console)
     if summary.rules:

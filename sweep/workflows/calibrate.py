@@ -7,12 +7,14 @@ from tomlkit.exceptions import TOMLKitError
 
 from sweep.config.schema import ReferenceSettings
 from sweep.errors import SweepError
+from sweep.outputs import write_output
 from sweep.results.report import Report
+from trainers.config import DataConfig
 
 SIGNIFICANT_DIGITS = 3
 
 
-def measured_reference(report: Report, model: str, data: str) -> ReferenceSettings:
+def measured_reference(report: Report, model: str, data: DataConfig) -> ReferenceSettings:
     """A trial of a finished sweep as a reference: the one that is recommended.
 
     The best trial itself owes part of its perplexity, and so of its rate, to luck.
@@ -20,15 +22,20 @@ def measured_reference(report: Report, model: str, data: str) -> ReferenceSettin
     Args:
         report: of the finished study.
         model: the model's name, as sweep.toml has it.
-        data: the data's name, as sweep.toml has it.
+        data: as sweep.toml has it; what was measured on its fallback stands under that one's name.
 
     Raises:
-        SweepError: no trial is complete.
+        SweepError: no trial is complete, or none learned more than the words' frequencies.
     """
     summary = report.study
     trial = summary.chosen
     if trial is None or trial.perplexity is None:
         raise SweepError("no trial is complete, so there is no reference to write")
+    if summary.learned_nothing:
+        raise SweepError(
+            f"perplexity {trial.perplexity:.2f} is no better than counting words, so there is no "
+            "reference to write: train for more epochs, or widen --range"
+        )
     return ReferenceSettings(
         # Nothing finer than 20 % of a rate is worth claiming: three digits are plenty.
         learning_rate=float(f"{trial.learning_rate:.{SIGNIFICANT_DIGITS}g}"),
@@ -37,7 +44,7 @@ def measured_reference(report: Report, model: str, data: str) -> ReferenceSettin
         precision=summary.precision,
         perplexity=round(trial.perplexity, 2),
         model=model,
-        data=data,
+        data=data.fallback if summary.data == data.fallback else data.name,
         epochs=summary.epochs,
         swept=True,
     )
@@ -57,8 +64,8 @@ def write_reference(path: Path, profile: str, reference: ReferenceSettings) -> N
         stored = table.setdefault("reference", tomlkit.table())
         for key, value in reference.model_dump().items():
             stored[key] = value
-        path.write_text(tomlkit.dumps(document), encoding="utf-8")
-    except OSError as error:
-        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SweepError(f"{path} cannot be read: {error}") from error
     except TOMLKitError as error:
         raise SweepError(f"{path} is not valid TOML: {error}") from error
+    write_output(path, tomlkit.dumps(document), force=True)  # all else in it is kept

@@ -296,3 +296,39 @@ def test_cuda_equals_the_cpu(model, name):
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in model.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=5e-3)
     assert (gradients[0] - gradients[1]).norm() < 0.03 * gradients[0].norm()
+
+
+KINDS = """
+from torch import nn
+def typed(vocabulary_size, width: "int" = None, tie: bool = False):
+    return nn.Embedding(vocabulary_size, vocabulary_size)
+def plain(vocabulary_size, width=8, tie=False, dropout=0, act="gelu", other=None):
+    return nn.Embedding(vocabulary_size, vocabulary_size)
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "option", "value", "words"),
+    [
+        ("typed", "tie", "no", "tie must be true or false, got 'no'"),
+        ("typed", "width", "8", "width must be a number, got '8'"),
+        ("plain", "tie", 1, "tie must be true or false, got 1"),
+        ("plain", "width", True, "width must be a number, got True"),
+        ("plain", "act", 3, "act must be text, got 3"),
+        ("plain", "dropout", 0.1, ""),
+        ("plain", "other", "what", ""),
+        ("plain", "tie", True, ""),
+    ],
+)
+def test_an_option_is_what_the_factory_says(
+    factory: str, option: str, value: object, words: str, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "kinds_of_options.py").write_text(KINDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kinds_of_options", raising=False)
+    config = ModelConfig(name=f"kinds_of_options:{factory}", options={option: value})
+    if not words:
+        assert build_model(config, 4) is not None
+        return
+    with pytest.raises(TrainerError, match=words):
+        build_model(config, 4)

@@ -52,7 +52,7 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
         if summary is None:
             raise SystemExit(PAUSED)
         report = build(open_study(settings.study.storage, summary.name), settings.study.storage)
-        reference = measured_reference(report, settings.model, settings.trainer.data.name)
+        reference = measured_reference(report, settings.model, settings.trainer.data)
         target = config or Path(FILE_NAME)
         write_reference(target, settings.profile, reference)
         view.note(

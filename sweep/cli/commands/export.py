@@ -1,10 +1,11 @@
 """`sweep export`."""
 
+import shlex
 from pathlib import Path
 
 import click
 
-from sweep.cli.options import storage_option, study_option
+from sweep.cli.options import force_option, storage_option, study_option, warn
 
 
 @click.command()
@@ -23,15 +24,23 @@ from sweep.cli.options import storage_option, study_option
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The file.  [default: best.yaml, hf.yaml, lightning.yaml]",
+    help='The file, "-" for standard output.  [default: best.yaml, hf.yaml, lightning.yaml]',
 )
+@force_option
 def command(
-    study: str | None, storage: str | None, trial: int | None, format_: str, output: Path | None
+    study: str | None,
+    storage: str | None,
+    trial: int | None,
+    format_: str,
+    output: Path | None,
+    force: bool,
 ) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
+    from sweep.outputs import STDOUT
     from sweep.results.belief import chosen_trial
     from sweep.results.export import confirmed_words, export, write
     from sweep.results.lookup import DEFAULT_STORAGE, finished_trial, open_study
+    from sweep.results.summary import summarise
     from sweep.results.trainer_formats import write_foreign
     from sweep.storage.url import without_password
     from sweep.view.tables import format_perplexity, format_rate
@@ -42,14 +51,18 @@ def command(
     exported = export(opened, chosen, without_password(where))
     target = output or Path("best.yaml" if format_ == "yaml" else f"{format_}.yaml")
     if format_ == "yaml":
-        write(exported, target)
+        write(exported, target, force=force)
     else:
-        write_foreign(exported, format_, target)
+        write_foreign(exported, format_, target, force=force)
+    if summarise(opened, where).learned_nothing:
+        warn("its perplexity is no better than counting words: this rate is no optimum")
+    aside = target == STDOUT
     click.echo(
         f"{target}: trial {chosen.number} of {opened.study_name}, "
         f"learning rate {format_rate(exported.train.learning_rate)}, "
-        f"perplexity {format_perplexity(exported.origin.perplexity)}"
+        f"perplexity {format_perplexity(exported.origin.perplexity)}",
+        err=aside,
     )
-    click.echo(confirmed_words(exported.origin))
-    if format_ == "yaml":
-        click.echo(f"train it: sweep train {target}")
+    click.echo(confirmed_words(exported.origin), err=aside)
+    if format_ == "yaml" and not aside:
+        click.echo(f"train it: {shlex.join(('sweep', 'train', str(target)))}")

@@ -11,14 +11,11 @@ def command(path: Path) -> None:
     """Writes a commented sweep.toml with every default."""
     from sweep.config.load import default_text
     from sweep.errors import SweepError
+    from sweep.outputs import write_output
 
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(default_text())
-    except FileExistsError:
+    if path.exists():
         raise SweepError(
             f"{path} exists already and is left as it is: name another, sweep init PATH"
-        ) from None
-    except OSError as error:
-        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+        )
+    write_output(path, default_text())
     click.echo(f"{path} written: every key with its default")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.cli.options import storage_option, study_option
+from sweep.cli.options import force_option, storage_option, study_option
 
 if TYPE_CHECKING:
     from sweep.results.report import Report
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Write this file: .html (one page with its pictures), .md or .json.",
+    help='Write this file: .html (one page with its pictures), .md or .json; "-" is Markdown here.',
 )
 @click.option(
     "--png", "pictures", type=click.Path(path_type=Path), help="Write the pictures to this folder."
 )
+@force_option
 def command(
     study: str | None,
     storage: str | None,
@@ -34,24 +35,28 @@ def command(
     as_markdown: bool,
     output: Path | None,
     pictures: Path | None,
+    force: bool,
 ) -> None:
     """Says which rate is best, how sure that is, which rule fits, and what it took."""
     from rich.console import Console
 
     from sweep.errors import SweepError
+    from sweep.outputs import STDOUT
     from sweep.results.lookup import DEFAULT_STORAGE, open_all, open_study
     from sweep.results.report import build
     from sweep.view.report.to_text import print_report
 
     if as_json and as_markdown:
         raise SweepError("--json and --markdown are two formats: choose one")
+    if output == STDOUT:
+        output, as_markdown = None, not as_json
     if output is not None and output.suffix not in (".html", ".md", ".json"):
         raise SweepError(f"-o {output}: name it .html, .md or .json")
     where = storage or DEFAULT_STORAGE
     report = build(open_study(where, study), where, open_all(where))
-    said = [] if output is None else [_written(output, report)]
+    said = [] if output is None else [_written(output, report, force=force)]
     if pictures is not None:
-        said += _pictures(report, pictures)
+        said += _pictures(report, pictures, force=force)
     if as_json or as_markdown:
         click.echo(_text(report, ".json" if as_json else ".md"))
         return
@@ -75,20 +80,16 @@ def _text(report: "Report", suffix: str) -> str:
     return html(report)
 
 
-def _written(path: Path, report: "Report") -> str:
-    from sweep.errors import SweepError
+def _written(path: Path, report: "Report", *, force: bool) -> str:
+    from sweep.outputs import write_output
 
-    text = _text(report, path.suffix)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SweepError(f"{path} cannot be written: {error.strerror}") from error
+    write_output(path, _text(report, path.suffix), force=force)
     return f"{path}: report of {report.study.name}"
 
 
-def _pictures(report: "Report", folder: Path) -> list[str]:
+def _pictures(report: "Report", folder: Path, *, force: bool) -> list[str]:
     from sweep.view.report.charts import charts
     from sweep.view.report.charts_matplotlib import save_png
 
-    files = save_png(charts(report), folder)
+    files = save_png(charts(report), folder, force=force)
     return [f"{file}" for file in files] or ["no pictures: no epoch has been reported yet"]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweep.errors import SweepError
+from sweep.outputs import PICTURE, write_output
 from sweep.view.report.labels import FONT, labels
 from sweep.view.report.layers import Area, Chart, Layer, Line, Points
 
@@ -30,20 +31,26 @@ SYMBOLS = {
 SIZES = {"star": 150, "dot": 30, "end": 30}  # square points
 
 
-def save_png(charts: Sequence[Chart], folder: Path) -> list[Path]:
+def save_png(charts: Sequence[Chart], folder: Path, *, force: bool = False) -> list[Path]:
     """Writes one PNG a chart, named by its key; the folder is made where it is missing.
 
+    Args:
+        charts: of a report.
+        folder: where to.
+        force: as of `write_output`.
+
     Raises:
-        SweepError: the folder cannot be written to.
+        SweepError: the folder cannot be written to, or as of `write_output`.
     """
-    files = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for chart in charts:
-            files.append(folder / f"{chart.key}.png")
-            draw(chart).savefig(files[-1], dpi=DPI)
     except OSError as error:
         raise SweepError(f"{folder} cannot be written to: {error.strerror}") from error
+    files = [folder / f"{chart.key}.png" for chart in charts]
+    for chart, file in zip(charts, files, strict=True):
+        picture = io.BytesIO()
+        draw(chart).savefig(picture, dpi=DPI, metadata={"Title": PICTURE})
+        write_output(file, picture.getvalue(), force=force)
     return files
 
 

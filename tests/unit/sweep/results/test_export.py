@@ -118,9 +118,7 @@ def test_text_that_looks_like_something_else_stays_text(
 @pytest.mark.parametrize(
     "key", ["batch_size", "clip_schedule", "data.window", "model.name", "model.options", "data"]
 )
-def test_no_default_stands_in_for_a_lost_line(
-    exported: Exported, tmp_path: Path, key: str
-) -> None:
+def test_no_default_stands_in_for_a_lost_line(exported: Exported, tmp_path: Path, key: str) -> None:
     file = tmp_path / "best.yaml"
     write(exported, file)
     fields = yaml.safe_load(file.read_text())

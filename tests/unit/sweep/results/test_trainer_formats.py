@@ -14,6 +14,7 @@ from sweep.results.export import Exported, export
 from sweep.results.trainer_formats import (
     gradient_norm,
     hf_arguments,
+    lightning_arguments,
     not_expressible,
     write_foreign,
 )
@@ -138,6 +139,20 @@ def test_the_share_has_the_name_that_the_installed_version_knows(
 @pytest.mark.parametrize(("epochs", "norm"), [(5, 0.5), (15, 0.5), (25, 1.0), (50, 1.0), (80, 2.0)])
 def test_the_norm_is_the_one_that_holds_longest(epochs: int, norm: float) -> None:
     assert gradient_norm(TrainConfig(learning_rate=1e-3, epochs=epochs)) == norm
+
+
+@pytest.mark.parametrize(
+    ("schedule", "norm"),
+    [((), 0.0), (((8, 1.0),), 0.0), (((2, 1.0),), 1.0), (((10, 1.0),), 0.0), (((0, 1.0),), 1.0)],
+)
+def test_a_run_that_was_mostly_not_clipped_has_no_norm(
+    schedule: tuple[tuple[int, float], ...], norm: float
+) -> None:
+    train = TrainConfig(learning_rate=1e-3, epochs=10, clip_schedule=schedule)
+    assert hf_arguments(train)["max_grad_norm"] == norm
+    assert lightning_arguments(train)["trainer"]["gradient_clip_val"] == norm
+    said = " ".join(not_expressible(train, "hf"))
+    assert ("not from epoch 0 on, 1 from epoch" in said) == (schedule in (((8, 1.0),), ((2, 1.0),)))
 
 
 def test_adams_decay_and_a_schedule_of_its_own_length_are_no_arguments() -> None:

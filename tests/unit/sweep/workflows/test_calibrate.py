@@ -10,6 +10,7 @@ from sweep.config.schema import ReferenceSettings
 from sweep.errors import SweepError
 from sweep.results.report import Report, build
 from sweep.workflows.calibrate import measured_reference, write_reference
+from trainers.config import DataConfig
 from trainers.report import Outcome
 
 REFERENCE = ReferenceSettings(
@@ -45,7 +46,7 @@ def test_the_recommended_trial_becomes_the_reference(tmp_path: Path, chosen: int
             study=dataclasses.replace(found.study, trials=tuple(rows), recommended=trial),
         ),
         "context_vector",
-        "docstrings",
+        DataConfig(name="docstrings"),
     )
     assert measured.learning_rate == 0.00123
     assert measured.perplexity == [50, 35.12, 40][chosen]
@@ -56,7 +57,23 @@ def test_the_recommended_trial_becomes_the_reference(tmp_path: Path, chosen: int
 
 def test_without_a_complete_trial_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="no trial is complete"):
-        measured_reference(report_of(tmp_path), "context_vector", "docstrings")
+        measured_reference(report_of(tmp_path), "context_vector", DataConfig())
+
+
+def test_what_was_measured_on_the_fallback_stands_under_its_name(tmp_path: Path) -> None:
+    found = report_of(tmp_path, 50)
+    data = DataConfig(name="Salesforce/wikitext", fallback="docstrings")
+    for source, name in (("docstrings", "docstrings"), ("the hub's own", "Salesforce/wikitext")):
+        study = dataclasses.replace(found.study, data=source)
+        measured = measured_reference(dataclasses.replace(found, study=study), "gpt", data)
+        assert measured.data == name
+
+
+def test_a_rate_that_learned_nothing_is_no_reference(tmp_path: Path) -> None:
+    found = report_of(tmp_path, 50)
+    study = dataclasses.replace(found.study, baseline=49.0)
+    with pytest.raises(SweepError, match="no better than counting words"):
+        measured_reference(dataclasses.replace(found, study=study), "gpt", DataConfig())
 
 
 @pytest.mark.parametrize(
