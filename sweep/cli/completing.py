@@ -7,15 +7,21 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-DEFAULT = "sqlite:///sweep.db"
+from sweep.cli.defaults import study_setting
+from sweep.errors import SweepError
+from sweep.url import StorageUrl
 
 
 def study_completions(
     context: click.Context, _option: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The studies of the database that the command line names so far."""
-    storage = context.params.get("storage") or DEFAULT
-    return [CompletionItem(name) for name in _names(storage) if name.startswith(incomplete)]
+    # Whatever is wrong with sweep.toml, a completion has nothing to say about it.
+    with contextlib.suppress(SweepError):
+        storage = StorageUrl(context.params.get("storage") or study_setting("storage"))
+        names = _names(storage.revealed())
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return []
 
 
 def _names(storage: str) -> list[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from sweep.cli.completing import study_completions
+from sweep.cli.defaults import study_setting
 from sweep.config.messages import FLAGS
-from sweep.storage.url import without_password
+from sweep.url import StorageUrl, masked
 
 if TYPE_CHECKING:
     from sweep.config.schema import SweepConfig
@@ -31,6 +33,17 @@ def _batches(_context: click.Context, option: click.Parameter, text: str) -> tup
         raise click.BadParameter(
             f"takes an integer, or several with commas between, got '{text}'", param=option
         ) from None
+
+
+def _database(_context: click.Context, _option: click.Parameter, text: str | None) -> StorageUrl:
+    """The database of a command that reads no other setting."""
+    return StorageUrl(study_setting("storage") if text is None else text)
+
+
+def _study(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    """The study of such a command: the one that sweep.toml names is in sweep.toml's database."""
+    named_storage = context.get_parameter_source("storage") is ParameterSource.COMMANDLINE
+    return name if name is not None or named_storage else study_setting("name") or None
 
 
 config_options = _stack(
@@ -82,6 +95,19 @@ study_option = click.option(
     shell_complete=study_completions,
     help="The study's name.  [default: the one that ran last]",
 )
+# Of commands that read studies, and of sweep.toml no more than which: the storage is read first.
+database_option = click.option(
+    "--storage",
+    is_eager=True,
+    callback=_database,
+    help="The database: an SQLite file or a URL.  [default: sweep.toml's, or sqlite:///sweep.db]",
+)
+stored_study_option = click.option(
+    "--study",
+    callback=_study,
+    shell_complete=study_completions,
+    help="The study's name.  [default: sweep.toml's, or the one that ran last]",
+)
 named_option = click.option(
     "--study",
     shell_complete=study_completions,
@@ -99,7 +125,7 @@ def warn(text: str) -> None:
 
 def same_command() -> str:
     """The command line that was typed, but for a password in it: to go on with a sweep."""
-    return without_password(shlex.join(["sweep", *sys.argv[1:]]))
+    return shlex.join(["sweep", *map(masked, sys.argv[1:])])
 
 
 def load_config(

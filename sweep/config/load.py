@@ -107,26 +107,28 @@ def load(
     return _resolve(merged)
 
 
-def study_default(key: str, cuda: Callable[[], bool]) -> Any:
+def study_default(key: str, cuda: Callable[[], bool]) -> str:
     """What [study] of ./sweep.toml, or else the shipped one, says; for commands that only read.
 
-    Nothing else in the file is looked at: a study can be read whatever is wrong there.
+    Only its [study] and [profiles] are looked at: a study can be read whatever else is wrong.
 
     Args:
         key: such as "storage".
         cuda: whether this machine has a CUDA device; asked where a profile has the key.
 
     Raises:
-        SweepError: the file cannot be read, or the key's value is no text.
+        SweepError: the file cannot be read, or what is looked at is wrong.
     """
-    file = find_file(None)
-    layers = [tomllib.loads(default_text()), *([] if file is None else [read_toml(file)])]
-    found = layers[-1].get("profiles", {}) if file is not None else {}
-    tables = [table.get("study") for table in found.values() if isinstance(table, dict)]
-    by_profile = any(isinstance(table, dict) and key in table for table in tables)
+    file, layers = find_file(None), [tomllib.loads(default_text())]
+    if file is not None:
+        user = read_toml(file)
+        tables: Table = {name: user[name] for name in ("study", "profiles") if name in user}
+        check_keys(tables, _known(layers[0]), str(file))
+        layers.append(user)
+    profiles = layers[-1].get("profiles", {}).values()
+    by_profile = any(key in profile.get("study", {}) for profile in profiles)
     name = _profile_name(layers, None, None, cuda()) if by_profile else ""
-    study = _merged(layers, name)["study"]
-    value = study.get(key) if isinstance(study, dict) else None
+    value = _merged(layers, name)["study"][key]
     if not isinstance(value, str):
         raise SweepError(f"{file}: study.{key} must be text, got {shown(value)}")
     return value

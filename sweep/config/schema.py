@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from sweep.url import StorageUrl
 from trainers.config import PositiveFloat, PositiveInt, TrainConfig
 from trainers.refusals import shown
 
@@ -24,6 +25,12 @@ def _cohort(value: object) -> int | str:
     if value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError(f'study.cohort must be a number of trials, or "auto", got {shown(value)}')
+
+
+def _storage(value: object) -> StorageUrl:
+    if isinstance(value, str | StorageUrl):
+        return StorageUrl(value)
+    raise ValueError(f"study.storage (--storage) must be text, got {shown(value)}")
 
 
 def _share(value: object) -> float:
@@ -58,7 +65,7 @@ class StudySettings(_Strict):
     """[study]: the search around the trainer; the shipped sweep.toml describes each key."""
 
     name: str
-    storage: str
+    storage: Annotated[StorageUrl, PlainValidator(_storage)]
     directory: str
     trials: PositiveInt
     until: str

@@ -2,6 +2,7 @@
 
 import math
 import platform
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -198,12 +199,13 @@ def versions() -> dict[str, str]:
 
 def _commands(summary: StudySummary, *, only_study: bool) -> Sequence[str]:
     """How to go on from here, as short as it is unmistakable."""
-    where = "" if summary.storage == DEFAULT_STORAGE else f" --storage {summary.storage}"
-    which = where if only_study else f"{where} --study {summary.name}"
-    shown = summary.chosen
-    return (
-        f"sweep report{which}",
-        f"sweep show {shown.number if shown else 0}{which}",
-        f"sweep dashboard{where}",
-        f"sweep export{which} -o best.yaml",
+    where = () if summary.storage == DEFAULT_STORAGE else ("--storage", summary.storage)
+    which = where if only_study else (*where, "--study", summary.name)
+    shown = str(summary.chosen.number if summary.chosen else 0)
+    commands = (
+        ("report", *which),
+        ("show", shown, *which),
+        ("dashboard", *where),
+        ("export", *which, "-o", "best.yaml"),
     )
+    return tuple(shlex.join(("sweep", *words)) for words in commands)

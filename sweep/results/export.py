@@ -21,6 +21,7 @@ from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial
 from sweep.results.yaml_text import dump, load
+from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
 
 FORMAT = 1
@@ -83,7 +84,7 @@ class Exported(_Strict):
     origin: Origin
 
 
-def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
+def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Exported:
     """A trial's whole configuration and its origin.
 
     Args:
@@ -101,7 +102,7 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
         train=replace(record.train, learning_rate=trial.params[PARAMETER]),
         origin=Origin(
             study=study.study_name,
-            storage=storage,
+            storage=str(StorageUrl(storage)),
             trial=trial.number,
             perplexity=trial.value if trial.value is not None else values[epoch],
             epoch=epoch,

@@ -16,13 +16,15 @@ from sweep.errors import SweepError
 from sweep.results.record import made_by_sweep, read_study
 from sweep.storage.connect import open_storage
 from sweep.storage.making import MARK
-from sweep.storage.url import without_password
+from sweep.url import StorageUrl
 from trainers.config import LATER
 
 DEFAULT_STORAGE = "sqlite:///sweep.db"
 
 
-def open_study(storage: str, name: str | None, say: Callable[[str], None] | None = None) -> Study:
+def open_study(
+    storage: StorageUrl | str, name: str | None, say: Callable[[str], None] | None = None
+) -> Study:
     """Opens a study; without a name, the search that ran last.
 
     Args:
@@ -33,7 +35,7 @@ def open_study(storage: str, name: str | None, say: Callable[[str], None] | None
     Raises:
         SweepError: no such database or study; the message names those there are.
     """
-    opened, shown = open_storage(storage, create=False, say=say), without_password(storage)
+    opened, shown = open_storage(storage, create=False, say=say), StorageUrl(storage)
     names = study_names(opened, fixed=name is not None)
     if not names:
         raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
@@ -46,7 +48,7 @@ def open_study(storage: str, name: str | None, say: Callable[[str], None] | None
     return optuna.load_study(study_name=name, storage=opened)
 
 
-def open_all(storage: str, *, fixed: bool = False) -> list[Study]:
+def open_all(storage: StorageUrl | str, *, fixed: bool = False) -> list[Study]:
     """Every study of `sweep run` in a database, the one that ran last at the end.
 
     Args:

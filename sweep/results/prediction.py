@@ -18,6 +18,7 @@ from sweep.results.forecast import Forecast, store
 from sweep.results.lookup import open_study, study_names
 from sweep.results.record import read_study
 from sweep.storage.connect import open_storage
+from sweep.url import StorageUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ class Predicted:
     exponents: Exponents | None
 
 
-def predict(storage: str, name: str | None, batch: int, parameters: int | None) -> Predicted:
+def predict(
+    storage: StorageUrl | str, name: str | None, batch: int, parameters: int | None
+) -> Predicted:
     """Forecasts the best rate, and stores what it forecast.
 
     Args:
@@ -92,12 +95,12 @@ def rule_rates(study: Study, batch: int, parameters: int) -> dict[str, float]:
     }
 
 
-def _newest_finished(opened: RDBStorage, storage: str) -> Study:
+def _newest_finished(opened: RDBStorage, storage: StorageUrl | str) -> Study:
     for name in reversed(study_names(opened)):
         study = optuna.load_study(study_name=name, storage=opened)
         if is_finished(study):
             return study
-    raise SweepError(_nothing_finished(storage))
+    raise SweepError(_nothing_finished(str(StorageUrl(storage))))
 
 
 def _nothing_finished(what: str) -> str:

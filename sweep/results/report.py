@@ -24,6 +24,7 @@ from sweep.results.neighbours import Neighbour, family_of, neighbours
 from sweep.results.record import StudyRecord, read_study
 from sweep.results.summary import summarise, with_recommended
 from sweep.results.types import RuleRow, StudySummary, TrialRow, audited
+from sweep.url import StorageUrl
 
 Density = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -170,7 +171,7 @@ class Report:
     reference: Mapping[str, Any]
 
 
-def build(study: Study, storage: str, others: Sequence[Study] = ()) -> Report:
+def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ()) -> Report:
     """Reads a study.
 
     Args:

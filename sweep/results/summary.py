@@ -14,7 +14,7 @@ from sweep.results.place import place_of
 from sweep.results.record import RuleRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import RuleRow, StudySummary, TrialRow
-from sweep.storage.url import without_password
+from sweep.url import StorageUrl
 
 # A trial within this factor of a rule's rate speaks for the rule.
 RULE_FACTOR = 1.25
@@ -34,7 +34,7 @@ DETAILS = (
 )
 
 
-def summarise(study: Study, storage: str) -> StudySummary:
+def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
     """Reads a whole study.
 
     Args:
@@ -50,7 +50,7 @@ def summarise(study: Study, storage: str) -> StudySummary:
     best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
     return StudySummary(
         name=study.study_name,
-        storage=without_password(storage),
+        storage=str(StorageUrl(storage)),
         batch_size=record.batch_size,
         precision=record.precision,
         model=record.model,

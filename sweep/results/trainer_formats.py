@@ -115,10 +115,8 @@ def gradient_norm(train: TrainConfig) -> float:
     """The one gradient norm that holds for the most epochs of the run; 0 for none."""
     steps = _clipping(train)
     ends = [*(start for start, _ in steps[1:]), train.epochs]
-    lengths = {
-        end - start: norm for (start, norm), end in zip(steps[::-1], ends[::-1], strict=True)
-    }
-    return lengths[max(lengths)]
+    lasting = zip(ends, steps, strict=True)
+    return max((end - start, -start, norm) for end, (start, norm) in lasting)[2]
 
 
 def _clipping(train: TrainConfig) -> list[tuple[int, float]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from sweep.errors import SweepError
 from sweep.storage.connect import check_storage, sqlite_path
 from sweep.storage.retry import BUSY_TIMEOUT_S
-from sweep.storage.url import without_password
+from sweep.url import StorageUrl
 
 
-def backup(storage: str, target: Path) -> None:
+def backup(storage: StorageUrl | str, target: Path) -> None:
     """Copies a database as it is at one moment, by SQLite's own backup.
 
     Args:
@@ -23,8 +23,7 @@ def backup(storage: str, target: Path) -> None:
     """
     if sqlite_path(storage) is None:
         raise SweepError(
-            f"{without_password(storage)} is a server's database: its own tools copy it, such as "
-            "pg_dump"
+            f"{StorageUrl(storage)} is a server's database: its own tools copy it, such as pg_dump"
         )
     path = check_storage(storage, create=False)
     assert path is not None

@@ -26,31 +26,34 @@ from sweep.storage.retry import (
     retry,
 )
 from sweep.storage.server import engine_arguments, tables_on_server
-from sweep.storage.url import without_password
+from sweep.url import StorageUrl
 
 OTHERWISE = "name another with --storage"
 
 
-def storage_url(storage: str) -> str:
-    """A database URL; a plain path means an SQLite file."""
+def storage_url(storage: StorageUrl | str) -> str:
+    """A database URL with its password; a plain path means an SQLite file."""
     # psycopg is the driver that this tool's extra installs; SQLAlchemy's own choice is psycopg2.
-    plain = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", storage)
+    whole = StorageUrl(storage).revealed()
+    plain = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", whole)
     return plain if "://" in plain else f"sqlite:///{plain}"
 
 
-def sqlite_path(storage: str) -> Path | None:
+def sqlite_path(storage: StorageUrl | str) -> Path | None:
     """The file behind an SQLite URL, None for other databases.
 
     Raises:
         SweepError: the URL cannot be parsed, or means a database in memory.
     """
+    storage = StorageUrl(storage)
+    if storage.unescaped:
+        raise SweepError(f"storage '{storage}': an @ in the password must be written as %40")
     try:
         url = make_url(storage_url(storage))
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError):  # whose own words may hold the password
         raise SweepError(
-            f"storage '{without_password(storage)}' is no database URL: take one such as "
-            "sqlite:///sweep.db"
-        ) from error
+            f"storage '{storage}' is no database URL: take one such as sqlite:///sweep.db"
+        ) from None
     if not url.drivername.startswith("sqlite"):
         return None
     if url.query:
@@ -69,7 +72,7 @@ def folder_of(study: Study) -> Path:
     return Path(url.database or "").parent.absolute() if on_disk else Path.cwd()
 
 
-def check_storage(storage: str, *, create: bool) -> Path | None:
+def check_storage(storage: StorageUrl | str, *, create: bool) -> Path | None:
     """Refuses what is no database of studies, and makes none.
 
     Args:
@@ -83,10 +86,11 @@ def check_storage(storage: str, *, create: bool) -> Path | None:
         SweepError: it is missing, a folder, a file of another kind, or a server that does not
             answer.
     """
+    storage = StorageUrl(storage)
     path = sqlite_path(storage)
     if path is None:
         with _one_line(storage):
-            _check_tables(tables_on_server(storage_url(storage)), storage, create=create)
+            _check_tables(tables_on_server(storage_url(storage)), str(storage), create=create)
         return None
     if path.is_dir():
         raise SweepError(f"storage {path} is a folder: name a file in it")
@@ -102,7 +106,7 @@ def check_storage(storage: str, *, create: bool) -> Path | None:
 
 
 def open_storage(
-    storage: str, *, create: bool, say: Callable[[str], None] | None = None
+    storage: StorageUrl | str, *, create: bool, say: Callable[[str], None] | None = None
 ) -> RetryingStorage:
     """Opens the database, in WAL mode for SQLite, so that a dashboard may read beside a sweep.
 
@@ -115,6 +119,7 @@ def open_storage(
         SweepError: missing, unwritable, not a database, or its driver is not installed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = StorageUrl(storage)
     path = check_storage(storage, create=create)
     say = say or RetryingStorage.say
     connect = partial(_connect, storage_url(storage), path)
@@ -128,30 +133,29 @@ def open_storage(
 
 
 @contextlib.contextmanager
-def _one_line(storage: str) -> Iterator[None]:
+def _one_line(storage: StorageUrl) -> Iterator[None]:
     """Whatever a driver raises, as one line without the password."""
-    shown = without_password(storage)
     try:
         yield
     except (ImportError, NoSuchModuleError) as error:
+        said = storage.hidden_in(str(error.__cause__ or error))
         raise SweepError(
-            f"storage '{shown}' needs a driver that is not installed "
-            f"({error.__cause__ or error}): install it, or take an SQLite file"
+            f"storage '{storage}' needs a driver that is not installed ({said}): install it, or "
+            "take an SQLite file"
         ) from error
     except DBAPIError as error:
-        said = " ".join(str(error.orig).split())
-        raise SweepError(f"storage '{shown}' cannot be used ({said}): {OTHERWISE}") from error
+        said = storage.hidden_in(" ".join(str(error.orig).split()))
+        raise SweepError(f"storage '{storage}' cannot be used ({said}): {OTHERWISE}") from error
     except (SQLAlchemyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SweepError(f"storage '{shown}' cannot be used ({reason}): {OTHERWISE}") from error
+        reason = storage.hidden_in(str(error).splitlines()[0])
+        raise SweepError(f"storage '{storage}' cannot be used ({reason}): {OTHERWISE}") from error
 
 
 def _check_tables(tables: set[str], storage: str, *, create: bool) -> None:
-    shown = without_password(storage)
     if not tables and not create:
-        raise SweepError(f"{shown} holds no study of sweep: `sweep run` makes one")
+        raise SweepError(f"{storage} holds no study of sweep: `sweep run` makes one")
     if tables and "studies" not in tables:
-        raise SweepError(f"storage {shown} is another program's database: {OTHERWISE}")
+        raise SweepError(f"storage {storage} is another program's database: {OTHERWISE}")
 
 
 def _check_writable(path: Path) -> None:

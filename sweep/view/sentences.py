@@ -124,8 +124,8 @@ def _nothing_learned(summary: StudySummary) -> list[str]:
     assert chosen is not None
     return [
         f"No best rate: the one that did least badly, {format_rate(chosen.learning_rate)} (trial "
-        f"{chosen.number}), came to perplexity {format_perplexity(chosen.perplexity)}, and counting "
-        f"words alone gives {format_perplexity(summary.baseline)}.",
+        f"{chosen.number}), came to perplexity {format_perplexity(chosen.perplexity)}, and "
+        f"counting words alone gives {format_perplexity(summary.baseline)}.",
         "Nothing was learned: train for more epochs, shorten the warm-up, or widen --range.",
     ]
 

@@ -17,6 +17,7 @@ from sweep.results.notes import stop_criteria
 from sweep.results.record import read_study
 from sweep.results.summary import summarise
 from sweep.storage.connect import open_storage
+from sweep.url import StorageUrl
 from sweep.workflows.dry_run import peek_corpus
 from sweep.workflows.given_rates import with_study
 
@@ -90,7 +91,7 @@ def _finished_before(config: SweepConfig) -> Study | None:
     return study
 
 
-def _said(study: Study, storage: str) -> str:
+def _said(study: Study, storage: StorageUrl) -> str:
     found = summarise(study, storage)
     best = f"best rate {format_rate(found.best.learning_rate)}" if found.best else "no best rate"
     return f"batch {found.batch_size:,} is finished: {best} (study {found.name})"

@@ -54,7 +54,8 @@ def command(
     from sweep.workflows.confirm import config_of, confirm, confirmation_object
 
     config = load_config(**flags)
-    opened = open_study(config.study.storage, study, say=warn)
+    in_file = None if flags["storage"] else config.study.name or None
+    opened = open_study(config.study.storage, study or in_file, say=warn)
     own = {config.model, config.study.trainer, config.trainer.data.name}
     allowed = own | {str(model), str(trainer), str(data)}
     known = config_of(opened, config, allowed=allowed)

@@ -4,19 +4,19 @@ import socket
 
 import click
 
-from sweep.cli.options import storage_option
+from sweep.cli.options import database_option
+from sweep.url import StorageUrl
 
 
 @click.command()
-@storage_option
+@database_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
-def command(storage: str | None, host: str, port: int) -> None:
+def command(storage: StorageUrl, host: str, port: int) -> None:
     """Serves optuna-dashboard on a database, to this machine alone unless told otherwise."""
     from optuna.artifacts import FileSystemArtifactStore
 
     from sweep.errors import SweepError
-    from sweep.results.lookup import DEFAULT_STORAGE
     from sweep.storage.connect import open_storage
     from sweep.view.report.dashboard import artifact_folder
 
@@ -26,12 +26,11 @@ def command(storage: str | None, host: str, port: int) -> None:
         raise SweepError(
             "optuna-dashboard is not installed: pip install 'lr-sweep[dashboard]'"
         ) from None
-    where = storage or DEFAULT_STORAGE
-    opened = open_storage(where, create=False)
+    opened = open_storage(storage, create=False)
     _check_address(host, port)
-    click.echo(f"{where} on http://{host}:{port}/ (Ctrl-C ends it; it can change studies)")
+    click.echo(f"{storage} on http://{host}:{port}/ (Ctrl-C ends it; it can change studies)")
     # The report and best.yaml of every study; the page of a study links to them.
-    folder = artifact_folder(where)
+    folder = artifact_folder(storage)
     folder.mkdir(exist_ok=True)
     run_server(opened, host=host, port=port, artifact_store=FileSystemArtifactStore(folder))
 

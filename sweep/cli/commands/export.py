@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.options import force_option, storage_option, study_option, warn
+from sweep.cli.options import database_option, force_option, stored_study_option, warn
+from sweep.url import StorageUrl
 
 
 @click.command()
-@study_option
-@storage_option
+@stored_study_option
+@database_option
 @click.option("--trial", type=int, help="A trial's number; by default the best one.")
 @click.option(
     "--format",
@@ -29,7 +30,7 @@ from sweep.cli.options import force_option, storage_option, study_option, warn
 @force_option
 def command(
     study: str | None,
-    storage: str | None,
+    storage: StorageUrl,
     trial: int | None,
     format_: str,
     output: Path | None,
@@ -39,22 +40,20 @@ def command(
     from sweep.outputs import STDOUT
     from sweep.results.belief import chosen_trial
     from sweep.results.export import confirmed_words, export, write
-    from sweep.results.lookup import DEFAULT_STORAGE, finished_trial, open_study
+    from sweep.results.lookup import finished_trial, open_study
     from sweep.results.summary import summarise
     from sweep.results.trainer_formats import write_foreign
-    from sweep.storage.url import without_password
     from sweep.view.tables import format_perplexity, format_rate
 
-    where = storage or DEFAULT_STORAGE
-    opened = open_study(where, study)
+    opened = open_study(storage, study)
     chosen = chosen_trial(opened) if trial is None else finished_trial(opened, trial)
-    exported = export(opened, chosen, without_password(where))
+    exported = export(opened, chosen, storage)
     target = output or Path("best.yaml" if format_ == "yaml" else f"{format_}.yaml")
     if format_ == "yaml":
         write(exported, target, force=force)
     else:
         write_foreign(exported, format_, target, force=force)
-    if summarise(opened, where).learned_nothing:
+    if summarise(opened, storage).learned_nothing:
         warn("its perplexity is no better than counting words: this rate is no optimum")
     aside = target == STDOUT
     click.echo(

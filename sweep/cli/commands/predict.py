@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from sweep.cli.options import storage_option, study_option
+from sweep.cli.options import database_option, study_option
+from sweep.url import StorageUrl
 
 
 @click.command()
@@ -14,19 +15,18 @@ from sweep.cli.options import storage_option, study_option
     "--params", type=click.IntRange(min=1), help="The model's parameters, if it is another size."
 )
 @study_option
-@storage_option
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(
-    batch: int, params: int | None, study: str | None, storage: str | None, as_json: bool
+    batch: int, params: int | None, study: str | None, storage: StorageUrl, as_json: bool
 ) -> None:
     """Forecasts the best rate at another batch or model size from the finished studies."""
     from rich.console import Console
 
-    from sweep.results.lookup import DEFAULT_STORAGE
     from sweep.results.prediction import predict
     from sweep.view.prediction import prediction_object, print_prediction
 
-    said = predict(storage or DEFAULT_STORAGE, study, batch, params)
+    said = predict(storage, study, batch, params)
     if as_json:
         click.echo(json.dumps(prediction_object(said), allow_nan=False))
         return

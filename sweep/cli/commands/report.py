@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.cli.options import force_option, storage_option, study_option
+from sweep.cli.options import database_option, force_option, stored_study_option
+from sweep.url import StorageUrl
 
 if TYPE_CHECKING:
     from sweep.results.report import Report
 
 
 @click.command()
-@study_option
-@storage_option
+@stored_study_option
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Write Markdown.")
 @click.option(
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @force_option
 def command(
     study: str | None,
-    storage: str | None,
+    storage: StorageUrl,
     as_json: bool,
     as_markdown: bool,
     output: Path | None,
@@ -42,7 +43,7 @@ def command(
 
     from sweep.errors import SweepError
     from sweep.outputs import STDOUT
-    from sweep.results.lookup import DEFAULT_STORAGE, open_all, open_study
+    from sweep.results.lookup import open_all, open_study
     from sweep.results.report import build
     from sweep.view.report.to_text import print_report
 
@@ -52,8 +53,7 @@ def command(
         output, as_markdown = None, not as_json
     if output is not None and output.suffix not in (".html", ".md", ".json"):
         raise SweepError(f"-o {output}: name it .html, .md or .json")
-    where = storage or DEFAULT_STORAGE
-    report = build(open_study(where, study), where, open_all(where))
+    report = build(open_study(storage, study), storage, open_all(storage))
     said = [] if output is None else [_written(output, report, force=force)]
     if pictures is not None:
         said += _pictures(report, pictures, force=force)

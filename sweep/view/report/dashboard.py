@@ -23,7 +23,7 @@ from sweep.results.lookup import open_all
 from sweep.results.report import Report, build
 from sweep.storage.connect import sqlite_path
 from sweep.storage.retry import add_study_system_attrs
-from sweep.storage.url import without_password
+from sweep.url import StorageUrl
 from sweep.view.report.to_text import markdown
 from sweep.view.sentences import why
 
@@ -32,7 +32,7 @@ MINE = "sweep:published"  # a study's attribute: what of its notes and files is 
 ARTIFACT = "artifacts:"  # Optuna's own prefix, before an artifact's id
 
 
-def artifact_folder(storage: str) -> Path:
+def artifact_folder(storage: StorageUrl | str) -> Path:
     """Where a database's artifacts lie: beside an SQLite file, else in the working folder."""
     path = sqlite_path(storage) or Path("sweep.db")
     return path.parent / f"{path.stem}-artifacts"
@@ -59,7 +59,10 @@ def publisher(settings: StudySettings, warn: Callable[[str], None]) -> Callable[
 
 
 def publish(
-    study: Study, storage: str, others: Sequence[Study], warn: Callable[[str], None]
+    study: Study,
+    storage: StorageUrl | str,
+    others: Sequence[Study],
+    warn: Callable[[str], None],
 ) -> None:
     """Writes graphs, notes and artifacts; whatever goes wrong is a warning, and no sweep fails.
 
@@ -117,7 +120,7 @@ def _notes(study: Study, report: Report) -> None:
     add_study_system_attrs(study, new)
 
 
-def _artifacts(study: Study, report: Report, storage: str) -> None:
+def _artifacts(study: Study, report: Report, storage: StorageUrl | str) -> None:
     """The page and the best configuration, in place of those that an earlier run left."""
     from sweep.view.report.to_html import html  # loads matplotlib
 
@@ -130,7 +133,7 @@ def _artifacts(study: Study, report: Report, storage: str) -> None:
         files[0].write_text(html(report), encoding="utf-8")
         if report.study.best is not None:
             files.append(Path(folder) / "best.yaml")
-            write(export(study, chosen_trial(study), without_password(storage)), files[-1])
+            write(export(study, chosen_trial(study), storage), files[-1])
         new = [
             upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=study)
             for file in files

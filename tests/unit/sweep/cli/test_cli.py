@@ -8,6 +8,7 @@ import click
 import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
+from support import Workspace, open_ledger, refusal
 
 from studies.errors import StudyError
 from sweep import __version__
@@ -17,7 +18,7 @@ from sweep.cli.options import load_config
 from sweep.config.messages import FLAGS, named
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
-from sweep.storage.url import without_password
+from sweep.url import masked
 from trainers.errors import TrainerError
 from trainers.refusals import shown
 
@@ -165,14 +166,59 @@ def test_a_long_value_is_cut_off() -> None:
             "postgresql://host/base?user=me&password=secret&sslmode=require",
             "postgresql://host/base?user=me&password=***&sslmode=require",
         ),
+        ("postgresql://me:two words@host/base", "postgresql://me:***@host/base"),
+        ("--storage=postgresql://me:secret@host/base", "--storage=postgresql://me:***@host/base"),
         (
-            "sweep run --storage postgresql://me:secret@host/base --data me@home",
-            "sweep run --storage postgresql://me:***@host/base --data me@home",
+            "postgresql://host/base?passwd=a b&sslpassword=c",
+            "postgresql://host/base?passwd=***&sslpassword=***",
         ),
+        ("me@home:else", "me@home:else"),
         ("sqlite:///sweep.db", "sqlite:///sweep.db"),
         ("results/sweep.db", "results/sweep.db"),
         ("://x", "://x"),
     ],
 )
 def test_a_password_is_not_shown(storage: str, shown_as: str) -> None:
-    assert without_password(storage) == shown_as
+    assert masked(storage) == shown_as
+
+
+def test_the_folders_sweep_toml_says_which_database_is_read(workspace: Workspace) -> None:
+    (workspace.path / "kept").mkdir()
+    with open_ledger(workspace.path / "kept"):
+        pass
+    text = (workspace.path / "sweep.toml").read_text()
+    workspace.write("sweep.toml", f"{text}\n[study]\nstorage = 'kept/sweep.db'\n")
+    assert "study" in workspace.invoke("list").out
+    assert "study" in workspace.invoke("status").out
+    workspace.invoke("add", "--rate", "1e-3", "--perplexity", "30")
+    assert "by hand" in workspace.invoke("show", "0").out
+    assert "trial 0 of study" in workspace.invoke("export", "-o", "mine best.yaml").out
+    assert "sweep train 'mine best.yaml'" in workspace.invoke("export", "-o", "mine best.yaml").out
+    workspace.invoke("backup", "copy.db")
+    workspace.write("sweep.toml", f"{text}\n[study]\nname = 'x'\nstorage = 'kept/sweep.db'\n")
+    assert "there is no study 'x'" in refusal(workspace.invoke("status", code=2))
+    workspace.invoke("status", "--storage", "copy.db")
+
+
+def test_an_output_replaces_no_database_and_may_be_standard_output(workspace: Workspace) -> None:
+    with open_ledger(workspace.path):
+        pass
+    workspace.invoke("add", "--rate", "1e-3", "--perplexity", "30")
+    database = (workspace.path / "sweep.db").read_bytes()
+    for words in ("export -o sweep.db", "export --format hf -o sweep.db"):
+        said = refusal(workspace.invoke(*words.split(), code=2))
+        assert "sweep.db was not written by this command" in said
+        assert "--force" in said
+    workspace.write("notes.md", "mine")
+    assert "notes.md" in refusal(workspace.invoke("report", "-o", "notes.md", code=2))
+    for words in ("report -o notes.md --force", "report -o notes.md", "report -o page.html"):
+        workspace.invoke(*words.split())
+        assert (workspace.path / "sweep.db").read_bytes() == database
+    for words in ("report -o page.html", "report -o all.json", "report -o all.json", "export"):
+        workspace.invoke(*words.split())
+    shown = workspace.invoke("export", "-o", "-")
+    assert shown.out == (workspace.path / "best.yaml").read_text()
+    assert "trial 0 of study" in shown.err
+    assert workspace.invoke("report", "-o", "-").out.startswith("# Learning-rate report of study")
+    workspace.invoke("report", "--png", "pictures")
+    workspace.invoke("report", "--png", "pictures")

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from sweep.config.load import default_text, load, parse_assignment
+from sweep.config.load import default_text, load, parse_assignment, study_default
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 
 Load = Callable[..., SweepConfig]
+SHIPPED = "sqlite:///sweep.db"
 
 
 @pytest.fixture
@@ -257,3 +258,35 @@ class TestFiles:
     def test_malformed_toml_names_the_file_and_the_place(self, read: Load) -> None:
         with pytest.raises(SweepError, match=r"sweep.toml is not valid TOML: .*line 2"):
             read("[trainer]\nepochs = = 3\n")
+
+
+class TestWhatACommandThatReadsTakes:
+    @pytest.mark.parametrize(
+        ("text", "storage", "name"),
+        [
+            (None, "sqlite:///sweep.db", ""),
+            ("[study]\nstorage = 'a.db'\nname = 'mine'\n", "a.db", "mine"),
+            ("[profiles.cpu.study]\nstorage = 'cpu.db'\n[profiles.cuda.study]\n", "cpu.db", ""),
+            ("profile = 'cuda'\n[profiles.cpu.study]\nstorage = 'cpu.db'\n", SHIPPED, ""),
+            ("[trainer]\nepochs = 'many'\n[study]\nstorage = 'a.db'\n", "a.db", ""),
+        ],
+    )
+    def test_its_database_and_study(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, storage: str, name: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        if text:
+            (tmp_path / "sweep.toml").write_text(text)
+        assert study_default("storage", lambda: False) == storage
+        assert study_default("name", lambda: False) == name
+
+    @pytest.mark.parametrize(
+        "text", ["study = 3", "profiles = 3", "[study]\nstorage = 3", "profiles.cpu.study = 3", "["]
+    )
+    def test_what_is_wrong_with_it_is_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "sweep.toml").write_text(text)
+        with pytest.raises(SweepError, match=r"sweep\.toml"):
+            study_default("storage", lambda: False)
