@@ -56,6 +56,7 @@ profile = "cpu"
 # All trials and all their epochs: what the search leaves out is for the tests that are about it.
 [profiles.cpu.study]
 cohort = 1
+keep = "all"
 publish = false
 until = ""
 pruner = "none"

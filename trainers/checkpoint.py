@@ -16,7 +16,11 @@ from trainers.errors import TrainerError
 
 log = logging.getLogger("trainers.checkpoint")
 
-LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+LAST, PREVIOUS, BEST, SPOILT = "last.pt", "previous.pt", "best.pt", ".spoilt"
+FILES = tuple(
+    f"{Path(name).stem}{end}" for name in (LAST, PREVIOUS, BEST) for end in (".pt", SPOILT)
+)
+"""All that is written into a run's folder: a checkpoint may be set aside as spoilt."""
 FORMAT = 1
 
 Payload = Mapping[str, Any]
@@ -107,7 +111,7 @@ def latest(directory: Path) -> dict[str, Any] | None:
         try:
             return read(path)
         except SpoiltError as error:
-            aside = path.with_suffix(".spoilt")
+            aside = path.with_suffix(SPOILT)
             path.replace(aside)
             log.warning("%s: kept as %s, training goes on without it", error, aside.name)
     return None

@@ -1,6 +1,6 @@
 """The settings and their constraints: [study], [reference], [[rules]] and all of them together."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -88,6 +88,7 @@ class StudySettings(_Strict):
     gpus_per_trial: Annotated[float, PlainValidator(_share)]
     cpus_per_trial: Annotated[float, PlainValidator(_share)]
     trainer: str
+    keep: Literal["best", "all"]
     tensorboard: str
     view: str
 

@@ -39,15 +39,15 @@ class Clock:
         self._since = now
 
 
-def go_on_with(command: str, study: Study | None, timeout_s: float) -> str:
+def go_on_with(command: str, spent_s: float, timeout_s: float) -> str:
     """The command that goes on with a study: with twice its time, where that is spent.
 
     Args:
         command: the one that was given.
-        study: as it was stopped.
-        timeout_s: the study's time; 0 for any.
+        spent_s: what it has taken, and the others that share its time.
+        timeout_s: that time; 0 for any.
     """
-    if study is None or not timeout_s or read_study(study).spent_s < timeout_s:
+    if not timeout_s or spent_s < timeout_s:
         return command
     words, flag = shlex.split(command), "--timeout"
     if flag in words:

@@ -15,6 +15,7 @@ from studies.stopping import parse_until
 from sweep.config.schema import SweepConfig
 from sweep.execution.executors import make_executor
 from sweep.execution.signals import StopSignals
+from sweep.orchestration.clearing import clear
 from sweep.orchestration.clock import go_on_with
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
@@ -33,9 +34,12 @@ from sweep.results.belief import recommended
 from sweep.results.forecast import verdict
 from sweep.results.lookup import DEFAULT_STORAGE, find_study, study_names
 from sweep.results.notes import stop_criteria
+from sweep.results.record import read_study
 from sweep.results.summary import summarise, with_recommended
 from sweep.results.types import StudySummary
 from trainers.data import Corpus
+
+LEAST_TIMEOUT_S = 1e-3  # 0 would mean none
 
 BeforeRelease = Callable[[Study], None]  # what is done with a study while its lease is held
 
@@ -51,6 +55,7 @@ def run_study(
     resume_command: str,
     join: bool = False,
     before_release: BeforeRelease = _nothing,
+    elsewhere_s: float = 0.0,
 ) -> StudySummary | None:
     """Runs a study to its total, or until it is stopped.
 
@@ -60,15 +65,19 @@ def run_study(
         resume_command: the command that goes on with the study, shown where it was stopped.
         join: whether to work beside those who run it now.
         before_release: called with the study when nothing trains any more.
+        elsewhere_s: seconds of the timeout that other studies have taken.
 
     Returns:
         The finished study, None where it was paused.
     """
     ready = prepare(config, view)
-    done, summary = execute(ready, view, join=join, before_release=before_release)
+    done, summary = execute(
+        ready, view, join=join, before_release=before_release, elsewhere_s=elsewhere_s
+    )
     if not done:
         study = find_study(ready.storage, ready.name)
-        view.paused(summary, go_on_with(resume_command, study, config.study.timeout))
+        spent_s = elsewhere_s + (read_study(study).spent_s if study else 0.0)
+        view.paused(summary, go_on_with(resume_command, spent_s, config.study.timeout))
         return None
     view.finished(summary, _commands(summary, only_study=len(study_names(ready.storage)) == 1))
     return summary
@@ -80,13 +89,14 @@ def execute(
     *,
     join: bool = False,
     before_release: BeforeRelease = _nothing,
+    elsewhere_s: float = 0.0,
 ) -> tuple[bool, StudySummary]:
     """Runs a prepared study.
 
     Args:
         ready: the study.
         view: entered already.
-        join, before_release: as of `run_study`.
+        join, before_release, elsewhere_s: as of `run_study`.
 
     Returns:
         Whether it was run to its total and not stopped before, and the study as it is then.
@@ -106,7 +116,7 @@ def execute(
                 executor,
                 view,
                 stop=stop,
-                timeout_s=config.study.timeout,
+                timeout_s=_left(config.study.timeout, elsewhere_s),
                 recovery=Recovery(
                     executor,
                     retries=config.study.retries,
@@ -117,10 +127,17 @@ def execute(
             done = orchestrator.run()
         if done:
             ledger.finish(stop_criteria(config.study), verdict(ledger.study, ready.storage))
+            if config.study.keep == "best" and (freed := clear(ledger.study, ledger.directory)):
+                view.note(freed)
         if ready.kind == "search":
             before_release(ledger.study)
         best = next(iter(recommended(ledger.study)), None) if ready.kind == "search" else None
         return done, with_recommended(summarise(ledger.study, config.study.storage), best)
+
+
+def _left(timeout_s: float, elsewhere_s: float) -> float:
+    """What of a timeout a study has, all its own runs together; 0 is none."""
+    return max(timeout_s - elsewhere_s, LEAST_TIMEOUT_S) if timeout_s else 0.0
 
 
 def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:

@@ -65,6 +65,12 @@ def mark_place(directory: Path, token: str) -> None:
     (directory / MARK).write_text(f"{token}\n", encoding="utf-8")
 
 
+def is_marked(directory: Path, study: Study) -> bool:
+    """Whether a folder is tied to this very study; those of the first versions are tied to none."""
+    mark, token = directory / MARK, read_study(study).token
+    return bool(token) and mark.is_file() and mark.read_text(encoding="utf-8").strip() == token
+
+
 def check_place(directory: Path, study: Study) -> None:
     """Refuses a folder that is tied to another study.
 

@@ -45,12 +45,19 @@ def answer(summary: StudySummary) -> list[str]:
     best = summary.best
     if best is None or best.perplexity is None:
         return _no_answer(summary)
-    if summary.learned_nothing:
-        return [*_nothing_learned(summary), f"Trials: {counts(summary.trials)}."]
+    lines = _nothing_learned(summary) if summary.learned_nothing else _found(summary, best)
+    lines.append(f"Trials: {counts(summary.trials)}.")
+    lines += _audits(summary, best.perplexity)
+    said = (summary.remaining, summary.forecast_met)
+    lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
+    return lines
+
+
+def _found(summary: StudySummary, best: TrialRow) -> list[str]:
     lines = recommendation(summary)
-    reached = (summary.chosen or best).perplexity or best.perplexity
+    reached = (summary.chosen or best).perplexity or best.perplexity or 0.0
     if summary.unigram_perplexity is not None:
-        lines.append(_baseline(reached, summary.unigram_perplexity))
+        lines.append(f"It is {against(reached, 'unigram baseline', summary.unigram_perplexity)}.")
     if summary.reference_perplexity is not None:
         text = against(reached, "reference's perplexity", summary.reference_perplexity)
         lines.append(f"It is {text}.")
@@ -59,10 +66,6 @@ def answer(summary: StudySummary) -> list[str]:
             "Not compared with the reference's perplexity: the reference is borrowed from another "
             "model, data or budget."
         )
-    lines.append(f"Trials: {counts(summary.trials)}.")
-    lines += _audits(summary, best.perplexity)
-    said = (summary.remaining, summary.forecast_met)
-    lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
     return lines
 
 
@@ -113,10 +116,6 @@ def _audits(summary: StudySummary, best: float) -> list[str]:
 
 def _beside(row: TrialRow) -> str:
     return f", {format_multiple(row.multiple)} of {row.rule}'s rate" if row.rule else ""
-
-
-def _baseline(perplexity: float, unigram: float) -> str:
-    return f"It is {against(perplexity, 'unigram baseline', unigram)}."
 
 
 def _nothing_learned(summary: StudySummary) -> list[str]:

@@ -1,6 +1,5 @@
 """`sweep run --batch 32,128,512`: studies in turn, each finished one a start for the next."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from optuna.study import Study
@@ -19,9 +18,6 @@ from sweep.results.summary import summarise
 from sweep.storage.connect import open_storage
 from sweep.url import StorageUrl
 from sweep.workflows.dry_run import peek_corpus
-from sweep.workflows.given_rates import with_study
-
-LEAST_TIMEOUT_S = 1e-3  # 0 would mean none
 
 
 def run_batches(
@@ -35,7 +31,7 @@ def run_batches(
     """Runs a study for each configuration, or until it is stopped.
 
     One that was finished before, on the same terms, is not run again. A timeout is of all of them
-    together.
+    and all their runs together.
 
     Args:
         configs: resolved, in the order to run them.
@@ -56,17 +52,17 @@ def run_batches(
             f"{len(configs)} batch sizes: leave it out"
         )
     _check_all(configs)
-    began = time.monotonic()
     for config in configs:
         done = _finished_before(config)
         if done is not None:
             view.note(_said(done, config.study.storage))
         elif not run_study(
-            _in_time(config, began),
+            config,
             view,
             resume_command=resume_command,
             join=join,
             before_release=before_release,
+            elsewhere_s=sum(_spent_s(other) for other in configs if other is not config),
         ):
             return None
     return _family(configs[-1])
@@ -83,12 +79,22 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
         check_length(config.trainer, corpus)
 
 
-def _finished_before(config: SweepConfig) -> Study | None:
+def _existing(config: SweepConfig) -> Study | None:
     plan = make_plan(config)
-    study = find_existing(plan, study_name(plan))
+    return find_existing(plan, study_name(plan))
+
+
+def _finished_before(config: SweepConfig) -> Study | None:
+    study = _existing(config)
     if study is None or read_study(study).finished != stop_criteria(config.study):
         return None
     return study
+
+
+def _spent_s(config: SweepConfig) -> float:
+    """Seconds that all runs of a configuration's study have taken."""
+    study = _existing(config)
+    return 0.0 if study is None else read_study(study).spent_s
 
 
 def _said(study: Study, storage: StorageUrl) -> str:
@@ -97,17 +103,8 @@ def _said(study: Study, storage: StorageUrl) -> str:
     return f"batch {found.batch_size:,} is finished: {best} (study {found.name})"
 
 
-def _in_time(config: SweepConfig, began: float) -> SweepConfig:
-    """The configuration with what is left of the timeout."""
-    if not config.study.timeout:
-        return config
-    left = config.study.timeout - (time.monotonic() - began)
-    return with_study(config, timeout=max(left, LEAST_TIMEOUT_S))
-
-
 def _family(config: SweepConfig) -> Family:
-    plan = make_plan(config)
-    study = find_existing(plan, study_name(plan))
+    study = _existing(config)
     assert study is not None, "it was finished just now"
     storage = open_storage(config.study.storage, create=False)
     return find_family(storage, read_study(study).identity)

@@ -87,7 +87,8 @@ def _refuse_fewer_epochs(epochs: int, directory: Path) -> None:
 def _take_checkpoint(trial: Path, directory: Path) -> None:
     if not (trial / LAST).is_file():
         raise SweepError(
-            f"there is nothing to resume: no {LAST} in {directory}, nor in the trial's {trial}"
+            f"there is nothing to resume: no {LAST} in {directory}, nor in the trial's {trial}, of "
+            'which a finished study keeps the best trial\'s alone unless study.keep is "all"'
         )
     for name in (LAST, PREVIOUS, BEST):
         if (trial / name).is_file():

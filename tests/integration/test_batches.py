@@ -155,3 +155,16 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_any_trains(workspace: W
 def test_a_timeout_is_of_all_of_them(workspace: Workspace) -> None:
     done = workspace.invoke("run", "--batch", "64,128", "--timeout", "1e-6", "--json", code=3)
     assert len(said(done, "study_started")) == 1
+
+
+def test_a_timeout_is_of_all_the_studies_and_all_their_runs(story: Story, tmp_path: Path) -> None:
+    copy = story.whole.copy_to(tmp_path / "copy")
+    studies(copy)[64].set_user_attr("spent_s", 1000.0)
+    command = ("run", "--batch", "64,32", "--trials", 4, "--json", "--timeout")
+    paused = copy.invoke(*command, 900, code=3).events[-1]
+    assert paused["command"].endswith("--timeout 1800")
+    # What it took itself counts once: of 5,000 s the other study took 1,000.
+    studies(copy)[32].set_user_attr("spent_s", 3000.0)
+    copy.invoke(*command, 5000)
+    assert studies(copy)[32].user_attrs["finished"]
+    assert studies(copy)[32].user_attrs["spent_s"] < 4000
