@@ -132,9 +132,9 @@ class StudySummary:
 
     @property
     def learned_nothing(self) -> bool:
-        """Whether that one is no better than a model without context: its rate is no optimum."""
-        reached = self.chosen.perplexity if self.chosen else None
-        return reached is not None and self.baseline is not None and reached >= self.baseline
+        """Whether no trial came below a model without context: then no rate is an optimum."""
+        reached = [row.perplexity for row in self.trials if row.perplexity is not None]
+        return self.baseline is not None and bool(reached) and min(reached) >= self.baseline
 
 
 def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:

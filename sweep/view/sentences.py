@@ -57,7 +57,9 @@ def _found(summary: StudySummary, best: TrialRow) -> list[str]:
     lines = recommendation(summary)
     reached = (summary.chosen or best).perplexity or best.perplexity or 0.0
     if summary.unigram_perplexity is not None:
-        lines.append(f"It is {against(reached, 'unigram baseline', summary.unigram_perplexity)}.")
+        text = against(reached, "unigram baseline", summary.unigram_perplexity)
+        learned = reached < summary.unigram_perplexity
+        lines.append(f"It is {text}{'' if learned else ': no better than counting words'}.")
     if summary.reference_perplexity is not None:
         text = against(reached, "reference's perplexity", summary.reference_perplexity)
         lines.append(f"It is {text}.")

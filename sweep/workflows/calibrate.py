@@ -31,7 +31,7 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
     trial = summary.chosen
     if trial is None or trial.perplexity is None:
         raise SweepError("no trial is complete, so there is no reference to write")
-    if summary.learned_nothing:
+    if summary.baseline is not None and trial.perplexity >= summary.baseline:
         raise SweepError(
             f"perplexity {trial.perplexity:.2f} is no better than counting words, so there is no "
             "reference to write: train for more epochs, or widen --range"

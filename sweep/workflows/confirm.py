@@ -6,6 +6,7 @@ search, for the seed is part of a study's identity; the search itself keeps only
 """
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -106,7 +107,7 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     if found:
         raise SweepError(
             f"study '{study.study_name}' was made with '{found[1]}', which is run only where you "
-            f"name it too: add {' '.join(found)} if you trust it"
+            f"name it too: add {shlex.join(found)} if you trust it"
         )
     known = config.model_copy(update={"trainer": train, "model": train.model.name})
     return with_study(known, trainer=stored.trainer)

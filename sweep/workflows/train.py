@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def check_code(exported: Exported, *, allowed: set[str]) -> None:
     if found:
         raise SweepError(
             f"the file names code, '{found[1]}', which is run only where you name it too: "
-            f"add {' '.join(found)} if you trust it"
+            f"add {shlex.join(found)} if you trust it"
         )
 
 
@@ -48,7 +49,7 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
     """
     _make_folder(directory)
     trial = Path(exported.origin.directory)
-    if (directory / LAST).exists() and not resume:
+    if not resume and any((directory / name).exists() for name in (LAST, PREVIOUS, BEST)):
         raise SweepError(
             f"{directory} holds a training already: --resume goes on with it, "
             "--directory takes another folder"

@@ -1,6 +1,7 @@
 """Bad input through the command line: one line that says what is wrong, exit 2, nothing lost."""
 
 import contextlib
+import dataclasses
 import socket
 import sqlite3
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from support import Done, Workspace, refusal, write_english
+
+from sweep.cli.options import load_config
+from sweep.results.export import Exported, Origin, write
+from trainers.config import LRSchedule
 
 # (arguments, words that the one line must hold: what is wrong, and what to do)
 CASES = [
@@ -48,6 +53,11 @@ CASES = [
         "run --set trainer.lr_schedule.warmup_share=0 --set trainer.lr_schedule.warmup_steps=99999",
         ["warm-up", "99999 steps", "the run"],
     ),
+    ("train warm.yaml", ["warm-up", "20000 steps", "the run"]),
+    ("run --set study.keep=some", ["study.keep", "'best' or 'all'", "'some'"]),
+    ("run --set study.storage=3", ["--storage", "text", "got 3"]),
+    ("run --storage postgresql://me:a@b@host/x", ["me:***@host", "written as %40"]),
+    ("run --model own:tied --set models.own:tied.tie=no", ["tie", "true or false", "'no'"]),
     ("run --set trainer.learning_rate=1e-3", ["trainer.learning_rate", "--range LOW HIGH"]),
     ("run --set zebra=1", ["zebra", "known are", "trainer"]),
     ("run --set weight_decay", ["KEY=VALUE", "trainer.weight_decay=0.01", "'weight_decay'"]),
@@ -226,9 +236,31 @@ OWN = """
     def three(vocabulary_size):
         return 3
 
+    def tied(vocabulary_size, tie=False):
+        return 3
+
     def broken(vocabulary_size):
         raise KeyError("weights")
 """
+
+
+def warm(workspace: Workspace) -> Exported:
+    """A configuration whose warm-up is longer than its run."""
+    origin = Origin(
+        study="mine",
+        storage="sweep.db",
+        trial=0,
+        perplexity=30,
+        epoch=1,
+        data_source="",
+        data_fingerprint="",
+        directory="runs/mine/0000",
+        versions={},
+    )
+    config = load_config(check=False, config=workspace.path / "sweep.toml").trainer
+    schedule = LRSchedule(warmup_steps=20000)
+    train = dataclasses.replace(config, lr_schedule=schedule)
+    return Exported(format=1, trainer="trainers.train:train", train=train, origin=origin)
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +273,7 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspac
     workspace.write("notes.txt", "These are notes, neither a database nor YAML of ours.\n" * 40)
     workspace.write("notes.pdf", "no text")
     (workspace.path / "binary.txt").write_bytes(bytes(range(128, 256)) * 64)
+    write(warm(workspace), workspace.path / "warm.yaml")
     workspace.write("garbled.yaml", "train: [")
     workspace.write("partial.yaml", "format: 1\ntrain: {}\n")
     workspace.write("hostile.yaml", "!!python/object/apply:os.system ['touch hacked']\n")

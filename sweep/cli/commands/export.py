@@ -38,10 +38,11 @@ def command(
 ) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
     from sweep.outputs import STDOUT
+    from sweep.results.baseline import stored_baseline
     from sweep.results.belief import chosen_trial
     from sweep.results.export import confirmed_words, export, write
     from sweep.results.lookup import finished_trial, open_study
-    from sweep.results.summary import summarise
+    from sweep.results.record import read_study
     from sweep.results.trainer_formats import write_foreign
     from sweep.view.tables import format_perplexity, format_rate
 
@@ -53,7 +54,8 @@ def command(
         write(exported, target, force=force)
     else:
         write_foreign(exported, format_, target, force=force)
-    if summarise(opened, storage).learned_nothing:
+    baseline = stored_baseline(read_study(opened))
+    if baseline is not None and exported.origin.perplexity >= baseline:
         warn("its perplexity is no better than counting words: this rate is no optimum")
     aside = target == STDOUT
     click.echo(

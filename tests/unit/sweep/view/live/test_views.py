@@ -197,8 +197,8 @@ class TestWords:
         )
 
     def test_worse_than_the_baseline_is_said(self):
-        assert "no better than counting words" in " ".join(
-            answer(study(trial(3, perplexity=100.7)))
+        assert "Nothing was learned" in " ".join(
+            answer(study(trial(3, perplexity=100.7), baseline=89.7))
         )
 
     def test_without_a_complete_trial_it_says_what_to_do(self):

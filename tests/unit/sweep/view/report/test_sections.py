@@ -424,3 +424,18 @@ def test_a_study_of_given_rates_is_not_told_to_widen_its_range(tmp_path: Path) -
         said = " ".join(headline(report_of(ledger)))
     assert "Its rates were given" in said
     assert "--range" not in said
+
+
+def test_a_rate_at_the_unigram_level_is_no_optimum(tmp_path: Path) -> None:
+    with searched(tmp_path) as ledger:
+        play_at(ledger, [1e-3, 1e-2, 1e-1])
+        for unigram, found in ((70.0, True), (66.0, False)):
+            ledger.study.set_user_attr("unigram_perplexity", unigram)
+            report = report_of(ledger)
+            said = " ".join(headline(report))
+            assert (report.optimum is not None) == found
+            assert ("The best learning rate" in said) == found
+            assert ("Nothing was learned" in said) == (not found)
+            assert (report_object(report)["optimum"] is not None) == found
+            assert charts(report)
+            assert "Recommended" in markdown(report) if found else "No best rate" in html(report)
