@@ -75,7 +75,7 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
         check_place(directory, existing)
     elif (wanted := directory) != (directory := free_place(wanted)):
         view.note(f"{wanted} is another study's: this one's files go to {directory}")
-    with _emptied_on_refusal(directory):
+    with emptied_on_refusal(directory):
         if text is not None:
             take_corpus(text, directory)
         corpus = load_corpus(config.trainer.data, directory)
@@ -109,7 +109,7 @@ def find_existing(plan: Plan, name: str) -> Study | None:
 
 
 @contextmanager
-def _emptied_on_refusal(directory: Path) -> Iterator[None]:
+def emptied_on_refusal(directory: Path) -> Iterator[None]:
     """Leaves no folder of a study that was never made; another study's stays as it is."""
     new = not directory.exists()
     try:

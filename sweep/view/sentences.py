@@ -127,7 +127,8 @@ def _nothing_learned(summary: StudySummary) -> list[str]:
         f"No best rate: the one that did least badly, {format_rate(chosen.learning_rate)} (trial "
         f"{chosen.number}), came to perplexity {format_perplexity(chosen.perplexity)}, and "
         f"counting words alone gives {format_perplexity(summary.baseline)}.",
-        "Nothing was learned: train for more epochs, shorten the warm-up, or widen --range.",
+        "Nothing was learned: train for more epochs, or shorten the warm-up"
+        f"{'' if summary.fixed else ', or widen --range'}.",
     ]
 
 

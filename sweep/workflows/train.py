@@ -11,7 +11,7 @@ from sweep.execution.protocol import Ended, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
-from sweep.orchestration.prepare import check_length, show_notes
+from sweep.orchestration.prepare import check_length, emptied_on_refusal, show_notes
 from sweep.results.export import Exported
 from sweep.results.types import TrialRow
 from sweep.workflows.foreign_code import foreign_code
@@ -47,6 +47,11 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
         SweepError: the folder holds a training and `resume` is off, or there is nothing to resume.
         TrainerError: the warm-up is longer than the run.
     """
+    with emptied_on_refusal(directory):
+        _prepare(exported, directory, view, resume=resume)
+
+
+def _prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:
     _make_folder(directory)
     trial = Path(exported.origin.directory)
     if not resume and any((directory / name).exists() for name in (LAST, PREVIOUS, BEST)):

@@ -311,7 +311,7 @@ def plain(vocabulary_size, width=8, tie=False, dropout=0, act="gelu", other=None
     ("factory", "option", "value", "words"),
     [
         ("typed", "tie", "no", "tie must be true or false, got 'no'"),
-        ("typed", "width", "8", "width must be a number, got '8'"),
+        ("typed", "width", "8", "width must be a whole number, got '8'"),
         ("plain", "tie", 1, "tie must be true or false, got 1"),
         ("plain", "width", True, "width must be a number, got True"),
         ("plain", "act", 3, "act must be text, got 3"),

@@ -181,14 +181,14 @@ def _check_kind(config: ModelConfig, parameter: inspect.Parameter) -> None:
     """
     if parameter.name not in config.options:
         return
-    named = parameter.annotation
-    kind = {"bool": bool, "int": int, "float": float, "str": str}.get(
-        named if isinstance(named, str) else getattr(named, "__name__", ""), type(parameter.default)
-    )
-    value = config.options[parameter.name]
+    value, named = config.options[parameter.name], parameter.annotation
+    whole = getattr(named, "__origin__", named)  # of Annotated[int, ...]
+    said = whole if isinstance(whole, str) else getattr(whole, "__name__", "")
+    kind = {"bool": bool, "int": int, "float": float, "str": str}.get(said, type(parameter.default))
     words = {bool: "true or false", int: "a number", float: "a number", str: "text"}.get(kind)
     numbers = kind in (int, float) and type(value) in (int, float)
     if words and not numbers and type(value) is not kind:
+        words = "a whole number" if said == "int" else words
         raise TrainerError(
             f"model {config.name}: {parameter.name} must be {words}, got {shown(value)}"
         )
