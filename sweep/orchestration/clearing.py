@@ -46,11 +46,11 @@ def clear(study: Study, directory: Path) -> str:
             freed, trials = freed + size, trials + (size > 0)
     if not trials:
         return ""
-    of = "1 other trial" if trials == 1 else f"{trials} other trials"
-    whose = f"but trial {', '.join(map(str, sorted(kept)))}'s " if kept else ""
+    whose = f", trial {' and '.join(map(str, sorted(kept)))}'s are kept" if kept else ""
     return (
-        f"{freed / 1e6:,.1f} MB freed: all checkpoints {whose}are gone, of {of} "
-        '(study.keep = "all" keeps them)'
+        f"{freed / 1e6:,.1f} MB freed: the checkpoints of {trials} other "
+        f"{'trial' if trials == 1 else 'trials'} are deleted{whose} "
+        '(study.keep = "all" keeps all)'
     )
 
 

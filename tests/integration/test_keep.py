@@ -36,7 +36,7 @@ def test_the_checkpoints_of_the_recommended_and_the_best_trial_are_left(copy: Wo
     }
     said = " ".join(done.out.split())
     assert "MB freed" in said
-    assert f"of {6 - len(kept)} other trials" in said
+    assert f"of {6 - len(kept)} other trials are deleted" in said
     assert copy.states() == ["COMPLETE"] * 6
 
 
