@@ -344,11 +344,11 @@ class TestCalibrate:
     def test_its_best_trial_is_the_reference_of_what_is_run_next(
         self, workspace: Workspace
     ) -> None:
-        done = workspace.invoke("calibrate", "--trials", 2, "--epochs", 1)
+        done = workspace.invoke("calibrate", "--trials", 2)
         best = workspace.study().best_trial
         assert workspace.study().user_attrs["identity"]["batch_size"] == 32
         assert "sweep.toml: [profiles.cpu.reference] is now learning rate" in done.out
-        reference = json.loads(workspace.invoke("priors", "--epochs", 1, "--json").out)["reference"]
+        reference = json.loads(workspace.invoke("priors", "--json").out)["reference"]
         assert reference["learning_rate"] == pytest.approx(best.params["learning_rate"], rel=5e-3)
         assert reference["perplexity"] == pytest.approx(best.value, abs=5e-3)
         assert (reference["batch_size"], reference["swept"]) == (32, True)
