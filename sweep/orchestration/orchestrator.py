@@ -15,6 +15,7 @@ from trainers.report import EpochReport, Outcome, Verdict
 
 EVENT_WAIT_S = 0.25
 OTHERS_WAIT_S = 1.0
+ROOM_WAIT_S = 0.25
 FAILURES_TO_GIVE_UP = 2
 
 
@@ -52,7 +53,7 @@ class Orchestrator:
         self._recovery = recovery or Recovery(executor, retries=0)
         self._running: dict[int, _Running] = {}
         self._left: list[TrialSpec] = []
-        self._pausing = self._waited = False
+        self._pausing = self._waited = self._crowded = False
         self._failed_unheard = 0
 
     def run(self) -> bool:
@@ -67,18 +68,21 @@ class Orchestrator:
         self._take_up()
         while True:
             self._pause_if_asked()
-            if not self._pausing:
-                self._fill()
-            if not self._running:
-                if self._pausing or not self._waits_for_others():
-                    return not self._pausing
-                continue
-            self._handle(self._executor.events(EVENT_WAIT_S))
-            self._recovery.stop_overdue()
+            nothing_left = not self._pausing and self._fill()
+            if self._running:
+                self._handle(self._executor.events(EVENT_WAIT_S))
+                self._recovery.stop_overdue()
+            elif self._pausing:
+                return False
+            elif not nothing_left:  # there is no room
+                time.sleep(ROOM_WAIT_S)
+            elif not self._waits_for_others():
+                return True
             self._ledger.keep_alive()
 
     def _take_up(self) -> None:
-        self._left = [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
+        """Takes up what others left; its own trials, which wait for room, are none of these."""
+        self._left += [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
 
     def _waits_for_others(self) -> bool:
         """Waits for trials of other orchestrators: one that they lose is taken over."""
@@ -89,7 +93,6 @@ class Orchestrator:
         self._waited = bool(elsewhere)
         if elsewhere and not self._left:
             time.sleep(OTHERS_WAIT_S)
-            self._ledger.keep_alive()
         return bool(elsewhere or self._left)
 
     def _pause_if_asked(self) -> None:
@@ -103,16 +106,34 @@ class Orchestrator:
         for number in self._running:
             self._executor.reply(number, Verdict.PAUSE)
 
-    def _fill(self) -> None:
-        while len(self._running) < self._executor.capacity:
+    def _fill(self) -> bool:
+        """Starts as many trials as there is room for.
+
+        Returns:
+            Whether none is left to start. Where there is no room one is asked for all the same, to
+            know that, and waits.
+        """
+        while len(self._running) < self._room():
             if any(running.spec.only_trial for running in self._running.values()):
-                return
+                return False
             if self._left and self._left[0].only_trial and self._running:
-                return
+                return False
             spec = self._left.pop(0) if self._left else self._ask()
             if spec is None:
-                return
+                return True
             self._submit(spec)
+        if not self._running and not self._left and (spec := self._ask()):
+            self._left.append(spec)
+        return not self._running and not self._left
+
+    def _room(self) -> int:
+        """How many trials may run at once; that none may is said once, and that it is over."""
+        room = self._executor.capacity
+        if self._crowded != (room < 1):
+            self._crowded = not self._crowded
+            said = "no room for a trial: waiting until there is"
+            self._view.note(said if self._crowded else "there is room for a trial again")
+        return room
 
     def _ask(self) -> TrialSpec | None:
         before = self._ledger.working_range

@@ -327,6 +327,44 @@ class Pair:
             member.__exit__(kind, error, trace)
 
 
+class Nodes(InlineExecutor):
+    """A cluster of one node, which is lost with its trial at some asks for its capacity."""
+
+    def __init__(self, *without: int) -> None:
+        super().__init__("cpu")
+        self._without, self._asked = without, 0
+
+    @property
+    def capacity(self) -> int:  # type: ignore[override]
+        self._asked += 1
+        if self._asked not in self._without:
+            return 1
+        self.kill(self._number)
+        return 0
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 6, 9, 12, 18])
+def test_without_room_it_waits_for_it_and_no_trial_is_forgotten(folder: Path, first: int) -> None:
+    run = Run(folder, "sound", executor=Nodes(first, first + 1), retries=2)
+    assert run.done
+    assert run.states == ["COMPLETE"] * 3
+    said = [each["text"] for each in run.events if each["event"] == "note"]
+    assert said in (
+        ["no room for a trial: waiting until there is", "there is room for a trial again"],
+        ["no room for a trial: waiting until there is"],  # lost when all was done
+        [],  # or after that
+    )
+    assert said or first > 10
+
+
+def test_stopped_while_it_waits_for_room_it_keeps_all(folder: Path) -> None:
+    stopped = Run(folder, "sound", executor=Nodes(*range(4, 99)), stop=StopAt(9), retries=2)
+    assert not stopped.done
+    resumed = Run(folder, "sound")
+    assert resumed.done
+    assert resumed.states == ["COMPLETE"] * 3
+
+
 def test_it_keeps_an_executor_of_two_busy_and_stays_within_the_total(folder: Path) -> None:
     pair = Pair()
     run = Run(folder, "sound", executor=pair)
