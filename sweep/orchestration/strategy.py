@@ -18,7 +18,7 @@ from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import Remaining, remaining
 from studies.strategy import next_rate
 from studies.table import Table
-from studies.trials import failed, is_paused, rate_of
+from studies.trials import failed, is_paused, rate_of, sound, value_of
 
 Range = tuple[float, float]  # the lowest and the highest rate that is searched
 
@@ -90,8 +90,8 @@ class TrialCounts:
 
     @property
     def best(self) -> float | None:
-        """The rate of the complete trial with the lowest value."""
-        values = self._table.column(_complete_value)
+        """The rate of the complete trial with the lowest perplexity."""
+        values = self._table.column(_sound_value)
         return None if np.isnan(values).all() else float(self._rates[np.nanargmin(values)])
 
     def at(self, rate: float) -> tuple[int, int]:
@@ -221,5 +221,5 @@ def _rate(trial: FrozenTrial) -> float:
     return math.nan if rate is None else rate
 
 
-def _complete_value(trial: FrozenTrial) -> float:
-    return (trial.value or math.inf) if trial.state == TrialState.COMPLETE else math.nan
+def _sound_value(trial: FrozenTrial) -> float:
+    return value_of(trial) if sound(trial) else math.nan

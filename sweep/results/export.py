@@ -10,7 +10,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studies.definition import PARAMETER
+from studies.perplexity import is_perplexity
+from studies.trials import rate_of
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error
@@ -84,13 +85,13 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
     """
     about = study.user_attrs
     identity = about["identity"]
-    values = trial.intermediate_values
+    values = {e: value for e, value in trial.intermediate_values.items() if is_perplexity(value)}
     epoch = min(values, key=lambda step: values[step]) if values else identity["epochs"]
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
         trainer=identity["trainer"],
-        train=TrainConfig(**{**about["config"], "learning_rate": trial.params[PARAMETER]}),
+        train=TrainConfig(**{**about["config"], "learning_rate": rate_of(trial)}),
         origin=Origin(
             study=study.study_name,
             storage=storage,

@@ -18,12 +18,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER
-from studies.trials import as_rate, rate_of
+from studies.perplexity import LEAST, is_perplexity
+from studies.trials import as_rate, rate_of, why_no_result
 from sweep.results.types import TrialRow
 from sweep.storage.retry import retry_on
 
 _Reported = models.TrialIntermediateValueModel
 _FINITE = _Reported.intermediate_value_type == _Reported.TrialIntermediateValueType.FINITE
+_PERPLEXITY = sa.and_(_FINITE, _Reported.intermediate_value >= LEAST)
 _loads = functools.lru_cache(json.loads)  # thousands of trials name the same rule and reason
 
 
@@ -48,9 +50,9 @@ def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:
     def of(model: Any, *columns: Any) -> "sa.Select[Any]":
         return sa.select(model.trial_id, *columns).where(model.trial_id.in_(mine))
 
-    finite_value = sa.case((_FINITE, _Reported.intermediate_value))
+    known_value = sa.case((_PERPLEXITY, _Reported.intermediate_value))
     finite_count = sa.func.count(sa.case((_FINITE, 1)))
-    reports = of(_Reported, sa.func.min(finite_value), finite_count, sa.func.count())
+    reports = of(_Reported, sa.func.min(known_value), finite_count, sa.func.count())
     param, value = models.TrialParamModel, models.TrialValueModel
     user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
     with engine.connect() as connection:
@@ -65,7 +67,8 @@ def _read(engine: sa.Engine, study_id: int) -> list[TrialRow]:
         )
         reported = {key: rest for key, *rest in fetch(reports.group_by(_Reported.trial_id))}
         rates = dict(fetch(of(param, param.param_value).where(param.param_name == PARAMETER)))
-        values = dict(fetch(of(value, value.value).where(value.objective == 0)))
+        ended = of(value, value.value, value.value_type).where(value.objective == 0)
+        values = {key: value.stored_repr_to_value(*rest) for key, *rest in fetch(ended)}
         kept = fetch(of(user, user.key, user.value_json).where(user.key.in_(KEPT)))
         fixed = fetch(of(system, system.value_json).where(system.key == "fixed_params"))
     attributes: dict[int, dict[str, Any]] = {}
@@ -118,12 +121,17 @@ def make_row(
         number: the trial's.
         state: Optuna's name of it.
         rate: its learning rate, None where it has none yet.
-        lowest: the lowest finite perplexity, None where none was reported.
+        lowest: the lowest perplexity, None where none was reported.
         finite, reported: how many finite ones, and how many at all.
         value: the trial's own.
         attributes: those of `KEPT` that it has.
     """
-    if finite < reported and state == "PRUNED":
+    reason = attributes.get("reason", "")
+    if state == "COMPLETE" and value == math.inf:
+        state = "PRUNED"
+    elif state == "COMPLETE" and (fault := why_no_result(rate, value)):  # another program's
+        state, reason = "FAIL", f"failed: {fault}"
+    if state == "PRUNED" and (finite < reported or value == math.inf):
         lowest = math.inf  # it diverged: what it reached before is no result
     if lowest is None and state == "COMPLETE":
         lowest = value
@@ -136,7 +144,7 @@ def make_row(
         multiple=attributes.get("multiple", math.nan),
         perplexity=lowest,
         epochs=finite,
-        reason=f"paused: {left}" if left else attributes.get("reason", ""),
+        reason=f"paused: {left}" if left else reason,
         by_hand=bool(attributes.get("by_hand", False)),
         audit=attributes.get("audit", ""),
     )
@@ -146,11 +154,12 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     """One stored trial as a row."""
     values = trial.intermediate_values.values()
     finite = [value for value in values if math.isfinite(value)]
+    lowest = min(filter(is_perplexity, finite), default=None)
     return make_row(
         trial.number,
         trial.state.name,
         rate_of(trial),
-        min(finite, default=None),
+        lowest,
         len(finite),
         len(values),
         value=trial.value,

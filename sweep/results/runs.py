@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
-from studies.trials import diverged, rate_of
+from studies.trials import diverged, rate_of, sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,7 @@ def find_run(runs: Sequence[TrainedRun], rate: float) -> TrainedRun | None:
 
 def _whole(trial: FrozenTrial) -> bool:
     """Whether a trial was trained by this tool until there was no more to train."""
-    ended = trial.state == TrialState.COMPLETE or (
-        trial.state == TrialState.PRUNED and diverged(trial)
-    )
+    ended = sound(trial) or (trial.state == TrialState.PRUNED and diverged(trial))
     return ended and not trial.user_attrs.get("by_hand")
 
 
