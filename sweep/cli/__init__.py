@@ -8,11 +8,11 @@ import sys
 import click
 
 from sweep import __version__
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.execution.threads import sleep_when_idle
 from trainers.errors import TrainerError
 
-BAD_INPUT, INTERRUPTED = 2, 130
+NOTHING_TRAINED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class Commands(click.Group):
@@ -62,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(error.ctx.get_help() if error.ctx else "")
     except click.ClickException as error:
         _fail(error.format_message())
+    except NothingTrainedError as error:
+        _fail(str(error), NOTHING_TRAINED)
     except (SweepError, TrainerError) as error:
         _fail(str(error))
     except Exception as error:
@@ -71,9 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(line)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = BAD_INPUT) -> None:
     click.echo("sweep: " + " ".join(message.split()), err=True)
-    sys.exit(BAD_INPUT)
+    sys.exit(code)
 
 
 def _outside_fault(error: Exception) -> str | None:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.execution.protocol import Ended, Event, Executor, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
+from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
 from sweep.orchestration.recovery import Recovery
@@ -55,6 +56,8 @@ class Orchestrator:
         self._left: list[TrialSpec] = []
         self._pausing = self._waited = self._crowded = False
         self._failed_unheard = 0
+        self._trained = False
+        self._failure = ""
 
     def run(self) -> bool:
         """Runs the study.
@@ -64,6 +67,7 @@ class Orchestrator:
 
         Raises:
             SweepError: the trainer itself does not work: trials fail before their first report.
+            NothingTrainedError: every trial failed, none of them with an epoch of this run.
         """
         self._take_up()
         while True:
@@ -77,6 +81,8 @@ class Orchestrator:
             elif not nothing_left:  # there is no room
                 time.sleep(ROOM_WAIT_S)
             elif not self._waits_for_others():
+                if self._failure and not self._trained:
+                    raise NothingTrainedError(f"nothing was trained: {self._failure}")
                 return True
             self._ledger.keep_alive()
 
@@ -169,6 +175,7 @@ class Orchestrator:
             running, report = self._running[number], reports[number]
             running.reported = True
             if report.epoch > running.stored:
+                self._trained = True
                 self._view.reported(number, report, self._ledger.row(number))
             pauses = self._pausing and verdict is Verdict.CONTINUE
             self._executor.reply(number, Verdict.PAUSE if pauses else verdict)
@@ -187,7 +194,14 @@ class Orchestrator:
             )
         if not self._ledger.tell(event.number, event.outcome, message):
             self._view.warn(f"trial {event.number} was ended by another program, so it stopped")
-        self._view.trial_ended(self._ledger.row(event.number))
+        row = self._ledger.row(event.number)
+        self._view.trial_ended(row)
+        if row.state == "failed":
+            goes_on = ": put that right, then the same command goes on"
+            outside = event.outcome in OUTSIDE
+            self._failure = f"trial {row.number} {row.reason}{goes_on if outside else ''}"
+        else:
+            self._trained = True
         self._view.posterior_updated(self._ledger.belief())
         self._give_up_if_nothing_works(event, running)
 

@@ -81,7 +81,7 @@ class Recovery:
                 return event.message, spec  # another one was stopped: no fault of this one
             message = self._stopped.get(number, event.message)
             return message, self._again(spec, in_company=bool(company))
-        if event.outcome is Outcome.OUT_OF_MEMORY:
+        if event.outcome in (Outcome.OUT_OF_MEMORY, Outcome.KILLED):
             fewer = self._again(_with_fewer_rows(spec), in_company=False)
             return event.message, fewer and replace(fewer, only_trial=bool(company))
         return event.message, None

@@ -74,6 +74,10 @@ TRAINERS = """\
         yield reports(1)
         raise MemoryError("8 GiB")
 
+    def device_gone(config, *, device, directory):
+        yield reports(1)
+        raise RuntimeError("No CUDA GPUs are available")
+
     def says_nonsense(config, *, device, directory):
         yield "epoch 1"
 
@@ -385,6 +389,16 @@ class TestADeath:
         assert outcomes == {
             first.number: lost, second.number: lost, third.number: Outcome.COMPLETED
         }  # fmt: skip
+
+    def test_whose_device_is_gone_is_lost_and_the_next_one_has_a_fresh_process(
+        self, cohort: Executor
+    ) -> None:
+        before = cohort._process  # type: ignore[attr-defined]
+        _, ended = run(cohort, spec("device_gone"))
+        assert ended.outcome is Outcome.LOST
+        assert ended.message == "lost: its device is gone: No CUDA GPUs are available"
+        run(cohort, spec("three_epochs"))
+        assert cohort._process is not before  # type: ignore[attr-defined]
 
     def test_a_worker_that_cannot_start_is_a_lost_trial(self, cohort: Executor) -> None:
         trial = spec("three_epochs")

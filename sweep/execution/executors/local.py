@@ -111,7 +111,11 @@ class LocalWorker:
             while self._pipe is not None and self._pipe.poll():
                 received += self._pipe.recv()
         self._waits |= not all(isinstance(event, Progressed) for event in received)
-        self._running -= {event.number for event in received if isinstance(event, Ended)}
+        ended = [event for event in received if isinstance(event, Ended)]
+        self._running -= {event.number for event in ended}
+        if self._process and any(event.outcome is Outcome.LOST for event in ended):
+            self._kill()  # its device is gone, and would stay so for this process
+            self._process.join()
         return received
 
     @property
@@ -154,8 +158,7 @@ class LocalWorker:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         outcome, message = Outcome.LOST, f"lost: its worker process died ({how})"
         if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
-            outcome = Outcome.OUT_OF_MEMORY
-            message = "ran out of memory: the system killed its worker process to free some"
+            outcome, message = Outcome.KILLED, Outcome.KILLED.sentence
         lost = [Ended(number, outcome, message) for number in sorted(self._running)]
         self._running.clear()
         return [*lost]

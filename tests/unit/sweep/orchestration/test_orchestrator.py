@@ -12,7 +12,7 @@ import pytest
 from support import open_ledger
 
 from studies.prior import Prior
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.execution.executors.inline import InlineExecutor
 from sweep.execution.protocol import Ended, Event, Executor, TrialSpec
 from sweep.execution.signals import StopSignals
@@ -39,6 +39,8 @@ TRAINERS = """\
                     log.write(f"{epoch} ")
                 file.write_text(str(epoch))
             left = (config.epochs - epoch) / config.epochs
+            if (directory / "other").exists():  # as on another machine
+                end = 30
             loss = math.log(60 - epoch if end is None else end * (90 / end) ** left)
             verdict = yield EpochReport(epoch, loss, loss, 0.1, 1e-3, 1e3, 1, 0)
             if verdict != "continue":
@@ -387,6 +389,42 @@ def test_a_lost_trial_goes_on_and_the_other_one_is_not_touched(folder: Path) -> 
     run = Run(folder, "sound", executor=pair, retries=2)
     assert run.states == ["COMPLETE"] * 3
     assert sorted(pair.attempts) == [1, 1, 1, 2, 3]
+
+
+def test_where_all_were_lost_nothing_was_trained_and_the_same_run_goes_on_once_it_is_repaired(
+    folder: Path,
+) -> None:
+    said = "nothing was trained: trial 2 lost: its worker process died: put that right, then the"
+    for _ in range(2):
+        with pytest.raises(NothingTrainedError, match=said):
+            Run(folder, "sound", executor=Pair(lose=6), retries=1)
+        said = said.replace("2", "5")
+    resumed = Run(folder, "sound")
+    assert resumed.done
+    assert resumed.states == ["FAIL"] * 6 + ["COMPLETE"] * 3
+    rates = [trial.params["learning_rate"] for trial in resumed.trials]
+    assert set(rates[:3]) <= set(rates[6:])
+
+
+def test_of_a_trial_that_failed_by_itself_it_is_not_said_that_the_command_goes_on(
+    folder: Path,
+) -> None:
+    with pytest.raises(NothingTrainedError, match=r"trial 0 failed: ValueError: .* a string$"):
+        Run(folder, "broken", trials=1)
+
+
+def test_a_trial_that_cannot_be_repeated_begins_anew_and_the_study_lives(folder: Path) -> None:
+    stopped = Run(folder, "sound", stop=StopAt(3))
+    assert stopped.trials[0].intermediate_values
+    study = folder / "runs" / "study"
+    (study / "0000" / "other").touch()
+    resumed = Run(folder, "sound")
+    assert resumed.done
+    assert resumed.states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    reason = resumed.trials[0].user_attrs["reason"]
+    assert reason.startswith("failed: epoch 1 cannot be repeated: perplexity ")
+    rates = [trial.params["learning_rate"] for trial in resumed.trials]
+    assert rates[0] in rates[1:]
 
 
 def test_after_its_retries_a_lost_trial_fails(folder: Path) -> None:
