@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from trainers.cohort import step_together
 
 from trainers.batches import Batches
-from trainers.cohort import step_together
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import load_corpus
 from trainers.data.files import write_atomically

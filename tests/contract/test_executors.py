@@ -57,6 +57,11 @@ TRAINERS = """\
             assert said is None, said
             assert (yield reports(epoch)) == "continue"
 
+    def many_epochs(config, *, device, directory):
+        for epoch in range(1, 50):
+            yield Progress(epoch, 1, 2)
+            yield reports(epoch)
+
     def tells_its_arguments(config, *, device, directory):
         rate = config.learning_rate
         return Ending(Outcome.COMPLETED, f"{rate} {device} {directory.name} {os.getpid()}")
@@ -352,7 +357,7 @@ class TestADeath:
 
     @pytest.mark.parametrize("events", range(4), ids="after {} events".format)
     def test_while_a_trial_runs_it_is_lost_once(self, executor: Executor, events: int) -> None:
-        trial = spec("epochs_with_progress")
+        trial = spec("many_epochs")
         executor.submit(trial)
         for _ in range(events):
             self.hear(executor, some(executor), [])
@@ -418,6 +423,8 @@ def end_process(ended: Ended) -> None:
     if process != os.getpid():
         with contextlib.suppress(ProcessLookupError):  # Ray ends it with its trial
             os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # Ray's are no children of this one
+            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         assert gone(process)
 
 

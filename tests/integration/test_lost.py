@@ -118,19 +118,19 @@ class TestOneWorker:
 
 
 def test_workers_lost_for_a_reason_outside_use_up_no_trials(workspace: Workspace) -> None:
-    command = ("run", "--trainer", "faulty:train", "--trials", 2, "--epochs", 2, "--json")
+    command = ("run", "--trainer", "faulty:train", "--trials", 3, "--epochs", 2, "--json")
     broken = FAULTY.replace("directory.mkdir", "os._exit(9); directory.mkdir")
     workspace.write("faulty.py", broken + "    FAULTS = {}\n")
-    line = refusal(workspace.sweep(*command, code=1))
+    line = refusal(workspace.sweep(*command, "--set", "study.retries=0", code=1))
     assert line == (
-        "sweep: nothing was trained: trial 1 lost: its worker process died (exit code 9): put that "
+        "sweep: nothing was trained: trial 2 lost: its worker process died (exit code 9): put that "
         "right, then the same command goes on"
     )
-    run(workspace, "{}", "--trials", 2, "--epochs", 2)
-    assert workspace.states() == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
-    lost, trained = trials(workspace)[:2], trials(workspace)[2:]
+    run(workspace, "{}", "--trials", 3, "--epochs", 2)
+    assert workspace.states() == ["FAIL"] * 3 + ["COMPLETE"] * 3
+    lost, again = trials(workspace)[:3], trials(workspace)[3:]
     assert {trial.params["learning_rate"] for trial in lost} == {
-        trial.params["learning_rate"] for trial in trained
+        trial.params["learning_rate"] for trial in again
     }
 
 

@@ -292,7 +292,7 @@ class TestReporting:
     def test_it_begins_anew_only_once_and_then_the_study_lives_without_it(
         self, tmp_path: Path
     ) -> None:
-        with open_ledger(tmp_path, trials=2) as ledger:
+        with open_ledger(tmp_path, trials=3) as ledger:
             first = asked(ledger)
             self.unrepeatable(ledger, first.number)
             anew = next(spec for spec in iter(ledger.ask, None) if spec.config == first.config)

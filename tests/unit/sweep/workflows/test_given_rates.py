@@ -64,7 +64,9 @@ def test_other_rates_join_the_same_study(config: SweepConfig) -> None:
 
 def test_settings_share_one_text_which_is_described_once(config: SweepConfig) -> None:
     settings = [(with_trainer(config, seed=seed), [0.03]) for seed in (1, 2)]
-    runs = run_settings(settings, PlainView(stream := io.StringIO()), resume_command="sweep confirm")
+    runs = run_settings(
+        settings, PlainView(stream := io.StringIO()), resume_command="sweep confirm"
+    )
     assert runs is not None
     assert [[run.seed for run in each] for each in runs] == [[1], [2]]
     assert stream.getvalue().count("% of the words are unknown") == 1
