@@ -4,13 +4,31 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from sweep.results.record import read_trial
 from trainers.report import EpochReport, Outcome
 
 VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
 BLOWN_UP = (Outcome.DIVERGED, Outcome.OVERFLOW)
+OUTSIDE = (Outcome.LOST, Outcome.KILLED)
+"""A trial's ends that something outside it brought about."""
+
+ANEW = "anew"
+"""The attribute of a failed trial that could not be repeated, so that its rate begins anew."""
+
 LAST = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes", "skipped_steps")
+
+
+def from_outside(trial: FrozenTrial) -> bool:
+    """Whether a trial failed for a reason outside it: it is asked for again by the next run."""
+    failed = trial.state == TrialState.FAIL
+    return failed and read_trial(trial).outcome in [each.value for each in OUTSIDE]
+
+
+def began_anew(trial: FrozenTrial) -> bool:
+    """Whether a trial failed since it could not be repeated, and is asked for again at once."""
+    return trial.state == TrialState.FAIL and read_trial(trial).anew
 
 
 def checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome, str]:

@@ -17,11 +17,11 @@ from studies.definition import PARAMETER, WIDE, Identity
 from studies.perplexity import is_perplexity
 from studies.prior import multiples, nearest_rule
 from studies.table import Table
-from studies.trials import LOOKED, PAUSED, is_paused
+from studies.trials import LOOKED, PAUSED, is_paused, rate_of
 from sweep.errors import SweepError
 from sweep.execution.protocol import TrialSpec
 from sweep.orchestration.clock import Clock
-from sweep.orchestration.endings import BLOWN_UP, VALUED, checked, measured
+from sweep.orchestration.endings import ANEW, BLOWN_UP, VALUED, began_anew, checked, measured
 from sweep.orchestration.enqueued import why_refused
 from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
@@ -104,7 +104,10 @@ class Ledger:
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
+        self._unrepeatable: dict[int, str] = {}
         self._trials = StudyTrials(self.study, storage)
+        ended = (trial for trial in self._trials.all() if trial.state.is_finished())
+        self._earlier = frozenset(trial.number for trial in ended)
 
     def __enter__(self) -> "Ledger":
         return self
@@ -201,7 +204,7 @@ class Ledger:
 
     def _ask(self) -> TrialSpec | None:
         trials, within = self._trials.all(), self.working_range
-        counts = TrialCounts(trials)
+        counts = TrialCounts(trials, self._earlier)
         if self._enough(trials, counts):
             return None
         full = counts.count >= self._strategy.settings.trials
@@ -211,7 +214,7 @@ class Ledger:
                 return self._resume_paused(number)
             if full:
                 return None
-        for rate in self._strategy.first_missing(counts):
+        for rate in self._strategy.missing(counts):
             self.study.enqueue_trial({PARAMETER: rate})
         wider = self._strategy.widened(trials, counts, within)
         if wider != within:
@@ -242,10 +245,11 @@ class Ledger:
         """Stores epochs, then judges them in the order of trial numbers.
 
         An epoch that is stored already is not written again, and only the last stored one of a
-        trial can prune it.
+        trial can prune it. A trial whose repeated epoch has another perplexity than the stored one
+        ends here.
 
         Raises:
-            SweepError: a repeated epoch has another perplexity than the stored one.
+            SweepError: a loss is none.
         """
         for number, report in sorted(reports.items()):
             self._store(number, report)
@@ -253,6 +257,7 @@ class Ledger:
 
     def record_setback(self, again: TrialSpec, message: str) -> None:
         """Stores that a trial is tried again, as `again` says, and why."""
+        self._unrepeatable.pop(again.number, None)
         self._trials.release(again.number)  # it goes on, whatever was found before its worker died
         trial = self._trials.resume(again.number)
         setbacks = [*read_trial(frozen(trial)).setbacks, message]
@@ -269,15 +274,20 @@ class Ledger:
         """
         trial = self._trials.stored(number)
         if trial.state.is_finished():
-            self._trials.release(number)
-            self._reports.pop(number, None)
+            self._forget(number)
             return False
-        if outcome is Outcome.PAUSED:
+        fault = self._unrepeatable.get(number)
+        if outcome is Outcome.PAUSED and not fault:
             self._leave(number)
             return True
         live = self._trials.resume(number)
         outcome, message = checked(outcome, message, trial)
+        if fault:
+            outcome, message = Outcome.FAILED, fault
         attributes = {"outcome": outcome.value, **self._measured(number)}
+        if fault and not any(map(began_anew, self._at_rate_of(trial))):
+            attributes.update({ANEW: True, "reason": f"{message}; it begins anew"})
+            message = attributes["reason"]
         if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
             attributes["reason"] = message
         self._trials.note(live, attributes)
@@ -289,10 +299,19 @@ class Ledger:
             self.study.tell(live, state=TrialState.PRUNED)
         else:
             self.study.tell(live, state=TrialState.FAIL)
+        self._forget(number)
+        return True
+
+    def _forget(self, number: int) -> None:
         self._trials.release(number)
         self._reports.pop(number, None)
+        self._unrepeatable.pop(number, None)
         self._storage.fold_in()
-        return True
+
+    def _at_rate_of(self, trial: FrozenTrial) -> list[FrozenTrial]:
+        rate = rate_of(trial) or math.nan
+        known = self._trials.all()
+        return [each for each in known if math.isclose(rate_of(each) or math.inf, rate)]
 
     def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
         low, high = self._search.low, self._search.high
@@ -405,18 +424,17 @@ class Ledger:
             except UpdateFinishedTrialError:  # another program has ended it
                 self._trials.release(number)
         elif not math.isclose(stored[report.epoch], perplexity, rel_tol=ROUNDING):
-            raise SweepError(
-                f"trial {number}, epoch {report.epoch}: the trainer now says perplexity "
-                f"{perplexity:.9g}, the study has {stored[report.epoch]:.9g}: the checkpoint in "
-                f"{self._directory / f'{number:04d}'} is not this study's, or the trainer does "
-                "not repeat itself; take another --study"
+            self._unrepeatable[number] = (
+                f"failed: epoch {report.epoch} cannot be repeated: perplexity {perplexity:.9g} "
+                f"now, {stored[report.epoch]:.9g} before; its checkpoint is gone or another "
+                "study's, the machine is another one, or the trainer does not repeat itself"
             )
 
     def _judge(self, number: int, report: EpochReport) -> Verdict:
         live = self._trials.resume(number)
         trial = frozen(live)
-        if trial.state.is_finished():
-            return Verdict.PRUNE  # another program has ended it
+        if trial.state.is_finished() or number in self._unrepeatable:
+            return Verdict.PRUNE  # another program has ended it, or it begins anew
         # A trial's last epoch is paid for: there is nothing left to save by pruning it.
         paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
         if report.epoch != trial.last_step or paid:

@@ -1,5 +1,6 @@
 """The best configuration as YAML, and back."""
 
+import math
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studies.definition import PARAMETER
+from studies.perplexity import is_perplexity
+from studies.trials import rate_of
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error
@@ -85,13 +87,13 @@ def export(study: Study, trial: FrozenTrial, storage: str) -> Exported:
         storage: its database, as the user names it.
     """
     record = read_study(study)
-    values = trial.intermediate_values
+    values = {e: value for e, value in trial.intermediate_values.items() if is_perplexity(value)}
     epoch = min(values, key=lambda step: values[step]) if values else record.epochs
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
         trainer=record.trainer,
-        train=replace(record.train, learning_rate=trial.params[PARAMETER]),
+        train=replace(record.train, learning_rate=rate_of(trial) or math.nan),
         origin=Origin(
             study=study.study_name,
             storage=storage,
