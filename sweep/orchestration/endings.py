@@ -17,6 +17,10 @@ OUTSIDE = (Outcome.LOST, Outcome.KILLED)
 ANEW = "anew"
 """The attribute of a failed trial that could not be repeated, so that its rate begins anew."""
 
+ROUNDING = 0.01
+"""What an epoch's perplexity may differ by when it is trained again: in other company, or on CUDA,
+it is not the same to the bit. The stored one stays."""
+
 LAST = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes", "skipped_steps")
 
 
@@ -39,6 +43,17 @@ def checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome
     if values:
         return Outcome.DIVERGED, "diverged: no epoch's perplexity is finite"
     return Outcome.FAILED, "failed: the trainer ended without an epoch's report"
+
+
+def why_not_repeated(epoch: int, now: float, before: float) -> str:
+    """Why a repeated epoch is not the stored one; "" where it is."""
+    if math.isclose(before, now, rel_tol=ROUNDING):
+        return ""
+    return (
+        f"failed: epoch {epoch} cannot be repeated: perplexity {now:.9g} now, {before:.9g} before; "
+        "its checkpoint is gone or another study's, the machine is another one, or the trainer "
+        "does not repeat itself"
+    )
 
 
 def measured(reports: Sequence[EpochReport], steps_per_epoch: int | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.definition import edge, searched, widen
 from studies.failures import as_tried
 from studies.observed import Terms, posterior_of
-from studies.prior import Centre, Prior
+from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import Remaining, remaining
@@ -168,6 +169,12 @@ class Strategy:
             startup=len(self.settings.first),
             known=trials,
         )
+
+    def of_rate(self, rate: float) -> dict[str, Any]:
+        """What a trial's record says of its rate: the nearest rule, and the multiples of each."""
+        name, multiple = nearest_rule(rate, self.settings.rates)
+        every = multiples(rate, self.settings.rates)
+        return {"nearest_rule": name, "multiple": multiple, "multiples": every}
 
     def missing(self, counts: TrialCounts) -> list[float]:
         """The rules' rates that no good trial has, failed ones once more; then one that is owed."""
