@@ -53,6 +53,8 @@ class Terms:
         floor: epochs that a run gets before it is compared, such as its warm-up.
         repeats: runs of the same thing with other seeds.
         pauses: whether runs may be left as they are after a look and go on later.
+        lenient: whether a complete trial whose value is no perplexity is left out as a failed one
+            is, and not refused: where other programs write trials too, it is none of the search's.
     """
 
     low: float
@@ -64,6 +66,7 @@ class Terms:
     floor: int = 1
     repeats: tuple[Repeat, ...] = ()
     pauses: bool = True
+    lenient: bool = False
 
     @property
     def ln_baseline(self) -> float:
@@ -107,13 +110,16 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
         The observations, in the order of the trials.
 
     Raises:
-        StudyError: a trial's value is below 1, so that it is no perplexity.
+        StudyError: a trial's value is below 1, so that it is no perplexity, and the terms are not
+            lenient.
     """
     table = Table.of(trials)
     x, y = table.column(ln_rate), table.column(_ln_value)
     tried = ~np.isnan(x) & ~table.mask(failed)
-    for place in places(tried & np.isneginf(y)):
-        _refuse(table[place])
+    if not terms.lenient:
+        for place in places(tried & np.isneginf(y)):
+            _refuse(table[place])
+    tried &= ~np.isneginf(y)
     lost = tried & table.mask(diverged)
     known = tried & ~lost & ~np.isnan(y)
     return Observations(
@@ -176,7 +182,7 @@ def posterior_of(
             as under way.
 
     Raises:
-        StudyError: a trial's value is below 1, so that it is no perplexity.
+        StudyError: as of `observe`.
     """
     table = Table.of(trials)
     at = judged and (judged.number, judged.last_step)

@@ -116,7 +116,7 @@ def _sound_peers(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[Froz
 def _is_sound(trial: FrozenTrial) -> bool:
     values = trial.intermediate_values.values()
     ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    return ended and bool(values) and all(math.isfinite(value) for value in values)
+    return ended and bool(values) and all(1.0 <= value < math.inf for value in values)
 
 
 def _field(peers: Sequence[FrozenTrial], epoch: int) -> list[float]:

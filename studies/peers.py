@@ -15,7 +15,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.definition import range_within
-from studies.trials import diverged, failed, rate_of
+from studies.perplexity import is_perplexity
+from studies.trials import diverged, failed, rate_of, value_of
 
 APART = 0.05
 ATTEMPTS = 16
@@ -129,6 +130,9 @@ def _mirror(trials: Sequence[FrozenTrial], param_name: str, space: FloatDistribu
         mirror = optuna.create_study(direction="minimize")
     for trial in trials:
         rate = rate_of(trial, param_name)
+        ended = trial.state == TrialState.COMPLETE
+        if ended and not is_perplexity(value_of(trial)):
+            continue  # another program's: it would be the best of all
         if rate is not None and space.low <= rate <= space.high:
             mirror.add_trial(_copy(trial, param_name, rate, space))
     return mirror

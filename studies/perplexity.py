@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable
 
+LEAST = 1.0  # exp(loss) of a loss that is not negative
 KNOWN_FROM = 30.0  # a text of characters has a unigram perplexity of some 20, and 3 is a good one
 AS_LOSSES = 1.5  # of the loss of a model without context
 
 
 def is_perplexity(value: float) -> bool:
-    """Whether a perplexity can have this value: exp(loss) of a loss that is not negative."""
-    return value >= 1.0
+    """Whether a perplexity can have this value."""
+    return value >= LEAST
 
 
 def look_like_losses(values: Iterable[float], baseline: float | None) -> bool:

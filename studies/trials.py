@@ -47,8 +47,9 @@ def diverged(trial: FrozenTrial) -> bool:
 
 def best_until(trial: FrozenTrial, epoch: int) -> float:
     """The lowest perplexity reported up to an epoch; infinite where there is none."""
-    values = trial.intermediate_values
-    return min((value for step, value in values.items() if step <= epoch), default=math.inf)
+    values = trial.intermediate_values.items()
+    known = (value for step, value in values if step <= epoch and is_perplexity(value))
+    return min(known, default=math.inf)
 
 
 def ln_rate(trial: FrozenTrial) -> float:
@@ -63,9 +64,19 @@ def failed(trial: FrozenTrial) -> bool:
 
 
 def sound(trial: FrozenTrial) -> bool:
-    """Whether it ran to its end, with a value that a perplexity can have."""
+    """Whether it ran to its end at a rate, with a value that a perplexity can have."""
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    return value is not None and is_perplexity(value) and value < math.inf
+    return value is not None and value < math.inf and not why_no_result(rate_of(trial), value)
+
+
+def why_no_result(rate: float | None, value: float | None) -> str:
+    """Why a trial's end is no result, whatever program wrote it; "" where it is one."""
+    if rate is None:
+        return f"it has no {PARAMETER}"
+    if value is None or not is_perplexity(value):
+        shown = "none" if value is None else f"{value:g}"
+        return f"its value must be a perplexity, at least 1, got {shown}"
+    return ""
 
 
 def value_of(trial: FrozenTrial) -> float:

@@ -20,6 +20,14 @@ _OUT_OF_MEMORY = (
 SMALLER = "take a smaller model, window, batch or cohort"
 """What to do where a whole command ran out of memory."""
 
+_NO_DEVICE = (
+    "No CUDA GPUs are available",
+    "no CUDA-capable device is detected",
+    "CUDA-capable device(s) is/are busy or unavailable",
+    "uncorrectable ECC error",
+    "GPU is lost",
+)
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -37,13 +45,16 @@ def ending_of(error: Exception) -> Ending:
         error: what the trainer's generator raised.
 
     Returns:
-        OUT_OF_MEMORY, NO_SPACE or FAILED, with the error's first line.
+        OUT_OF_MEMORY, NO_SPACE, LOST where the device is gone, or FAILED, with the error's first
+        line.
     """
     line = _line(error)
     if out_of_memory(error):
         return Ending(Outcome.OUT_OF_MEMORY, f"ran out of memory: {line}")
     if _no_space(error):
         return Ending(Outcome.NO_SPACE, f"found no room on the disk: {line}")
+    if any(known in line for known in _NO_DEVICE):
+        return Ending(Outcome.LOST, f"lost: its device is gone: {line}")
     if isinstance(error, TrainerError):  # written for the user
         return Ending(Outcome.FAILED, f"failed: {line}")
     return Ending(Outcome.FAILED, f"failed: {type(error).__name__}: {line}")

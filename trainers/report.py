@@ -77,6 +77,7 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     OVERFLOW = "overflow"
     OUT_OF_MEMORY = "out of memory"
+    KILLED = "killed for memory"
     FAILED = "failed"
     LOST = "lost"
     NO_SPACE = "no space"
@@ -95,6 +96,7 @@ _SENTENCES = {
     Outcome.DIVERGED: "diverged: the loss or the parameters are no longer finite",
     Outcome.OVERFLOW: "overflowed: FP16 gradients stay infinite at the smallest loss scale",
     Outcome.OUT_OF_MEMORY: "ran out of memory",
+    Outcome.KILLED: "ran out of memory: the system killed its worker process to free some",
     Outcome.FAILED: "failed: the trainer raised an error",
     Outcome.LOST: "lost: its worker process died",
     Outcome.NO_SPACE: "found no room on the disk",

@@ -13,12 +13,12 @@ from typing import NoReturn
 import click
 
 from sweep import __version__
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.execution.threads import sleep_when_idle
 from trainers.errors import TrainerError
 from trainers.finding import Kind, files_of
 
-BAD_INPUT, INTERRUPTED = 2, 130
+NOTHING_TRAINED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 # In the order in which `sweep --help` lists them; what stands nowhere is listed last.
 SECTIONS = {
@@ -120,6 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(error.ctx.get_help() if error.ctx else "")
     except click.ClickException as error:
         _fail(error.format_message())
+    except NothingTrainedError as error:
+        _fail(str(error), code=NOTHING_TRAINED)
     except (SweepError, TrainerError) as error:
         _fail(str(error), error if debug else None)
     except Exception as error:
@@ -129,11 +131,11 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(line, error if debug else None)
 
 
-def _fail(message: str, error: Exception | None = None) -> NoReturn:
+def _fail(message: str, error: Exception | None = None, code: int = BAD_INPUT) -> NoReturn:
     if error is not None:
         traceback.print_exception(error)
     click.echo("sweep: " + " ".join(message.split()), err=True)
-    sys.exit(BAD_INPUT)
+    sys.exit(code)
 
 
 def _outside_fault(error: Exception) -> str | None:

@@ -4,13 +4,35 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from sweep.results.record import read_trial
 from trainers.report import EpochReport, Outcome
 
 VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
 BLOWN_UP = (Outcome.DIVERGED, Outcome.OVERFLOW)
+OUTSIDE = (Outcome.LOST, Outcome.KILLED)
+"""A trial's ends that something outside it brought about."""
+
+ANEW = "anew"
+"""The attribute of a failed trial that could not be repeated, so that its rate begins anew."""
+
+ROUNDING = 0.01
+"""What an epoch's perplexity may differ by when it is trained again: in other company, or on CUDA,
+it is not the same to the bit. The stored one stays."""
+
 LAST = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes", "skipped_steps")
+
+
+def from_outside(trial: FrozenTrial) -> bool:
+    """Whether a trial failed for a reason outside it: it is asked for again by the next run."""
+    failed = trial.state == TrialState.FAIL
+    return failed and read_trial(trial).outcome in [each.value for each in OUTSIDE]
+
+
+def began_anew(trial: FrozenTrial) -> bool:
+    """Whether a trial failed since it could not be repeated, and is asked for again at once."""
+    return trial.state == TrialState.FAIL and read_trial(trial).anew
 
 
 def checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome, str]:
@@ -21,6 +43,17 @@ def checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome
     if values:
         return Outcome.DIVERGED, "diverged: no epoch's perplexity is finite"
     return Outcome.FAILED, "failed: the trainer ended without an epoch's report"
+
+
+def why_not_repeated(epoch: int, now: float, before: float) -> str:
+    """Why a repeated epoch is not the stored one; "" where it is."""
+    if math.isclose(before, now, rel_tol=ROUNDING):
+        return ""
+    return (
+        f"failed: epoch {epoch} cannot be repeated: perplexity {now:.9g} now, {before:.9g} before; "
+        "its checkpoint is gone or another study's, the machine is another one, or the trainer "
+        "does not repeat itself"
+    )
 
 
 def measured(reports: Sequence[EpochReport], steps_per_epoch: int | None) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import secrets
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,34 +13,36 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.perplexity import is_perplexity
-from studies.prior import multiples, nearest_rule
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED, is_paused
 from sweep.errors import SweepError
 from sweep.execution.protocol import TrialSpec
 from sweep.orchestration.clock import Clock
-from sweep.orchestration.endings import BLOWN_UP, VALUED, checked, measured
+from sweep.orchestration.endings import (
+    ANEW,
+    BLOWN_UP,
+    VALUED,
+    began_anew,
+    checked,
+    measured,
+    why_not_repeated,
+)
 from sweep.orchestration.enqueued import why_refused
+from sweep.orchestration.opening import check_total, write_new, write_search
 from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
-from sweep.results.place import mark_place, place_of, stored_place
-from sweep.results.record import VERSION, read_study, read_trial, write_study
+from sweep.results.place import place_of
+from sweep.results.record import read_study, read_trial, write_study
 from sweep.results.rows import trial_row
 from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
-from sweep.storage.connect import folder_of
 from sweep.storage.lease import Lease
 from sweep.storage.making import make_study
 from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
-
-ROUNDING = 0.01
-"""What an epoch's perplexity may differ by when it is trained again: in other company, or on CUDA,
-it is not the same to the bit. The stored one stays."""
-
 
 CLOCK_S = 15.0
 """How often the time spent is stored."""
@@ -81,7 +81,6 @@ class Ledger:
     ) -> None:
         self._storage = storage
         self._train, self._directory = train, directory
-        self._search = search
         cache = TrialCache(storage)
         existing = find_study(cache, name)
         if existing is not None:
@@ -92,19 +91,22 @@ class Ledger:
         self._lease = Lease(self.study, stopped)
         with self._lease.taken(join=join):
             if find_study(cache, name) is None:
-                self._found(identity, attributes)
+                write_new(self.study, identity, attributes, search, directory)
             else:  # perhaps made meanwhile
                 check_identity(self.study, identity.fields)
             self._lease.clear_dead()
             if self._lease.others():
-                self._check_terms()
+                check_total(self.study, search)
             else:
-                self._write_terms()
+                write_search(self.study, search)
         self._directory = place_of(self.study, directory)  # another run may have made it by now
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
+        self._unrepeatable: dict[int, str] = {}
         self._trials = StudyTrials(self.study, storage)
+        ended = (trial for trial in self._trials.all() if trial.state.is_finished())
+        self._earlier = frozenset(trial.number for trial in ended)
 
     def __enter__(self) -> "Ledger":
         return self
@@ -201,7 +203,7 @@ class Ledger:
 
     def _ask(self) -> TrialSpec | None:
         trials, within = self._trials.all(), self.working_range
-        counts = TrialCounts(trials)
+        counts = TrialCounts(trials, self._earlier)
         if self._enough(trials, counts):
             return None
         full = counts.count >= self._strategy.settings.trials
@@ -211,7 +213,7 @@ class Ledger:
                 return self._resume_paused(number)
             if full:
                 return None
-        for rate in self._strategy.first_missing(counts):
+        for rate in self._strategy.missing(counts):
             self.study.enqueue_trial({PARAMETER: rate})
         wider = self._strategy.widened(trials, counts, within)
         if wider != within:
@@ -242,10 +244,11 @@ class Ledger:
         """Stores epochs, then judges them in the order of trial numbers.
 
         An epoch that is stored already is not written again, and only the last stored one of a
-        trial can prune it.
+        trial can prune it. A trial whose repeated epoch has another perplexity than the stored one
+        ends here.
 
         Raises:
-            SweepError: a repeated epoch has another perplexity than the stored one.
+            SweepError: a loss is none.
         """
         for number, report in sorted(reports.items()):
             self._store(number, report)
@@ -253,6 +256,7 @@ class Ledger:
 
     def record_setback(self, again: TrialSpec, message: str) -> None:
         """Stores that a trial is tried again, as `again` says, and why."""
+        self._unrepeatable.pop(again.number, None)
         self._trials.release(again.number)  # it goes on, whatever was found before its worker died
         trial = self._trials.resume(again.number)
         setbacks = [*read_trial(frozen(trial)).setbacks, message]
@@ -269,15 +273,20 @@ class Ledger:
         """
         trial = self._trials.stored(number)
         if trial.state.is_finished():
-            self._trials.release(number)
-            self._reports.pop(number, None)
+            self._forget(number)
             return False
-        if outcome is Outcome.PAUSED:
+        fault = self._unrepeatable.get(number)
+        if outcome is Outcome.PAUSED and not fault:
             self._leave(number)
             return True
         live = self._trials.resume(number)
         outcome, message = checked(outcome, message, trial)
+        if fault:
+            outcome, message = Outcome.FAILED, fault
         attributes = {"outcome": outcome.value, **self._measured(number)}
+        if fault and not any(map(began_anew, self._trials.at_rate_of(trial))):
+            attributes.update({ANEW: True, "reason": f"{message}; it begins anew"})
+            message = attributes["reason"]
         if outcome is not Outcome.PRUNED or "reason" not in trial.user_attrs:
             attributes["reason"] = message
         self._trials.note(live, attributes)
@@ -289,24 +298,14 @@ class Ledger:
             self.study.tell(live, state=TrialState.PRUNED)
         else:
             self.study.tell(live, state=TrialState.FAIL)
-        self._trials.release(number)
-        self._reports.pop(number, None)
-        self._storage.fold_in()
+        self._forget(number)
         return True
 
-    def _found(self, identity: Identity, attributes: Mapping[str, Any]) -> None:
-        low, high = self._search.low, self._search.high
-        token = secrets.token_hex(8)
-        mark_place(self._directory, token)
-        write_study(
-            self.study,
-            **attributes,
-            version=VERSION,
-            range=[low, high],
-            directory=stored_place(self._directory, folder_of(self.study)),
-            token=token,
-            identity=dict(identity.fields),
-        )
+    def _forget(self, number: int) -> None:
+        self._trials.release(number)
+        self._reports.pop(number, None)
+        self._unrepeatable.pop(number, None)
+        self._storage.fold_in()
 
     def _leave(self, number: int) -> None:
         """Stores that a trial was left after a look, once no worker has it: it may be asked for."""
@@ -327,34 +326,6 @@ class Ledger:
                 self.study.tell(live, state=TrialState.PRUNED)
                 self._trials.release(trial.number)
 
-    def _check_terms(self) -> None:
-        """Refuses to join a study that is to be of another size."""
-        total = read_study(self.study).trials
-        if total != self._search.trials:
-            raise SweepError(
-                f"study '{self.study.study_name}' is run to {total} trials in all, not to "
-                f"{self._search.trials}: join it with --trials {total}"
-            )
-
-    def _write_terms(self) -> None:
-        """What each run may change: how it searches, and the range where the user gave one."""
-        search = self._search
-        priors = {name: dataclasses.asdict(prior) for name, prior in search.priors.items()}
-        given = {} if search.widen else {"range": [search.low, search.high]}
-        write_study(
-            self.study,
-            trials=search.trials,
-            sampler=search.sampler,
-            pruner=search.pruner,
-            floor=search.floor,
-            priors=priors,
-            ran=time.time(),
-            remaining="",
-            forecast_met="",
-            finished={},
-            **given,
-        )
-
     def _refuses(self, trial: Trial) -> bool:
         """Ends a trial that another program enqueued with a rate that none can have."""
         reason = why_refused(frozen(trial))
@@ -367,14 +338,8 @@ class Ledger:
     def _spec(self, trial: Trial) -> TrialSpec:
         # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
         rate = float(trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True))
-        name, multiple = nearest_rule(rate, self._search.rates)
-        of_rate = {
-            "nearest_rule": name,
-            "multiple": multiple,
-            "multiples": multiples(rate, self._search.rates),
-        }
         known, number = read_trial(frozen(trial)), frozen(trial).number
-        new = {} if known.multiples else of_rate
+        new = {} if known.multiples else self._strategy.of_rate(rate)
         self._trials.note(trial, {**new, OWNER: self._lease.token})
         self._trials.hold(trial)
         rows = known.micro_batch or self._train.micro_batch
@@ -383,7 +348,7 @@ class Ledger:
             config=dataclasses.replace(self._train, learning_rate=rate, micro_batch=rows),
             directory=self._directory / f"{number:04d}",
             attempt=1 + len(known.setbacks),
-            trainer=self._search.trainer,
+            trainer=self._strategy.settings.trainer,
         )
 
     def _store(self, number: int, report: EpochReport) -> None:
@@ -404,19 +369,14 @@ class Ledger:
                 trial.report(perplexity, report.epoch)
             except UpdateFinishedTrialError:  # another program has ended it
                 self._trials.release(number)
-        elif not math.isclose(stored[report.epoch], perplexity, rel_tol=ROUNDING):
-            raise SweepError(
-                f"trial {number}, epoch {report.epoch}: the trainer now says perplexity "
-                f"{perplexity:.9g}, the study has {stored[report.epoch]:.9g}: the checkpoint in "
-                f"{self._directory / f'{number:04d}'} is not this study's, or the trainer does "
-                "not repeat itself; take another --study"
-            )
+        elif fault := why_not_repeated(report.epoch, perplexity, stored[report.epoch]):
+            self._unrepeatable[number] = fault
 
     def _judge(self, number: int, report: EpochReport) -> Verdict:
         live = self._trials.resume(number)
         trial = frozen(live)
-        if trial.state.is_finished():
-            return Verdict.PRUNE  # another program has ended it
+        if trial.state.is_finished() or number in self._unrepeatable:
+            return Verdict.PRUNE  # another program has ended it, or it begins anew
         # A trial's last epoch is paid for: there is nothing left to save by pruning it.
         paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
         if report.epoch != trial.last_step or paid:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.execution.protocol import Ended, Event, Executor, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
+from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
 from sweep.orchestration.recovery import Recovery
@@ -16,7 +17,7 @@ from sweep.storage.lease import StoppedWaiting
 from trainers.report import EpochReport, Outcome, Verdict
 
 EVENT_WAIT_S = 0.25
-OTHERS_WAIT_S = 1.0
+ROOM_WAIT_S = 0.5
 FAILURES_TO_GIVE_UP = 2
 
 
@@ -54,8 +55,10 @@ class Orchestrator:
         self._recovery = recovery or Recovery(executor, retries=0)
         self._running: dict[int, _Running] = {}
         self._left: list[TrialSpec] = []
-        self._pausing = self._waited = False
+        self._pausing = self._waited = self._crowded = False
         self._failed_unheard = 0
+        self._trained = False
+        self._failure = ""
 
     def run(self) -> bool:
         """Runs the study.
@@ -65,24 +68,32 @@ class Orchestrator:
 
         Raises:
             SweepError: the trainer itself does not work: trials fail before their first report.
+            NothingTrainedError: every trial failed, none of them with an epoch of this run.
         """
         with suppress(StoppedWaiting):
             self._take_up()
         while True:
             self._pause_if_asked()
+            done = False
             with suppress(StoppedWaiting):  # the next round pauses
-                if not self._pausing:
-                    self._fill()
-                if not self._running:
-                    if self._pausing or not self._waits_for_others():
-                        return not self._pausing
-                    continue
-            self._handle(self._executor.events(EVENT_WAIT_S))
-            self._recovery.stop_overdue()
+                nothing_left = not self._pausing and self._fill()
+                done = nothing_left and not self._running and not self._waits_for_others()
+            if self._running:
+                self._handle(self._executor.events(EVENT_WAIT_S))
+                self._recovery.stop_overdue()
+            elif self._pausing:
+                return False
+            elif done:
+                if self._failure and not self._trained:
+                    raise NothingTrainedError(f"nothing was trained: {self._failure}")
+                return True
+            else:  # there is no room, or others run the last ones
+                time.sleep(ROOM_WAIT_S)
             self._ledger.keep_alive()
 
     def _take_up(self) -> None:
-        self._left = [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
+        """Takes up what others left; its own trials, which wait for room, are none of these."""
+        self._left += [self._recovery.taken_up(spec) for spec in self._ledger.unfinished()]
 
     def _waits_for_others(self) -> bool:
         """Waits for trials of other orchestrators: one that they lose is taken over."""
@@ -91,9 +102,6 @@ class Orchestrator:
         if elsewhere and not self._waited:
             self._view.note(f"nothing left to start: {elsewhere} trials still run elsewhere")
         self._waited = bool(elsewhere)
-        if elsewhere and not self._left:
-            time.sleep(OTHERS_WAIT_S)
-            self._ledger.keep_alive()
         return bool(elsewhere or self._left)
 
     def _pause_if_asked(self) -> None:
@@ -107,16 +115,34 @@ class Orchestrator:
         for number in self._running:
             self._executor.reply(number, Verdict.PAUSE)
 
-    def _fill(self) -> None:
-        while len(self._running) < self._executor.capacity:
+    def _fill(self) -> bool:
+        """Starts as many trials as there is room for.
+
+        Returns:
+            Whether none is left to start. Where there is no room one is asked for all the same, to
+            know that, and waits.
+        """
+        while len(self._running) < self._room():
             if any(running.spec.only_trial for running in self._running.values()):
-                return
+                return False
             if self._left and self._left[0].only_trial and self._running:
-                return
+                return False
             spec = self._left.pop(0) if self._left else self._ask()
             if spec is None:
-                return
+                return True
             self._submit(spec)
+        if not self._running and not self._left and (spec := self._ask()):
+            self._left.append(spec)
+        return not self._running and not self._left
+
+    def _room(self) -> int:
+        """How many trials may run at once; that none may is said once, and that it is over."""
+        room = self._executor.capacity
+        if self._crowded != (room < 1):
+            self._crowded = not self._crowded
+            said = "no room for a trial: waiting until there is"
+            self._view.note(said if self._crowded else "there is room for a trial again")
+        return room
 
     def _ask(self) -> TrialSpec | None:
         before = self._ledger.working_range
@@ -152,6 +178,7 @@ class Orchestrator:
             running, report = self._running[number], reports[number]
             running.reported = True
             if report.epoch > running.stored:
+                self._trained = True
                 self._view.reported(number, report, self._ledger.row(number))
             pauses = self._pausing and verdict is Verdict.CONTINUE
             self._executor.reply(number, Verdict.PAUSE if pauses else verdict)
@@ -170,7 +197,14 @@ class Orchestrator:
             )
         if not self._ledger.tell(event.number, event.outcome, message):
             self._view.warn(f"trial {event.number} was ended by another program, so it stopped")
-        self._view.trial_ended(self._ledger.row(event.number))
+        row = self._ledger.row(event.number)
+        self._view.trial_ended(row)
+        if row.state == "failed":
+            goes_on = ": put that right, then the same command goes on"
+            outside = event.outcome in OUTSIDE
+            self._failure = f"trial {row.number} {row.reason}{goes_on if outside else ''}"
+        else:
+            self._trained = True
         self._view.posterior_updated(self._ledger.belief())
         self._give_up_if_nothing_works(event, running)
 

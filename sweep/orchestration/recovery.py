@@ -75,20 +75,22 @@ class Recovery:
         """
         number = event.number
         del self._began[number], self._alive[number]
-        company = self._company.get(number, frozenset()) - {number}
+        company = self._company.pop(number, frozenset()) - {number}
         if event.outcome is Outcome.LOST:
             if number not in self._stopped and company & set(self._stopped):
                 return event.message, spec  # another one was stopped: no fault of this one
             message = self._stopped.get(number, event.message)
             return message, self._again(spec, in_company=bool(company))
-        if event.outcome is Outcome.OUT_OF_MEMORY:
+        if event.outcome in (Outcome.OUT_OF_MEMORY, Outcome.KILLED):
             fewer = self._again(_with_fewer_rows(spec), in_company=False)
             return event.message, fewer and replace(fewer, only_trial=bool(company))
         return event.message, None
 
     def _look(self) -> None:
-        """Who shares a worker: to be known before it dies."""
-        self._company = {number: self._executor.sharing_worker(number) for number in self._began}
+        """Who shares a worker: to be known before it dies, and kept until it is said to have."""
+        for number in self._began:
+            if sharing := self._executor.sharing_worker(number):
+                self._company[number] = sharing
 
     def _again(self, spec: TrialSpec, *, in_company: bool) -> TrialSpec | None:
         attempt = spec.attempt + 1

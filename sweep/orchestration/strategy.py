@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
@@ -12,13 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.definition import edge, searched, widen
 from studies.failures import as_tried
 from studies.observed import Terms, posterior_of
-from studies.prior import Centre, Prior
+from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import Remaining, remaining
 from studies.strategy import next_rate
 from studies.table import Table
-from studies.trials import failed, is_paused, rate_of
+from studies.trials import failed, is_paused, number_of, rate_of, sound, value_of
+from sweep.orchestration.endings import began_anew, from_outside
 from sweep.orchestration.samplers import named_sampler
 from sweep.results.record import read_trial
 
@@ -58,19 +60,34 @@ class SearchSettings:
 class TrialCounts:
     """A study's trials at a glance.
 
+    Those that failed for a reason outside them do not count from the next run on, and those that
+    could not be repeated never: their rates are owed another trial.
+
     Args:
         trials: all of them.
+        earlier: numbers of those that ended in earlier runs; None for all.
     """
 
-    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(
+        self, trials: Sequence[FrozenTrial], earlier: frozenset[int] | None = None
+    ) -> None:
         self._table = Table.of(trials)
+        ended = self._table.mask(from_outside)
+        if earlier is not None:
+            ended &= np.isin(self._table.column(number_of), list(earlier))
+        self._excused = ended | self._table.mask(began_anew)
         self._begun = ~self._table.mask(_waits)
         self._rates = self._table.column(_rate)
 
     @property
     def count(self) -> int:
-        """How many were started by this tool."""
-        return int((self._begun & ~self._table.mask(_by_hand)).sum())
+        """How many were started by this tool, and count."""
+        return int((self._begun & ~self._table.mask(_by_hand) & ~self._excused).sum())
+
+    @property
+    def excused(self) -> int:
+        """How many do not count."""
+        return int(self._excused.sum())
 
     @property
     def started(self) -> int:
@@ -92,15 +109,21 @@ class TrialCounts:
 
     @property
     def best(self) -> float | None:
-        """The rate of the complete trial with the lowest value."""
-        values = self._table.column(_complete_value)
+        """The rate of the complete trial with the lowest perplexity."""
+        values = self._table.column(_sound_value)
         return None if np.isnan(values).all() else float(self._rates[np.nanargmin(values)])
 
     def at(self, rate: float) -> tuple[int, int]:
-        """How many trials have a rate: those that did not fail, and those that did."""
-        there = np.isclose(self._rates, rate, rtol=1e-9, atol=0.0)
+        """How many trials have a rate, and count: those that did not fail, and those that did."""
+        there = np.isclose(self._rates, rate, rtol=1e-9, atol=0.0) & ~self._excused
         lost = self._table.mask(failed)
         return int((there & ~lost).sum()), int((there & lost).sum())
+
+    @property
+    def owed(self) -> float | None:
+        """The first rate whose trial does not count, and that no other one has; None for none."""
+        rates = self._rates[self._excused & ~np.isnan(self._rates)].tolist()
+        return next((rate for rate in rates if self.at(rate) == (0, 0)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +170,17 @@ class Strategy:
             known=trials,
         )
 
-    def first_missing(self, counts: TrialCounts) -> list[float]:
-        """The rules' rates that no good trial has; failed ones once more."""
+    def of_rate(self, rate: float) -> dict[str, Any]:
+        """What a trial's record says of its rate: the nearest rule, and the multiples of each."""
+        name, multiple = nearest_rule(rate, self.settings.rates)
+        every = multiples(rate, self.settings.rates)
+        return {"nearest_rule": name, "multiple": multiple, "multiples": every}
+
+    def missing(self, counts: TrialCounts) -> list[float]:
+        """The rules' rates that no good trial has, failed ones once more; then one that is owed."""
         tried = {centre.learning_rate: counts.at(centre.learning_rate) for centre in self._first}
-        return [rate for rate, (kept, lost) in tried.items() if kept == 0 and lost < 2]
+        first = [rate for rate, (kept, lost) in tried.items() if kept == 0 and lost < 2]
+        return first or ([] if counts.waits or counts.owed is None else [counts.owed])
 
     def left_to_gain(self, trials: Table, counts: TrialCounts, within: Range) -> Remaining | None:
         """What another trial could gain, once every rule's rate was tried; None where not asked."""
@@ -224,5 +254,5 @@ def _rate(trial: FrozenTrial) -> float:
     return math.nan if rate is None else rate
 
 
-def _complete_value(trial: FrozenTrial) -> float:
-    return (trial.value or math.inf) if trial.state == TrialState.COMPLETE else math.nan
+def _sound_value(trial: FrozenTrial) -> float:
+    return value_of(trial) if sound(trial) else math.nan

@@ -9,7 +9,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.table import Table
-from studies.trials import is_paused
+from studies.trials import is_paused, rate_of
 from sweep.errors import SweepError
 from sweep.results.record import TrialRecord, read_trial
 from sweep.storage.retry import RetryingStorage
@@ -73,6 +73,11 @@ class StudyTrials:
         except KeyError:
             raise deleted(self._study) from None
         return storage.get_trial(identifier)
+
+    def at_rate_of(self, trial: FrozenTrial) -> list[FrozenTrial]:
+        """The stored trials of a trial's rate, itself among them."""
+        rate = rate_of(trial) or math.nan
+        return [each for each in self.all() if math.isclose(rate_of(each) or math.inf, rate)]
 
     def current(self, number: int) -> FrozenTrial:
         """A trial as it is held, else as it is stored."""

@@ -5,10 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from studies.definition import WIDE
-from studies.errors import StudyError
 from studies.likelihood import Repeat
 from studies.observed import Terms, posterior_of
 from studies.optimum import best_rate
@@ -16,6 +15,7 @@ from studies.posterior import Posterior
 from studies.prior import Prior
 from studies.pruner import LEARNING_RATE
 from studies.stopping import by_regret
+from studies.trials import sound
 from sweep.results.baseline import at_constant_rate, first_settled_epoch, stored_baseline
 from sweep.results.lookup import best_trial, find_trial
 from sweep.results.record import StudyRecord, read_study
@@ -36,6 +36,7 @@ def terms_of(record: StudyRecord) -> Terms:
         floor=max(1, record.floor, first_settled_epoch(train, record.steps_per_epoch)),
         repeats=tuple(_repeats(record)),
         pauses={record.sampler, record.pruner} == {LEARNING_RATE},
+        lenient=True,
     )
 
 
@@ -61,14 +62,9 @@ def recommended(study: Study) -> list[int]:
     """The complete trials by what their rates are expected to cost at a new seed, the least first.
 
     Walls are counted: a rate that is lost at every fifth seed is a bad one, whatever it once gave.
-    Where the values are no perplexities, by those.
     """
     trials = study.get_trials(deepcopy=False)
-    try:
-        return [number for _, number in by_regret(study_posterior(study), trials)]
-    except StudyError:
-        complete = [each for each in trials if each.state == TrialState.COMPLETE]
-        return [each.number for each in sorted(complete, key=lambda each: each.value or 0.0)]
+    return [number for _, number in by_regret(study_posterior(study), trials)]
 
 
 def chosen_trial(study: Study) -> FrozenTrial:
@@ -91,12 +87,9 @@ def belief(trials: Sequence[FrozenTrial], terms: Terms) -> RatePosterior | None:
     Returns:
         None before a trial is complete: until then it is the rules' rates and nothing else.
     """
-    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+    if not any(sound(trial) for trial in trials):
         return None
-    try:
-        posterior = posterior_of(trials, terms)
-    except StudyError:  # a trainer of the user's own, whose values are no perplexities
-        return None
+    posterior = posterior_of(trials, terms)
     mu, probability = posterior.density
     rates = tuple(math.exp(each) for each in mu)
     return RatePosterior(rates, tuple(probability.tolist()), *best_rate(posterior))

@@ -1,5 +1,6 @@
 """The best configuration as YAML, and back."""
 
+import math
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studies.definition import PARAMETER
+from studies.perplexity import is_perplexity
+from studies.trials import rate_of
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error, one_line
@@ -93,13 +95,13 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
         storage: its database, as the user names it.
     """
     record = read_study(study)
-    values = trial.intermediate_values
+    values = {e: value for e, value in trial.intermediate_values.items() if is_perplexity(value)}
     epoch = min(values, key=lambda step: values[step]) if values else record.epochs
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
         trainer=record.trainer,
-        train=replace(record.train, learning_rate=trial.params[PARAMETER]),
+        train=replace(record.train, learning_rate=rate_of(trial) or math.nan),
         origin=Origin(
             study=study.study_name,
             storage=str(StorageUrl(storage)),

@@ -7,7 +7,6 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import TrialState
 
 from studies.exponents import Exponents, fit_exponents
 from studies.rules import Setting
@@ -19,6 +18,7 @@ from studies.transfer import (
     predict,
     usual_critical_batch,
 )
+from studies.trials import sound
 from sweep.results.belief import terms_of
 from sweep.results.record import made_by_sweep, read_study, read_trial
 
@@ -121,8 +121,7 @@ def is_finished(study: Study) -> bool:
 
 def is_known(study: Study) -> bool:
     """Whether enough trials are complete to say where the best rate is."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return len(complete) >= LEAST_COMPLETE
+    return sum(map(sound, study.get_trials(deepcopy=False))) >= LEAST_COMPLETE
 
 
 def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
-from studies.trials import is_paused
+from studies.trials import is_paused, rate_of, sound, value_of, why_no_result
 from sweep.errors import SweepError
 from sweep.results.record import made_by_sweep, read_study
 from sweep.storage.connect import open_storage
@@ -124,22 +124,25 @@ def best_trial(study: Study) -> FrozenTrial:
     Raises:
         SweepError: none is complete.
     """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = [trial for trial in study.get_trials(deepcopy=False) if sound(trial)]
     if not complete:
         raise SweepError(f"study '{study.study_name}' has no complete trial yet: let it run on")
-    return min(complete, key=lambda trial: trial.value if trial.value is not None else 0.0)
+    return min(complete, key=value_of)
 
 
 def finished_trial(study: Study, number: int) -> FrozenTrial:
     """A trial that has a perplexity.
 
     Raises:
-        SweepError: no such trial, or it has reported nothing, or it has diverged.
+        SweepError: no such trial, or it has reported nothing, or it has diverged, or another
+            program has written what is no result.
     """
     trial = find_trial(study, number)
     if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial.value is None:
         state = "paused" if is_paused(trial) else trial.state.name.lower()
         raise SweepError(f"trial {number} is {state} and has no result")
-    if not math.isfinite(trial.value):
+    if trial.value == math.inf:
         raise SweepError(f"trial {number} diverged: its perplexity is no result, choose another")
+    if fault := why_no_result(rate_of(trial), trial.value):
+        raise SweepError(f"trial {number}: {fault}, choose another")
     return trial

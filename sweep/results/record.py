@@ -178,6 +178,7 @@ class TrialRecord(_Record):
         by_hand: entered by `sweep add`.
         setbacks: what went wrong outside it, once for each attempt.
         micro_batch: rows computed at once, where that had to be limited.
+        anew: it could not be repeated, so that its rate begins anew.
         metrics: whatever else its trainer measures, after its last epoch.
         whole_run: steps, skipped steps, speed and memory over all its epochs.
     """
@@ -196,6 +197,7 @@ class TrialRecord(_Record):
     micro_batch: int = 0
     whole_run: dict[str, Any] = {}
     metrics: dict[str, float] = {}
+    anew: bool = False
     train_loss: float | None = None
     accuracy: float | None = None
     tokens_per_second: float | None = None

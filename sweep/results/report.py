@@ -14,6 +14,7 @@ from studies.curve import Curve, fitted_curve
 from studies.exponents import Exponents
 from studies.likelihood import Observations
 from studies.optimum import Optimum, optimum
+from studies.perplexity import is_perplexity
 from studies.posterior import Posterior
 from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.transfer import FORECAST
@@ -204,7 +205,7 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
         prior=_density(Posterior(NOTHING, priors, *posterior.range)),
-        histories=tuple(_history(trial) for trial in trials if trial.intermediate_values),
+        histories=tuple(each for each in map(_history, trials) if each.epochs),
         neighbours=neighbours(study, family),
         exponents=exponents(family),
         held=family.held,
@@ -309,5 +310,5 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
 
 
 def _history(trial: FrozenTrial) -> History:
-    values = sorted(trial.intermediate_values.items())
+    values = sorted(each for each in trial.intermediate_values.items() if is_perplexity(each[1]))
     return History(trial.number, tuple(e for e, _ in values), tuple(p for _, p in values))

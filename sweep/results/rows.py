@@ -6,7 +6,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER
-from studies.trials import as_rate, rate_of
+from studies.perplexity import LEAST, is_perplexity
+from studies.trials import as_rate, rate_of, why_no_result
 from sweep.results.record import TrialRecord, read_trial, trial_record
 from sweep.results.types import TrialRow
 from sweep.storage.brief import brief_trials
@@ -29,7 +30,7 @@ def rows_of(study: Study) -> list[TrialRow]:
             value=brief.value,
             record=trial_record(brief.attributes),
         )
-        for brief in brief_trials(study, PARAMETER, KEPT)
+        for brief in brief_trials(study, PARAMETER, KEPT, least=LEAST)
     ]
 
 
@@ -62,12 +63,17 @@ def make_row(
         number: the trial's.
         state: Optuna's name of it.
         rate: its learning rate, None where it has none yet.
-        lowest: the lowest finite perplexity, None where none was reported.
+        lowest: the lowest perplexity, None where none was reported.
         finite, reported: how many finite ones, and how many at all.
         value: the trial's own.
         record: what it says of itself, the fields of `KEPT` at least.
     """
-    if finite < reported and state == "PRUNED":
+    reason = record.reason
+    if state == "COMPLETE" and value == math.inf:
+        state = "PRUNED"
+    elif state == "COMPLETE" and (fault := why_no_result(rate, value)):  # another program's
+        state, reason = "FAIL", f"failed: {fault}"
+    if state == "PRUNED" and (finite < reported or value == math.inf):
         lowest = math.inf  # it diverged: what it reached before is no result
     if lowest is None and state == "COMPLETE":
         lowest = value
@@ -80,7 +86,7 @@ def make_row(
         multiple=math.nan if record.multiple is None else record.multiple,
         perplexity=lowest,
         epochs=finite,
-        reason=f"paused: {left}" if left else record.reason,
+        reason=f"paused: {left}" if left else reason,
         by_hand=record.by_hand,
         audit=record.audit,
     )
@@ -90,11 +96,12 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     """One stored trial as a row."""
     values = trial.intermediate_values.values()
     finite = [value for value in values if math.isfinite(value)]
+    lowest = min(filter(is_perplexity, finite), default=None)
     return make_row(
         trial.number,
         trial.state.name,
         rate_of(trial),
-        min(finite, default=None),
+        lowest,
         len(finite),
         len(values),
         value=trial.value,

@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
-from studies.trials import diverged, rate_of
+from studies.trials import diverged, rate_of, sound
 from sweep.results.record import made_by_sweep, read_study, read_trial
 
 
@@ -22,7 +22,7 @@ class TrainedRun:
         state: "complete", "diverged", or "failed".
         perplexity: the lowest over the epochs, infinite where it diverged, None where it failed.
         curve: the perplexity after each epoch.
-        reason: how it ended, in words.
+        reason, outcome: how it ended, in words and in one; "" where that was not stored.
         steps: tried over the whole run, skipped ones among them; None where it was not stored.
         skipped_steps, tokens_per_second, peak_memory_bytes: over the whole run, likewise. The last
             two are kept of a trial that was trained alone only.
@@ -41,6 +41,7 @@ class TrainedRun:
     skipped_steps: int | None
     tokens_per_second: float | None
     peak_memory_bytes: int | None
+    outcome: str = ""
 
     def has(self, rate: float) -> bool:
         """Whether a rate is this run's: written and read again it may differ in its last bits."""
@@ -79,9 +80,7 @@ def find_run(runs: Sequence[TrainedRun], rate: float) -> TrainedRun | None:
 
 def _whole(trial: FrozenTrial) -> bool:
     """Whether a trial was trained by this tool until there was no more to train."""
-    ended = trial.state == TrialState.COMPLETE or (
-        trial.state == TrialState.PRUNED and diverged(trial)
-    )
+    ended = sound(trial) or (trial.state == TrialState.PRUNED and diverged(trial))
     return ended and not read_trial(trial).by_hand
 
 
@@ -105,4 +104,5 @@ def _run(study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool) -> Tra
         skipped_steps=whole.get("skipped_steps"),
         tokens_per_second=whole.get("tokens_per_second") if no_cohort else None,
         peak_memory_bytes=whole.get("peak_memory_bytes") if no_cohort else None,
+        outcome=read_trial(trial).outcome,
     )

@@ -28,7 +28,7 @@ class BriefTrial:
     Attributes:
         state: Optuna's name of it.
         rate: as it was suggested, else as it was enqueued, whatever that is.
-        lowest: the lowest finite report.
+        lowest: the lowest finite report of at least `least`.
         finite, reported: how many finite reports, and how many at all.
         attributes: those of the user's that were asked for.
     """
@@ -43,20 +43,23 @@ class BriefTrial:
     attributes: dict[str, Any]
 
 
-def brief_trials(study: Study, parameter: str, keys: Sequence[str]) -> list[BriefTrial]:
+def brief_trials(
+    study: Study, parameter: str, keys: Sequence[str], *, least: float
+) -> list[BriefTrial]:
     """Every trial of a study, by number.
 
     Args:
         study: in one of this tool's storages.
         parameter: whose value is the rate.
         keys: of the attributes to read.
+        least: what a report must be at least to be the lowest one; another program's may be lower.
     """
     storage, study_id = behind_cache(study._storage), study._study_id
-    return retry_on(storage, lambda: _read(storage.engine, study_id, parameter, keys))
+    return retry_on(storage, lambda: _read(storage.engine, study_id, parameter, keys, least))
 
 
 def _read(
-    engine: sa.Engine, study_id: int, parameter: str, keys: Sequence[str]
+    engine: sa.Engine, study_id: int, parameter: str, keys: Sequence[str], least: float
 ) -> list[BriefTrial]:
     trial = models.TrialModel
     mine = sa.select(trial.trial_id).where(trial.study_id == study_id)
@@ -64,9 +67,10 @@ def _read(
     def of(model: Any, *columns: Any) -> "sa.Select[Any]":
         return sa.select(model.trial_id, *columns).where(model.trial_id.in_(mine))
 
-    finite_value = sa.case((_FINITE, _Reported.intermediate_value))
+    high_enough = sa.and_(_FINITE, _Reported.intermediate_value >= least)
+    known_value = sa.case((high_enough, _Reported.intermediate_value))
     finite_count = sa.func.count(sa.case((_FINITE, 1)))
-    reports = of(_Reported, sa.func.min(finite_value), finite_count, sa.func.count())
+    reports = of(_Reported, sa.func.min(known_value), finite_count, sa.func.count())
     param, value = models.TrialParamModel, models.TrialValueModel
     user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
     with engine.connect() as connection:
@@ -81,7 +85,8 @@ def _read(
         )
         reported = {key: rest for key, *rest in fetch(reports.group_by(_Reported.trial_id))}
         rates = dict(fetch(of(param, param.param_value).where(param.param_name == parameter)))
-        values = dict(fetch(of(value, value.value).where(value.objective == 0)))
+        ended = of(value, value.value, value.value_type).where(value.objective == 0)
+        values = {key: value.stored_repr_to_value(*rest) for key, *rest in fetch(ended)}
         kept = fetch(of(user, user.key, user.value_json).where(user.key.in_(keys)))
         fixed = fetch(of(system, system.value_json).where(system.key == "fixed_params"))
     attributes: dict[int, dict[str, Any]] = {}

@@ -11,6 +11,7 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.plan import make_plan, study_name
 from sweep.orchestration.prepare import check_length, find_existing
 from sweep.orchestration.session import run_study
+from sweep.orchestration.strategy import TrialCounts
 from sweep.results.family import Family, find_family
 from sweep.results.notes import stop_criteria
 from sweep.results.record import read_study
@@ -88,7 +89,9 @@ def _finished_before(config: SweepConfig) -> Study | None:
     study = _existing(config)
     if study is None or read_study(study).finished != stop_criteria(config.study):
         return None
-    return study
+    # What was lost in its last run is asked for again.
+    owed = TrialCounts(study.get_trials(deepcopy=False)).owed
+    return study if owed is None else None
 
 
 def _spent_s(config: SweepConfig) -> float:

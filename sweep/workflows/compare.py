@@ -6,10 +6,9 @@ from itertools import chain
 
 import optuna
 from optuna.study import Study
-from optuna.trial import TrialState
 
 from studies.definition import WIDE
-from studies.trials import rate_of
+from studies.trials import rate_of, sound, value_of
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.orchestration.listener import View
@@ -111,11 +110,11 @@ def _bound(identity: Mapping[str, object]) -> dict[str, object]:
 
 def _complete(study: Study) -> dict[float, float]:
     """Perplexities by rate of the trials that were trained whole."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = filter(sound, study.get_trials(deepcopy=False))
     return {
-        rate: trial.value
+        rate: value_of(trial)
         for trial in trials
-        if (rate := rate_of(trial)) and trial.value and not read_trial(trial).by_hand
+        if (rate := rate_of(trial)) and not read_trial(trial).by_hand
     }
 
 

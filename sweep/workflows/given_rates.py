@@ -19,11 +19,13 @@ from studies.definition import WIDE
 from studies.prior import Centre
 from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
+from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.listener import View
 from sweep.orchestration.plan import identity, make_plan, study_name
 from sweep.orchestration.prepare import PreparedStudy, prepare
 from sweep.orchestration.session import execute
+from sweep.orchestration.strategy import TrialCounts
 from sweep.results.lookup import find_study
 from sweep.results.runs import TrainedRun, find_run, stored_runs
 
@@ -54,29 +56,42 @@ def run_settings(
 
     Raises:
         SweepError, TrainerError, StudyError: one line that says what is wrong.
+        NothingTrainedError: no setting has a run that did not fail.
     """
     found: list[list[TrainedRun]] = []
+    untrained: list[NothingTrainedError] = []
     for config, rates in settings:
         ready = _prepared(config, rates, view, corpus)
         corpus = ready.directory
-        runs = _run_rates(ready, rates, view, resume_command)
+        runs = _run_rates(ready, rates, view, resume_command, untrained)
         if runs is None:
             return None
         found.append(runs)
+    if untrained and all(run.state == "failed" for runs in found for run in runs):
+        raise untrained[-1]
     return found
 
 
 def _run_rates(
-    ready: PreparedStudy, rates: Sequence[float], view: View, resume_command: str
+    ready: PreparedStudy,
+    rates: Sequence[float],
+    view: View,
+    resume_command: str,
+    untrained: list[NothingTrainedError],
 ) -> list[TrainedRun] | None:
     mine = identity(ready.plan, ready.corpus)
     stored = stored_runs(ready.storage, mine, failed=True)
     missing = [rate for rate in rates if _may_run(stored, rate)]
     if missing:
-        done, summary = execute(_of_rates(ready, missing), view)
-        if not done:
-            view.paused(summary, resume_command)
-            return None
+        try:
+            done, summary = execute(_of_rates(ready, missing), view)
+        except NothingTrainedError as error:  # the next setting may be: it is shown beside them
+            view.warn(str(error))
+            untrained.append(error)
+        else:
+            if not done:
+                view.paused(summary, resume_command)
+                return None
         stored = stored_runs(ready.storage, mine, failed=True)
     return [run for rate in rates if (run := find_run(stored, rate)) is not None]
 
@@ -84,7 +99,8 @@ def _run_rates(
 def _may_run(stored: Sequence[TrainedRun], rate: float) -> bool:
     """Whether a rate has no result; it is tried twice, as the ledger does with a search's."""
     same = [run for run in stored if run.has(rate)]
-    return len(same) < FAILURES and all(run.state == "failed" for run in same)
+    own = sum(run.outcome not in OUTSIDE for run in same)
+    return own < FAILURES and all(run.state == "failed" for run in same)
 
 
 def check_rates(rates: Sequence[float]) -> None:
@@ -131,6 +147,7 @@ def _of_rates(ready: PreparedStudy, missing: Sequence[float]) -> PreparedStudy:
     running = [rate_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
     open_ones = [rate for rate in (*waiting, *running) if rate is not None]
     new = [rate for rate in missing if not any(math.isclose(rate, other) for other in open_ones)]
-    config = with_study(ready.plan.config, trials=len(trials) + len(new))
+    counted = len(trials) - TrialCounts(trials).excused
+    config = with_study(ready.plan.config, trials=counted + len(new))
     first = tuple(Centre(rate, ()) for rate in missing)
     return replace(ready, plan=replace(ready.plan, config=config, first=first))

@@ -1,6 +1,7 @@
 """What every executor keeps, whatever runs its trials. A new file there is tested by this one."""
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -56,6 +57,11 @@ TRAINERS = """\
             assert said is None, said
             assert (yield reports(epoch)) == "continue"
 
+    def many_epochs(config, *, device, directory):
+        for epoch in range(1, 50):
+            yield Progress(epoch, 1, 2)
+            yield reports(epoch)
+
     def tells_its_arguments(config, *, device, directory):
         rate = config.learning_rate
         return Ending(Outcome.COMPLETED, f"{rate} {device} {directory.name} {os.getpid()}")
@@ -72,6 +78,10 @@ TRAINERS = """\
     def out_of_memory(config, *, device, directory):
         yield reports(1)
         raise MemoryError("8 GiB")
+
+    def device_gone(config, *, device, directory):
+        yield reports(1)
+        raise RuntimeError("No CUDA GPUs are available")
 
     def says_nonsense(config, *, device, directory):
         yield "epoch 1"
@@ -140,6 +150,13 @@ def executor(request: pytest.FixtureRequest, folder: Path) -> Iterator[Executor]
 @pytest.fixture(scope="module")
 def local(folder: Path) -> Iterator[Executor]:
     with make_executor("local") as made:
+        yield made
+
+
+@pytest.fixture
+def cohort(folder: Path) -> Iterator[Executor]:
+    """A worker with room for three trials."""
+    with make_executor("local", Resources(cohort=3)) as made:
         yield made
 
 
@@ -310,6 +327,105 @@ class TestAFailure:
         run(executor, spec("raises"))
         _, ended = run(executor, spec("three_epochs"))
         assert ended.outcome is Outcome.COMPLETED
+
+
+class TestADeath:
+    """However a worker ends, each of its trials ends in exactly one `Ended`."""
+
+    def ends(self, executor: Executor, *trials: TrialSpec) -> list[Ended]:
+        """All ends until none is owed, and whatever comes after them."""
+        ended: list[Ended] = []
+        while len(ended) < len(trials):
+            self.hear(executor, some(executor), ended)
+        for _ in range(3):
+            self.hear(executor, executor.events(0.1), ended)
+        assert sorted(each.number for each in ended) == [trial.number for trial in trials]
+        return ended
+
+    def hear(self, executor: Executor, events: list[Event], ended: list[Ended]) -> None:
+        for event in events:
+            if isinstance(event, Ended):
+                ended.append(event)
+            elif isinstance(event, Reported):
+                executor.reply(event.number, Verdict.CONTINUE)
+
+    def test_between_trials_it_costs_none(self, executor: Executor) -> None:
+        _, before = run(executor, spec("tells_its_arguments"))
+        end_process(before)
+        _, ended = run(executor, spec("three_epochs"))
+        assert ended.outcome is Outcome.COMPLETED
+
+    @pytest.mark.parametrize("events", range(4), ids="after {} events".format)
+    def test_while_a_trial_runs_it_is_lost_once(self, executor: Executor, events: int) -> None:
+        trial = spec("many_epochs")
+        executor.submit(trial)
+        for _ in range(events):
+            self.hear(executor, some(executor), [])
+        executor.kill(trial.number)
+        (ended,) = self.ends(executor, trial)
+        assert ended.outcome is Outcome.LOST
+        _, ended = run(executor, spec("three_epochs"))
+        assert ended.outcome is Outcome.COMPLETED
+
+    @pytest.mark.parametrize("heard", [False, True])
+    @pytest.mark.parametrize("reported", [False, True])
+    def test_noticed_first_when_another_trial_comes_it_forgets_none(
+        self, cohort: Executor, reported: bool, heard: bool
+    ) -> None:
+        first, second = spec("dies" if reported else "until_paused"), spec("until_paused")
+        for trial in (first, second):
+            cohort.submit(trial)
+        process = cohort._process  # type: ignore[attr-defined]
+        if heard:
+            some(cohort)
+        if reported and heard:
+            cohort.reply(first.number, Verdict.CONTINUE)
+            cohort.events(0)
+        else:
+            cohort.kill(first.number)
+        process.join()
+        third = spec("three_epochs")
+        cohort.submit(third)
+        assert cohort.sharing_worker(third.number) == {third.number}
+        with pytest.raises(RuntimeError):
+            cohort.submit(spec("three_epochs"))
+        outcomes = {each.number: each.outcome for each in self.ends(cohort, first, second, third)}
+        lost = Outcome.LOST
+        assert outcomes == {
+            first.number: lost, second.number: lost, third.number: Outcome.COMPLETED
+        }  # fmt: skip
+
+    def test_whose_device_is_gone_is_lost_and_the_next_one_has_a_fresh_process(
+        self, cohort: Executor
+    ) -> None:
+        before = cohort._process  # type: ignore[attr-defined]
+        _, ended = run(cohort, spec("device_gone"))
+        assert ended.outcome is Outcome.LOST
+        assert ended.message == "lost: its device is gone: No CUDA GPUs are available"
+        run(cohort, spec("three_epochs"))
+        assert cohort._process is not before  # type: ignore[attr-defined]
+
+    def test_a_worker_that_cannot_start_is_a_lost_trial(self, cohort: Executor) -> None:
+        trial = spec("three_epochs")
+        refused = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        with mock.patch("multiprocessing.context.SpawnProcess.start", side_effect=refused):
+            cohort.submit(trial)
+        (ended,) = self.ends(cohort, trial)
+        said = "lost: no worker process could be started: Resource temporarily unavailable"
+        assert ended == Ended(trial.number, Outcome.LOST, said)
+        _, ended = run(cohort, spec("three_epochs"))
+        assert ended.outcome is Outcome.COMPLETED
+
+
+def end_process(ended: Ended) -> None:
+    """Kills the process that a trial told of, where it is not this one."""
+    process = int(ended.message.split()[3])
+    if process != os.getpid():
+        with contextlib.suppress(ProcessLookupError):  # Ray ends it with its trial
+            os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # Ray's are no children of this one
+            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        assert gone(process)
 
 
 class TestCapacity:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import FrozenTrial
-from support import Workspace, gone
+from support import Workspace, gone, refusal
 
 # No model, so that an attempt costs nothing; what is trained is kept, as in a checkpoint.
 FAULTY = """\
@@ -117,6 +117,23 @@ class TestOneWorker:
         assert warnings(sweep) == [f"trial {number}: {line}" for number in (1, 1, 2)]
 
 
+def test_workers_lost_for_a_reason_outside_use_up_no_trials(workspace: Workspace) -> None:
+    command = ("run", "--trainer", "faulty:train", "--trials", 3, "--epochs", 2, "--json")
+    broken = FAULTY.replace("directory.mkdir", "os._exit(9); directory.mkdir")
+    workspace.write("faulty.py", broken + "    FAULTS = {}\n")
+    line = refusal(workspace.sweep(*command, "--set", "study.retries=0", code=1))
+    assert line == (
+        "sweep: nothing was trained: trial 2 lost: its worker process died (exit code 9): put that "
+        "right, then the same command goes on"
+    )
+    run(workspace, "{}", "--trials", 3, "--epochs", 2)
+    assert workspace.states() == ["FAIL"] * 3 + ["COMPLETE"] * 3
+    lost, again = trials(workspace)[:3], trials(workspace)[3:]
+    assert {trial.params["learning_rate"] for trial in lost} == {
+        trial.params["learning_rate"] for trial in again
+    }
+
+
 def test_trials_that_share_the_culprits_worker_complete(workspace: Workspace) -> None:
     run(workspace, "{1: dies}", "--trials", 3, "--set", "study.cohort=3")
     assert [trial.state.name for trial in trials(workspace)] == ["COMPLETE", "FAIL", "COMPLETE"]
@@ -193,7 +210,8 @@ def test_out_of_memory_goes_on_with_fewer_rows_to_the_same_result(workspace: Wor
     for model in ("modest", "hungry", "insatiable"):
         database = f"{model}.db"
         flags = ("--trials", 1, "--storage", database, "--json", "--set", "study.cohort=1")
-        said = workspace.invoke("run", "--model", f"models:{model}", *flags)
+        code = 1 if model == "insatiable" else 0
+        said = workspace.invoke("run", "--model", f"models:{model}", *flags, code=code)
         found[model] = (said, workspace.study(database).get_trials(deepcopy=False)[0])
     modest, hungry, insatiable = (trial for _, trial in found.values())
     assert hungry.state.name == "COMPLETE"

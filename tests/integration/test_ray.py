@@ -66,6 +66,42 @@ def test_a_trial_of_a_lost_node_goes_on_on_the_other_to_the_same_result(
     assert workspace.states() == ["COMPLETE"] * 3
 
 
+def test_a_sweep_that_loses_its_last_node_waits_for_another_one(
+    workspace: Workspace, cluster: Any
+) -> None:
+    """The nodes that others use claim no GPU: the only one with room is this one."""
+    workspace.write("gpu.py", ON_A_GPU)
+    node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20}
+    only = cluster.add_node(**node)
+    run = ("run", *SETTINGS, "--trainer", "gpu:train", "--executor", "ray", "--json")
+    with workspace.start(*run, "--set", 'device="cuda"') as live:
+        live.until("trial_reported")
+        cluster.remove_node(only, allow_graceful=False)
+        live.until("note", text="no room for a trial: waiting until there is")
+        (workspace.path / "lost").touch()
+        another = cluster.add_node(**node)
+        live.until("note", text="there is room for a trial again")
+        live.end(0)
+    assert workspace.states() == ["COMPLETE"] * 3
+    cluster.remove_node(another)
+
+
+# It computes on none: the node only claims to have one.
+ON_A_GPU = """\
+    import math, time
+    from pathlib import Path
+    from trainers.report import Ending, EpochReport, Outcome, Progress
+
+    def train(config, *, device, directory):
+        for epoch in range(1, config.epochs + 1):
+            yield EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+            while not Path("lost").exists():
+                yield Progress(epoch, 1, 2)
+                time.sleep(0.05)
+        return Ending(Outcome.COMPLETED)
+"""
+
+
 # Says which GPUs Ray lets it see, and goes on when it is told to.
 SHARING = """\
     import math, os, time

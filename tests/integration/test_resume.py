@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Done, Workspace, gone, refusal, wait_for
+from support import Done, Workspace, gone, wait_for
 
 # The shared trainer, which waits in the middle of an epoch for as long as the file `hold` names it:
 # so that a signal meets it there, however fast or slow the machine is.
@@ -284,7 +284,7 @@ class TestACrash:
         crashed.invoke(*RUN)
         assert_same(crashed, straight)
 
-    def test_a_perplexity_that_differs_from_the_stored_one_is_refused_in_one_line(
+    def test_a_trial_whose_perplexity_differs_from_the_stored_one_begins_anew(
         self, straight: Workspace, tmp_path: Path
     ) -> None:
         crashed = straight.copy_to(tmp_path / "crashed")
@@ -293,7 +293,12 @@ class TestACrash:
             "update trial_intermediate_values set intermediate_value = 33.5 where step = 2 and "
             "trial_id = (select trial_id from trials where number = 1)"
         )
-        line = refusal(crashed.invoke(*RUN, code=2))
-        assert "trial 1, epoch 2: the trainer now says perplexity" in line
-        assert "the study has 33.5" in line
-        assert crashed.curves()[1][2] == 33.5
+        crashed.invoke(*RUN)
+        _, first, *_, anew = crashed.study().trials
+        assert crashed.states().count("COMPLETE") == straight.states().count("COMPLETE")
+        assert first.state.name == "FAIL"
+        assert first.user_attrs["reason"].startswith("failed: epoch 2 cannot be repeated: ")
+        assert "33.5 before" in first.user_attrs["reason"]
+        assert first.intermediate_values[2] == 33.5
+        assert anew.params == first.params
+        assert anew.intermediate_values == straight.curves()[1]

@@ -304,9 +304,9 @@ class TestTheEdgeOfTheRange:
         return workspace
 
     def test_a_range_that_was_worked_out_is_widened(self, leaning: Workspace) -> None:
-        low, high = leaning.study().user_attrs["range"]
+        _, high = leaning.study().user_attrs["range"]
         leaning.invoke("run", "--trainer", "zoo:train", "--trials", 13)
-        assert leaning.study().user_attrs["range"] == pytest.approx([low, 10 * high])
+        assert leaning.study().user_attrs["range"][1] == pytest.approx(10 * high)
 
     def test_a_range_that_was_given_is_kept_and_the_edge_is_said(self, leaning: Workspace) -> None:
         low, high = leaning.study().user_attrs["range"]

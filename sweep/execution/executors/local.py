@@ -50,15 +50,26 @@ class LocalWorker:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._running: set[int] = set()
+        self._unheard: list[Event] = []  # of a worker that was dead when the next one was needed
         self._killed_before = 0
         self._waits = True  # for a GO: the worker does nothing before it
 
     def submit(self, spec: TrialSpec) -> None:
         """Starts a trial, and the worker where none is alive."""
-        if len(self._running) >= self.capacity:
-            raise RuntimeError(f"{len(self._running)} trials still run, which is the capacity")
-        if self._process is None or not self._process.is_alive():
-            self._start(bind=spec.trainer == SHARED_TRAINER)
+        alive = self._process is not None and self._process.is_alive()
+        if not alive:
+            self._unheard += [*self._said(), *self._lost()]
+        taken = len(self._running) + sum(isinstance(event, Ended) for event in self._unheard)
+        if taken >= self.capacity:
+            raise RuntimeError(f"{taken} trials still run, which is the capacity")
+        if not alive:
+            try:
+                self._start(bind=spec.trainer == SHARED_TRAINER)
+            except OSError as error:  # no memory or no process left for it
+                self._stop()
+                message = f"lost: no worker process could be started: {error.strerror or error}"
+                self._unheard.append(Ended(spec.number, Outcome.LOST, message))
+                return
         self._running.add(spec.number)
         self._send(spec)
 
@@ -78,20 +89,33 @@ class LocalWorker:
 
     def events(self, timeout_s: float) -> list[Event]:
         """Waits for what the worker says, or for its death."""
+        if self._unheard:
+            unheard, self._unheard = self._unheard, []
+            return unheard
         if self._process is None or self._pipe is None or not self._running:
             return []
         if self._waits:
             self._waits = False
             self._send(GO)
         wait([self._pipe, self._process.sentinel], timeout_s)
+        alive = self._process.is_alive()  # what it said before it died is in the pipe
+        received = self._said()
+        if not alive and not received:
+            return self._lost()
+        return received
+
+    def _said(self) -> list[Event]:
+        """What the worker has said since it was last asked."""
         received: list[Event] = []
         with contextlib.suppress(EOFError, OSError):
-            while self._pipe.poll():
+            while self._pipe is not None and self._pipe.poll():
                 received += self._pipe.recv()
         self._waits |= not all(isinstance(event, Progressed) for event in received)
-        self._running -= {event.number for event in received if isinstance(event, Ended)}
-        if not self._process.is_alive() and not received:
-            return self._lost()
+        ended = [event for event in received if isinstance(event, Ended)]
+        self._running -= {event.number for event in ended}
+        if self._process and any(event.outcome is Outcome.LOST for event in ended):
+            self._kill()  # its device is gone, and would stay so for this process
+            self._process.join()
         return received
 
     @property
@@ -127,13 +151,14 @@ class LocalWorker:
             self._pipe.send(message)
 
     def _lost(self) -> list[Event]:
-        assert self._process is not None
+        """The ends of the trials that ran when the worker died."""
+        if self._process is None:
+            return []
         code = self._process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         outcome, message = Outcome.LOST, f"lost: its worker process died ({how})"
         if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
-            outcome = Outcome.OUT_OF_MEMORY
-            message = "ran out of memory: the system killed its worker process to free some"
+            outcome, message = Outcome.KILLED, Outcome.KILLED.sentence
         lost = [Ended(number, outcome, message) for number in sorted(self._running)]
         self._running.clear()
         return [*lost]
@@ -168,6 +193,7 @@ class LocalWorker:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
+        self._unheard.clear()
 
 
 def create(resources: Resources) -> Executor:

@@ -197,7 +197,7 @@ def ray_words(resources: dict[str, float]) -> str:
 def _fault(error: Exception) -> tuple[Outcome, str]:
     """How a trial ended that could not say so itself."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return Outcome.OUT_OF_MEMORY, "ran out of memory: Ray ended its actor to free some"
+        return Outcome.KILLED, "ran out of memory: Ray ended its actor to free some"
     if isinstance(error, ray.exceptions.RayTaskError):
         return Outcome.FAILED, f"failed: {type(error.cause).__name__}: {_line(error.cause)}"
     return Outcome.LOST, f"lost: its Ray actor died ({_line(error)})"

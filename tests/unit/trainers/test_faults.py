@@ -61,3 +61,12 @@ def test_running_out_of_memory_in_the_user_s_words_is_no_out_of_memory():
 def test_cuda_s_own_error_is_out_of_memory():
     error = raised_by(lambda: torch.empty(2**50, device="cuda"))
     assert ending_of(error).outcome is Outcome.OUT_OF_MEMORY
+
+
+def test_a_device_that_is_gone_is_no_fault_of_the_trainer() -> None:
+    error = RuntimeError(
+        "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might"
+    )
+    ending = ending_of(error)
+    said = "lost: its device is gone: CUDA error: uncorrectable ECC error encountered"
+    assert (ending.outcome, ending.message) == (Outcome.LOST, said)

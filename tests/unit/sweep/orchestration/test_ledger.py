@@ -146,6 +146,31 @@ class TestAsking:
         with open_ledger(tmp_path, trials=9) as ledger:
             assert asked(ledger).config.learning_rate not in FIRST
 
+    @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.KILLED])
+    def test_what_failed_for_a_reason_outside_does_not_count_in_the_next_run_and_is_asked_again(
+        self, tmp_path: Path, outcome: Outcome
+    ) -> None:
+        runs = []
+        for _ in range(2):
+            with open_ledger(tmp_path, trials=7) as ledger:
+                rates = []
+                while (spec := ledger.ask()) is not None:
+                    rates.append(spec.config.learning_rate)
+                    ledger.tell(spec.number, outcome, outcome.sentence)
+                runs.append(rates)
+        assert [len(rates) for rates in runs] == [7, 7]  # in one run they count: it ends
+        assert set(runs[0]) == set(runs[1])
+        with open_ledger(tmp_path, trials=7) as ledger:
+            rates = []
+            while (spec := ledger.ask()) is not None:
+                rates.append(spec.config.learning_rate)
+                ledger.report({spec.number: report(1, 50)})
+                ledger.tell(spec.number, Outcome.COMPLETED, "trained all its epochs")
+        assert len(rates) == len(set(rates)) == 7
+        assert set(runs[0]) <= set(rates)
+        with open_ledger(tmp_path, trials=7) as ledger:
+            assert ledger.ask() is None
+
     @pytest.mark.parametrize("killed_first", [False, True])
     @pytest.mark.parametrize(
         "given",
@@ -232,17 +257,53 @@ class TestReporting:
                 ledger.report({number: report(epoch, 50 - epoch)})
         assert stored(tmp_path)[0].intermediate_values == pytest.approx({1: 49, 2: 48, 3: 47})
 
-    def test_a_repeated_epoch_with_another_perplexity_is_an_error_in_one_line(
+    def unrepeatable(
+        self, ledger: Ledger, number: int, outcome: Outcome = Outcome.PRUNED
+    ) -> FrozenTrial:
+        """A trial that says another perplexity when its first epoch is repeated."""
+        ledger.report({number: report(1, 50)})
+        assert ledger.report({number: report(1, 50.6)}) == {number: Verdict.PRUNE}
+        assert ledger.tell(number, outcome, outcome.sentence)
+        return ledger._trials.stored(number)
+
+    @pytest.mark.parametrize("outcome", [Outcome.PRUNED, Outcome.PAUSED, Outcome.LOST])
+    def test_a_trial_that_cannot_be_repeated_begins_anew_in_a_fresh_folder_and_counts_once(
+        self, tmp_path: Path, outcome: Outcome
+    ) -> None:
+        with open_ledger(tmp_path, trials=3) as ledger:
+            before = [asked(ledger) for _ in range(3)]
+            trial = self.unrepeatable(ledger, before[1].number, outcome)
+            reason = trial.user_attrs["reason"]
+            assert trial.state.name == "FAIL"
+            assert reason.startswith("failed: epoch 1 cannot be repeated: perplexity 50.6 now, 50 ")
+            assert reason.endswith("; it begins anew")
+            anew = asked(ledger)
+            assert anew.config == before[1].config
+            assert anew.number == 3
+            assert anew.directory not in [spec.directory for spec in before]
+            assert ledger.ask() is None
+        assert trial.intermediate_values == {1: pytest.approx(50, abs=1e-9)}
+
+    def test_it_begins_anew_only_once_and_then_the_study_lives_without_it(
         self, tmp_path: Path
     ) -> None:
+        with open_ledger(tmp_path, trials=3) as ledger:
+            first = asked(ledger)
+            self.unrepeatable(ledger, first.number)
+            anew = next(spec for spec in iter(ledger.ask, None) if spec.config == first.config)
+            trial = self.unrepeatable(ledger, anew.number)
+            assert "anew" not in trial.user_attrs
+            assert "it begins anew" not in trial.user_attrs["reason"]
+            assert ledger.ask() is None
+
+    def test_a_repeated_epoch_may_differ_by_a_rounding(self, tmp_path: Path) -> None:
         with open_ledger(tmp_path) as ledger:
             number = asked(ledger).number
             ledger.report({number: report(1, 50)})
-            with pytest.raises(SweepError, match=r"trial 0, epoch 1: .* now says") as caught:
-                ledger.report({number: report(1, 50.6)})
-            ledger.report({number: report(1, 50.001)})  # another company's rounding, or CUDA's
-        assert "\n" not in str(caught.value)
-        assert stored(tmp_path)[0].intermediate_values == {1: pytest.approx(50, abs=1e-9)}
+            said = ledger.report({number: report(1, 50.001)})  # in other company, or on CUDA
+            assert said == {number: Verdict.CONTINUE}
+            ledger.tell(number, Outcome.COMPLETED, "trained all its epochs")
+        assert stored(tmp_path)[0].state.name == "COMPLETE"
 
     def test_no_number_counts_as_infinite_also_when_it_is_repeated(self, tmp_path: Path) -> None:
         broken = dataclasses.replace(report(1, 50), validation_loss=math.nan)
@@ -691,7 +752,7 @@ class TestTakingUpAgain:
                 finish(ledger, 50)
             if kill:
                 counts = TrialCounts(ledger.study.get_trials(deepcopy=False))
-                for rate in ledger._strategy.first_missing(counts):
+                for rate in ledger._strategy.missing(counts):
                     ledger.study.enqueue_trial({PARAMETER: rate})
                 ledger.study.ask()  # and then nothing more
                 assert stored(folder)[finished].params == {}

@@ -12,7 +12,7 @@ import pytest
 from support import open_ledger
 
 from studies.prior import Prior
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.execution.executors.inline import InlineExecutor
 from sweep.execution.protocol import Ended, Event, Executor, TrialSpec
 from sweep.execution.signals import StopSignals
@@ -39,6 +39,8 @@ TRAINERS = """\
                     log.write(f"{epoch} ")
                 file.write_text(str(epoch))
             left = (config.epochs - epoch) / config.epochs
+            if (directory / "other").exists():  # as on another machine
+                end = 30
             loss = math.log(60 - epoch if end is None else end * (90 / end) ** left)
             verdict = yield EpochReport(epoch, loss, loss, 0.1, 1e-3, 1e3, 1, 0)
             if verdict != "continue":
@@ -327,6 +329,52 @@ class Pair:
             member.__exit__(kind, error, trace)
 
 
+class Nodes(InlineExecutor):
+    """A cluster of one node, which is lost with its trial at some asks for its capacity."""
+
+    def __init__(self, *without: int) -> None:
+        super().__init__("cpu")
+        self._without, self._asked = without, 0
+
+    @property
+    def capacity(self) -> int:  # type: ignore[override]
+        self._asked += 1
+        if self._asked not in self._without:
+            return 1
+        self.kill(self._number)
+        return 0
+
+
+class Doomed(InlineExecutor):
+    """Loses each trial before it says anything."""
+
+    def events(self, timeout_s: float) -> list[Event]:
+        self.kill(self._number)
+        return super().events(timeout_s)
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 6, 9, 12, 18])
+def test_without_room_it_waits_for_it_and_no_trial_is_forgotten(folder: Path, first: int) -> None:
+    run = Run(folder, "sound", executor=Nodes(first, first + 1), retries=2)
+    assert run.done
+    assert run.states == ["COMPLETE"] * 3
+    said = [each["text"] for each in run.events if each["event"] == "note"]
+    assert said in (
+        ["no room for a trial: waiting until there is", "there is room for a trial again"],
+        ["no room for a trial: waiting until there is"],  # lost when all was done
+        [],  # or after that
+    )
+    assert said or first > 10
+
+
+def test_stopped_while_it_waits_for_room_it_keeps_all(folder: Path) -> None:
+    stopped = Run(folder, "sound", executor=Nodes(*range(4, 99)), stop=StopAt(9), retries=2)
+    assert not stopped.done
+    resumed = Run(folder, "sound")
+    assert resumed.done
+    assert resumed.states == ["COMPLETE"] * 3
+
+
 def test_it_keeps_an_executor_of_two_busy_and_stays_within_the_total(folder: Path) -> None:
     pair = Pair()
     run = Run(folder, "sound", executor=pair)
@@ -349,6 +397,41 @@ def test_a_lost_trial_goes_on_and_the_other_one_is_not_touched(folder: Path) -> 
     run = Run(folder, "sound", executor=pair, retries=2)
     assert run.states == ["COMPLETE"] * 3
     assert sorted(pair.attempts) == [1, 1, 1, 2, 3]
+
+
+def test_where_all_were_lost_nothing_was_trained_and_the_same_run_goes_on_once_it_is_repaired(
+    folder: Path,
+) -> None:
+    for last in (2, 5):
+        said = f"nothing was trained: trial {last} lost: it was stopped: put that right, then the"
+        with pytest.raises(NothingTrainedError, match=said):
+            Run(folder, "sound", executor=Doomed("cpu"), retries=1)
+    resumed = Run(folder, "sound")
+    assert resumed.done
+    assert resumed.states == ["FAIL"] * 6 + ["COMPLETE"] * 3
+    rates = [trial.params["learning_rate"] for trial in resumed.trials]
+    assert set(rates[:3]) <= set(rates[6:])
+
+
+def test_of_a_trial_that_failed_by_itself_it_is_not_said_that_the_command_goes_on(
+    folder: Path,
+) -> None:
+    with pytest.raises(NothingTrainedError, match=r"trial 0 failed: ValueError: .* a string$"):
+        Run(folder, "broken", trials=1)
+
+
+def test_a_trial_that_cannot_be_repeated_begins_anew_and_the_study_lives(folder: Path) -> None:
+    stopped = Run(folder, "sound", stop=StopAt(3))
+    assert stopped.trials[0].intermediate_values
+    study = folder / "runs" / "study"
+    (study / "0000" / "other").touch()
+    resumed = Run(folder, "sound")
+    assert resumed.done
+    assert resumed.states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    reason = resumed.trials[0].user_attrs["reason"]
+    assert reason.startswith("failed: epoch 1 cannot be repeated: perplexity ")
+    rates = [trial.params["learning_rate"] for trial in resumed.trials]
+    assert rates[0] in rates[1:]
 
 
 def test_after_its_retries_a_lost_trial_fails(folder: Path) -> None:

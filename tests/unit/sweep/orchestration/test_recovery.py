@@ -130,6 +130,15 @@ def test_who_only_went_down_with_a_stopped_one_has_lost_no_attempt() -> None:
     assert recovery.ended(trial(2), Ended(2, Outcome.LOST, LOST)) == (LOST, trial(2))
 
 
+def test_whose_worker_is_gone_before_their_ends_are_heard_went_down_together_all_the_same() -> None:
+    fleet = Fleet({1, 2})
+    recovery, _ = started(fleet, retries=1)
+    fleet.workers = ({3},)  # a fresh one was started meanwhile
+    recovery.began(trial(3))
+    _, again = recovery.ended(trial(1), Ended(1, Outcome.LOST, LOST))
+    assert again == replace(trial(1, attempt=2), only_trial=True)
+
+
 def test_of_those_that_went_down_together_each_has_its_last_attempt_alone() -> None:
     fleet = Fleet({1, 2})
     recovery, _ = started(fleet, retries=2)

@@ -20,8 +20,9 @@ from support import sql, storage_of
 from sweep.errors import SweepError
 from sweep.storage import lease as module
 from sweep.storage import process
+from sweep.storage.beats import SILENCE_S, Watch
 from sweep.storage.connect import open_storage
-from sweep.storage.lease import SILENCE_S, Lease, StoppedWaiting, _Watch
+from sweep.storage.lease import Lease, StoppedWaiting
 from sweep.storage.process import has_ended, machine, this_process
 
 HURRY = """
@@ -341,29 +342,29 @@ class TestTheWatch:
         return [0.0]
 
     @pytest.fixture
-    def watch(self, now: list[float], monkeypatch: pytest.MonkeyPatch) -> _Watch:
+    def watch(self, now: list[float], monkeypatch: pytest.MonkeyPatch) -> Watch:
         monkeypatch.undo()
-        return _Watch(lambda: now[0])
+        return Watch(lambda: now[0])
 
-    def look(self, watch: _Watch, now: list[float], row: Row[Any], *, for_s: float) -> None:
+    def look(self, watch: Watch, now: list[float], row: Row[Any], *, for_s: float) -> None:
         until = now[0] + for_s
         while now[0] < until:
             watch.look([row])
             now[0] += 1
         watch.look([row])
 
-    def test_unseen_it_is_neither_alive_nor_dead(self, watch: _Watch) -> None:
+    def test_unseen_it_is_neither_alive_nor_dead(self, watch: Watch) -> None:
         watch.look([held("a", 7)])
         assert not watch.alive(held("a", 7))
         assert not watch.dead(held("a", 7))
 
-    def test_alive_is_whose_counter_moved(self, watch: _Watch) -> None:
+    def test_alive_is_whose_counter_moved(self, watch: Watch) -> None:
         watch.look([held("a", 7)])
         watch.look([held("a", 8)])
         assert watch.alive(held("a", 8))
 
     def test_dead_is_whose_counter_stood_still_for_long(
-        self, watch: _Watch, now: list[float]
+        self, watch: Watch, now: list[float]
     ) -> None:
         self.look(watch, now, held("a", 7), for_s=SILENCE_S - 1)
         assert not watch.dead(held("a", 7))
@@ -371,14 +372,14 @@ class TestTheWatch:
         assert watch.dead(held("a", 7))
 
     def test_one_that_moved_since_the_last_look_is_not_dead(
-        self, watch: _Watch, now: list[float]
+        self, watch: Watch, now: list[float]
     ) -> None:
         self.look(watch, now, held("a", 7), for_s=SILENCE_S)
         assert watch.dead(held("a", 7))
         assert not watch.dead(held("a", 8))
 
     def test_time_in_which_nobody_looked_tells_nothing(
-        self, watch: _Watch, now: list[float]
+        self, watch: Watch, now: list[float]
     ) -> None:
         watch.look([held("a", 7)])
         now[0] += 1000

@@ -1,6 +1,7 @@
 """Given rates as a study: each is trained once, failures twice, and no other rate is ever drawn."""
 
 import io
+import sys
 from pathlib import Path
 
 import optuna
@@ -9,7 +10,7 @@ from support import Workspace
 
 from sweep.config.load import load
 from sweep.config.schema import SweepConfig
-from sweep.errors import SweepError
+from sweep.errors import NothingTrainedError, SweepError
 from sweep.view.live.plain import PlainView
 from sweep.workflows.given_rates import check_rates, run_settings, with_study, with_trainer
 
@@ -53,6 +54,21 @@ def test_a_failed_rate_is_tried_once_more_and_no_other_rate_is_drawn(config: Swe
     (name,) = optuna.get_all_study_names("sqlite:///sweep.db")
     study = optuna.load_study(study_name=name, storage="sqlite:///sweep.db")
     assert [trial.params["learning_rate"] for trial in study.trials] == [0.03, 0.1, 0.1]
+
+
+def test_a_rate_lost_for_a_reason_outside_is_tried_until_that_is_repaired(
+    config: SweepConfig, workspace: Workspace
+) -> None:
+    config = with_study(config, executor="inline", retries=0, trainer="gone:train")
+    workspace.write("gone.py", FAULTY.replace("the rate is too high", "No CUDA GPUs are available"))
+    for _ in range(3):
+        found, said = run(config, 0.03, 0.1)
+        assert found == [(0.03, "complete"), (0.1, "failed")]
+    assert "nothing was trained: trial 3 lost: its device is gone" in said
+    with pytest.raises(NothingTrainedError, match="lost: its device is gone"):
+        run(config, 0.1)
+    sys.modules["gone"].train = sys.modules["gone"].shared  # type: ignore[attr-defined]
+    assert run(config, 0.03, 0.1)[0] == [(0.03, "complete"), (0.1, "complete")]
 
 
 def test_other_rates_join_the_same_study(config: SweepConfig) -> None:
