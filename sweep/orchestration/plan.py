@@ -1,6 +1,7 @@
 """From a configuration to what the study is: its setting, rules, first rates and identity."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from trainers.models import count_parameters
 from trainers.refusals import shown
 
 SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
-LONGEST_NAME = 200  # file systems take 255 bytes
+LONGEST_NAME = 200  # bytes: file systems take 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,10 @@ def study_directory(plan: Plan, name: str) -> Path:
         SweepError: the name cannot be a folder's.
     """
     plain = name == Path(name).name and name.isprintable() and not name.startswith(".")
-    if not name or not plain or len(name) > LONGEST_NAME:
+    if not name or not plain or len(os.fsencode(name)) > LONGEST_NAME:
         raise SweepError(
             f"study name {shown(name)} cannot be a folder's name: take at most {LONGEST_NAME} "
-            "characters, no slashes, and no dot in front"
+            "bytes (a letter outside ASCII has two or more), no slashes, and no dot in front"
         )
     database = sqlite_path(plan.config.study.storage)
     parent = database.parent if database is not None else Path()

@@ -18,8 +18,35 @@ from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial
 from trainers.config import TrainConfig
+from trainers.refusals import shown
 
 FORMAT = 1
+LARGEST = 2**20  # characters of a best.yaml: it has two thousand or so
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no key twice, of which one would go unheard, and no aliases.
+
+    A few lines of aliases of aliases come to gigabytes.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(
+                None, None, "aliases are not read: write the value out", mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {shown(key.value)} stands there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Strict(BaseModel):
@@ -160,7 +187,11 @@ def read(path: Path) -> Exported:
         SweepError: unreadable, no YAML, or not a best.yaml; the message names the key.
     """
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise SweepError(f"{path} is too large to be a file of `sweep export`")
+        fields = yaml.load(text, _Loader)
     except FileNotFoundError:
         raise SweepError(f"there is no file {path}: `sweep export` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
