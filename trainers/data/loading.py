@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +15,10 @@ from trainers.config import DataConfig
 from trainers.data import corpus as stored
 from trainers.data import docstrings, hub, text
 from trainers.data.corpus import Corpus
-from trainers.data.paragraphs import Paragraphs, long_enough
+from trainers.data.paragraphs import Again, Paragraphs, long_enough
 from trainers.data.reach import UnreachableError
-from trainers.data.vocabulary import tokenise
-from trainers.data.windows import cut
+from trainers.data.vocabulary import learn
+from trainers.data.windows import cut_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 
@@ -66,17 +68,16 @@ def build_corpus(config: DataConfig) -> Corpus:
         TrainerError: where the text cannot be had or is too little.
     """
     paragraphs = _paragraphs(config)
-    vocabulary, train, validation = tokenise(
-        _enough(paragraphs.train, "training", config, paragraphs.source),
-        _enough(paragraphs.validation, "validation", config, paragraphs.source),
-        config.vocabulary_size,
-    )
+    train = _enough(paragraphs.train, "training", config, paragraphs.source)
+    validation = _enough(paragraphs.validation, "validation", config, paragraphs.source)
+    words = learn(train, config.vocabulary_size)
+    size = config.window, config.stride
     return stored.assemble(
         config,
         paragraphs.source,
-        cut(train, config.window, config.stride, config.train_sequences),
-        cut(validation, config.window, config.stride, config.validation_sequences),
-        vocabulary,
+        cut_text(words, train, *size, config.train_sequences),
+        cut_text(words, validation, *size, config.validation_sequences),
+        words.vocabulary,
         paragraphs.notes,
     )
 
@@ -93,8 +94,8 @@ def source_fingerprint(config: DataConfig) -> str:
     files = text.files(config.name) if kind == "text" else sorted(root.rglob("*"))
     digest = hashlib.sha256()
     for path in filter(Path.is_file, files):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(text.content(path)).digest())
+        digest.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0")
+        digest.update(text.digest(path))
     return digest.hexdigest()
 
 
@@ -160,9 +161,11 @@ def _paragraphs(config: DataConfig) -> Paragraphs:
         return replace(other, notes=(note, *other.notes))
 
 
-def _enough(paragraphs: list[str], split: str, config: DataConfig, source: str) -> list[str]:
-    kept = long_enough(paragraphs, config.minimum_words)
-    if not kept:
+def _enough(
+    paragraphs: Iterable[str], split: str, config: DataConfig, source: str
+) -> Iterable[str]:
+    kept = Again(lambda: long_enough(paragraphs, config.minimum_words))
+    if next(iter(kept), None) is None:
         raise TrainerError(
             f"too little text: {source} has no {split} paragraph of {config.minimum_words} words: "
             "name more text, or lower data.minimum_words"
