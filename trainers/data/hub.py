@@ -31,6 +31,7 @@ from trainers.data.reach import (
 from trainers.errors import TrainerError
 
 _DATA_SUFFIXES = (".parquet", ".jsonl", ".csv")
+_ROWS = 1_000  # read at once
 _VALIDATION = ("validation", "valid", "val", "dev", "test")
 
 
@@ -159,22 +160,25 @@ def _splits(config: DataConfig, loaded: Any) -> Paragraphs:
         raise TrainerError(f"data.name: {source} has no train split, only: {', '.join(splits)}")
     train, kept = _texts(config, splits["train"]), Kept(config.minimum_words)
     held_out = next((name for name in _VALIDATION if name in splits), None)
-    validation = () if held_out is None else _texts(config, splits[held_out])
-    # Gone through once to find what is wrong before anything is made of it.
+    if held_out is None:
+        units = Again(lambda: units_of(kept.of(train)))
+        return Paragraphs(*split_stream(units, source), source=source, notes=kept.notes)
+    validation = _texts(config, splits[held_out])
     for _ in itertools.chain(kept.of(train), kept.of(validation)):
-        pass
+        pass  # what is wrong is found before anything is made of it
     first, second = (
         Again(partial(long_enough, each, config.minimum_words)) for each in (train, validation)
     )
-    if held_out is None:
-        units = Again(partial(units_of, first))
-        return Paragraphs(*split_stream(units, source), source=source, notes=kept.notes)
     return Paragraphs(first, second, source=source, notes=kept.notes)
 
 
 def _texts(config: DataConfig, split: Any) -> Iterable[str]:
     """A column's paragraphs: a row may hold one, or a document of many."""
     return Again(lambda: (each for row in _column(config, split) for each in split_paragraphs(row)))
+
+
+def _values(tables: Iterable[Any], column: str) -> Iterator[list[Any]]:
+    return (table[column].to_pylist() for table in tables)
 
 
 def _column(config: DataConfig, split: Any) -> Iterator[str]:
@@ -186,8 +190,8 @@ def _column(config: DataConfig, split: Any) -> Iterator[str]:
                 raise TrainerError(
                     f"data.text_column: there is no column {column!r}, only: {', '.join(names)}"
                 )
-            for row in split.select_columns([column]):
-                value = row[column]
+            tables = split.select_columns([column]).with_format("arrow").iter(_ROWS)
+            for value in itertools.chain.from_iterable(_values(tables, column)):
                 if not isinstance(value, str | None):
                     raise TrainerError(
                         f"data.text_column: {column!r} holds no text but {type(value).__name__}: "

@@ -70,13 +70,13 @@ def build_corpus(config: DataConfig) -> Corpus:
     paragraphs = _paragraphs(config)
     train = _enough(paragraphs.train, "training", config, paragraphs.source)
     validation = _enough(paragraphs.validation, "validation", config, paragraphs.source)
-    words = learn(train, config.vocabulary_size)
+    words, counts = learn(train, config.vocabulary_size)
     size = config.window, config.stride
     return stored.assemble(
         config,
         paragraphs.source,
-        cut_text(words, train, *size, config.train_sequences),
-        cut_text(words, validation, *size, config.validation_sequences),
+        cut_text(words, train, counts, *size, config.train_sequences),
+        cut_text(words, validation, words.counts(validation), *size, config.validation_sequences),
         words.vocabulary,
         paragraphs.notes,
     )

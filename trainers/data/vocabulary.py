@@ -3,6 +3,7 @@
 A text is gone through several times and never held whole: it may be larger than the memory.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -71,7 +72,7 @@ class Words:
         return _framed(self.renumber[np.concatenate([*parts, np.empty(0, np.int64)])], counts)
 
 
-def learn(train: Iterable[str], size: int) -> Words:
+def learn(train: Iterable[str], size: int) -> tuple[Words, Integers]:
     """Count the training words, and number the most frequent.
 
     The trainer of `tokenizers` leaves words of equal frequency in no fixed order. So it only
@@ -80,20 +81,25 @@ def learn(train: Iterable[str], size: int) -> Words:
     Args:
         train: paragraphs from which the vocabulary is taken.
         size: most entries of the vocabulary, the four special ones included.
+
+    Returns:
+        The words, and `Words.counts` of the training text.
     """
     tokenizer = _every_word(train)
     words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     names = [word for word, _ in words]
-    counted = np.zeros(len(names), np.int64)
+    seen, counts = Counter[int](), []
     for ids in _encoded(tokenizer, train):
-        np.add.at(counted, ids, 1)
-    frequency = counted.tolist()
+        seen.update(ids)
+        counts.append(len(ids) + 2)
+    frequency = [seen[number] for number in range(len(names))]
     frequency[0] = 0  # "<unk>" in the text is no word
     ranked = sorted(range(len(names)), key=lambda number: (-frequency[number], names[number]))
     kept = [number for number in ranked[: size - len(SPECIAL)] if frequency[number]]
     renumber = np.full(len(names), UNKNOWN, np.int64)
     renumber[kept] = np.arange(len(SPECIAL), len(SPECIAL) + len(kept))
-    return Words(tokenizer, (*SPECIAL, *(names[number] for number in kept)), renumber)
+    vocabulary = (*SPECIAL, *(names[number] for number in kept))
+    return Words(tokenizer, vocabulary, renumber), np.array(counts, np.int64)
 
 
 def _every_word(paragraphs: Iterable[str]) -> Tokenizer:

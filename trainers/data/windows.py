@@ -12,10 +12,21 @@ _SEED = 0  # of the subset: not the training seed, so that every run sees the sa
 
 
 def cut_text(
-    words: Words, paragraphs: Iterable[str], window: int, stride: int, most: int
+    words: Words,
+    paragraphs: Iterable[str],
+    counts: Integers,
+    window: int,
+    stride: int,
+    most: int,
 ) -> Sequences:
-    """As `cut`, of a text of which only the chosen windows' paragraphs are ever numbers."""
-    counts = words.counts(paragraphs)
+    """As `cut`, of a text of which only the chosen windows' paragraphs are ever numbers.
+
+    Args:
+        words: of the training text.
+        paragraphs: of a text.
+        counts: their tokens, as `Words.counts` has them.
+        window, stride, most: as of `cut`.
+    """
     paragraph, number = _choose(counts, window, stride, most)
     chosen, place = np.unique(paragraph, return_inverse=True)
     return _taken(words.tokens(paragraphs, chosen), place, number, window, stride)

@@ -83,7 +83,7 @@ def test_unknown_words_and_a_literal_unk_are_unknown(config: DataConfig) -> None
 
 
 def numbered(paragraphs: list[str], size: int) -> tuple[tuple[str, ...], Tokens]:
-    words = learn(paragraphs, size)
+    words, _ = learn(paragraphs, size)
     return words.vocabulary, words.tokens(paragraphs, np.arange(len(paragraphs)))
 
 
