@@ -15,6 +15,8 @@ from sweep.errors import SweepError
 from sweep.orchestration.listener import View
 from sweep.orchestration.plan import (
     Plan,
+    earlier_fields,
+    earlier_name,
     identity_fields,
     make_plan,
     study_directory,
@@ -65,10 +67,9 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     """
     import_object(config.study.trainer, what="trainer")
     plan = make_plan(config)
-    name = study_name(plan)
-    directory = study_directory(plan, name)
     # Before the text is loaded: that may take a minute, and would only fail later.
-    existing = find_existing(plan, name)
+    name, existing = find_existing(plan)
+    directory = study_directory(plan, name)
     if existing is not None:
         directory = place_of(existing, directory)
         check_place(directory, existing)
@@ -91,20 +92,28 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     return PreparedStudy(plan, corpus, name, directory, storage, forecast=forecast)
 
 
-def find_existing(plan: Plan, name: str) -> Study | None:
-    """The study of that name, None where there is none; makes no database.
+def find_existing(plan: Plan, suffix: str = "") -> tuple[str, Study | None]:
+    """The study's name, and the study where it is stored; makes no database.
+
+    Args:
+        plan: the study's.
+        suffix: behind its name.
 
     Raises:
         SweepError: it was made with other settings, or the storage cannot be used.
     """
-    storage = plan.config.study.storage
+    name, storage = study_name(plan) + suffix, plan.config.study.storage
+    study_directory(plan, name)
     path = check_storage(storage, create=True)
     if path is not None and not path.exists():
-        return None
-    existing = find_study(open_storage(storage, create=True), name)
-    if existing is not None:
-        check_identity(existing, identity_fields(plan))
-    return existing
+        return name, None
+    opened = open_storage(storage, create=True)
+    for stored in dict.fromkeys((earlier_name(plan) + suffix, name)):
+        existing = find_study(opened, stored)
+        if existing is not None:
+            check_identity(existing, identity_fields(plan), earlier_fields(plan))
+            return stored, existing
+    return name, None
 
 
 @contextmanager

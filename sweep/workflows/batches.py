@@ -9,7 +9,7 @@ from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.formatting import format_rate
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import make_plan, study_name
+from sweep.orchestration.plan import make_plan
 from sweep.orchestration.prepare import check_length, find_existing
 from sweep.orchestration.session import run_study
 from sweep.results.family import Family, find_family
@@ -77,14 +77,14 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
     if None not in finished:
         return
     plan = make_plan(configs[0])
-    corpus = peek_corpus(plan, find_existing(plan, study_name(plan)))
+    corpus = peek_corpus(plan, find_existing(plan)[1])
     for config in configs:
         check_length(config, corpus)
 
 
 def _finished_before(config: SweepConfig) -> Study | None:
     plan = make_plan(config)
-    study = find_existing(plan, study_name(plan))
+    _, study = find_existing(plan)
     if study is None or read_study(study).finished != stop_criteria(config.study):
         return None
     return study
@@ -106,7 +106,7 @@ def _in_time(config: SweepConfig, began: float) -> SweepConfig:
 
 def _family(config: SweepConfig) -> Family:
     plan = make_plan(config)
-    study = find_existing(plan, study_name(plan))
+    _, study = find_existing(plan)
     assert study is not None, "it was finished just now"
     storage = open_storage(config.study.storage, create=False)
     return find_family(storage, read_study(study).identity)

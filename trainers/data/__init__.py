@@ -3,12 +3,12 @@
 from trainers.data.corpus import Corpus, Sequences
 from trainers.data.loading import (
     build_corpus,
-    is_function,
     load_corpus,
     source_fingerprint,
     take_corpus,
 )
 from trainers.data.paragraphs import Paragraphs, in_units, split_units
+from trainers.naming import is_function
 
 __all__ = [
     "Corpus",

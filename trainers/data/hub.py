@@ -29,6 +29,7 @@ from trainers.data.reach import (
     why_unreachable,
 )
 from trainers.errors import TrainerError
+from trainers.naming import TEXT_SUFFIXES
 
 _DATA_SUFFIXES = (".parquet", ".jsonl", ".csv")
 _ROWS = 1_000  # read at once
@@ -148,7 +149,7 @@ def _left_out(path: Path) -> tuple[str, ...]:
         file
         for file in own_files(path)
         if linked.intersection(file.parents)
-        or (file.suffix.lower() in text.SUFFIXES and file.stem.lower() != "readme")
+        or (file.suffix.lower() in TEXT_SUFFIXES and file.stem.lower() != "readme")
     ]
     return text.left_out(files, "beside the tables of a data set")
 

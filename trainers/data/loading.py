@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -15,12 +14,14 @@ from trainers.config import DataConfig
 from trainers.data import corpus as stored
 from trainers.data import docstrings, hub, text
 from trainers.data.corpus import Corpus
+from trainers.data.files import own_files
 from trainers.data.paragraphs import Again, Paragraphs, long_enough
 from trainers.data.reach import UnreachableError
 from trainers.data.vocabulary import learn
 from trainers.data.windows import cut_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
+from trainers.naming import DOCSTRINGS, TEXT_SUFFIXES, is_function, is_path, local_path, plain_name
 
 log = logging.getLogger("trainers.data")
 
@@ -82,26 +83,29 @@ def build_corpus(config: DataConfig) -> Corpus:
     )
 
 
-def source_fingerprint(config: DataConfig) -> str:
+def source_fingerprint(config: DataConfig, *, everything: bool = False) -> str:
     """Hash the files of a local path: sha256 in hex, "" for what is no file.
+
+    Args:
+        config: which text.
+        everything: as earlier versions did: with what tools leave, without linked folders.
 
     Raises:
         TrainerError: where a path names nothing that can be read.
     """
-    kind, root = _kind(config.name), text.local_path(config.name)
+    kind, root = _kind(config.name), local_path(config.name)
     if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
         return ""
-    files = text.files(config.name) if kind == "text" else sorted(root.rglob("*"))
+    files = text.files(config.name) if kind == "text" else own_files(root)
+    if everything and root.is_dir():
+        suffixes = TEXT_SUFFIXES if kind == "text" else None
+        all_files = (path for path in sorted(root.rglob("*")) if path.is_file())
+        files = [path for path in all_files if not suffixes or path.suffix.lower() in suffixes]
     digest = hashlib.sha256()
-    for path in filter(Path.is_file, files):
+    for path in files:
         digest.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0")
         digest.update(text.digest(path))
     return digest.hexdigest()
-
-
-def is_function(name: str) -> bool:
-    """Tell a user's own source of text, "package.module:function", from all else that is data."""
-    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", name) is not None
 
 
 def _own(config: DataConfig) -> Paragraphs:
@@ -129,17 +133,14 @@ def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function"]:
         raise TrainerError(
             'data.name is empty: take "docstrings", a text file or folder, or a data set of the hub'
         )
-    if name == docstrings.NAME:
+    if name == DOCSTRINGS:
         return "docstrings"
     if is_function(name):
         return "function"
-    path = text.local_path(name)
+    path = local_path(name)
     if path.is_dir():
         return "datasets" if hub.is_data_set(path) else "text"
-    # A hub name is "name" or "owner/name".
-    no_hub_name = name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/")
-    written_as_path = no_hub_name or name.endswith(text.SUFFIXES)
-    return "text" if written_as_path or path.exists() else "datasets"
+    return "text" if is_path(name) else "datasets"
 
 
 def _paragraphs(config: DataConfig) -> Paragraphs:
@@ -177,6 +178,8 @@ def _stored(config: DataConfig, path: Path) -> Corpus:
     status = path.stat()
     corpus = _read(path.resolve(), status.st_mtime_ns, status.st_size)
     now, then = asdict(config), asdict(corpus.config)
+    if plain_name(config.name) == plain_name(corpus.config.name):
+        del now["name"]
     changed = [
         f"{name} (was {then[name]!r}, now {now[name]!r})" for name in now if now[name] != then[name]
     ]

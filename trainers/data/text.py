@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from trainers.data.files import own_files
@@ -13,23 +14,13 @@ from trainers.data.paragraphs import (
     split_units,
 )
 from trainers.errors import TrainerError
+from trainers.naming import TEXT_SUFFIXES, local_path
 
-SUFFIXES = (".txt", ".md")
 _MANY_FILES = 40  # from here on a whole file is the unit that is held out or not
 _SPLIT = re.compile(
     r"(train(?:ing)?|validation|valid|val|dev|test)(?![a-z])(.*)", re.IGNORECASE | re.DOTALL
 )
 _LINE_ENDS = str.maketrans({"\u2028": "\n", "\u2029": "\n\n", "\x85": "\n"})
-
-
-def local_path(name: str) -> Path:
-    """Turn a name into a path, "~" for the home folder."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        raise TrainerError(
-            f"data.name: there is no home folder for {name}: check the path"
-        ) from None
 
 
 def files(name: str) -> list[Path]:
@@ -63,10 +54,17 @@ def digest(file: Path) -> bytes:
         TrainerError: where they cannot be read.
     """
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").digest()
+        status = file.stat()
+        return _digest(file.absolute(), status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise _unreadable(file, error) from None
+
+
+@lru_cache(maxsize=10_000)
+def _digest(path: Path, modified_ns: int, size: int) -> bytes:
+    """A command asks for the same files several times."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _unreadable(file: Path, error: OSError) -> TrainerError:
@@ -139,7 +137,7 @@ def left_out(files: list[Path], why: str) -> tuple[str, ...]:
 
 
 def _is_text(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in SUFFIXES
+    return path.is_file() and path.suffix.lower() in TEXT_SUFFIXES
 
 
 def _paragraphs(file: Path) -> list[str]:
