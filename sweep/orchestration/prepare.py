@@ -29,10 +29,12 @@ from sweep.results.lookup import check_identity, find_study
 from sweep.results.place import check_place, free_place, place_of
 from sweep.storage.connect import check_storage, open_storage
 from sweep.storage.retry import RetryingStorage
-from trainers.data import Corpus, load_corpus, take_corpus
+from trainers.data import Corpus, load_corpus, source_bytes, take_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.schedule import check_warmup
+
+LARGE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,9 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     with _emptied_on_refusal(directory):
         if text is not None:
             take_corpus(text, directory)
+        size = source_bytes(config.trainer.data)
+        if existing is None and text is None and size > LARGE_BYTES:
+            view.note(f"reading {size / 1e6:,.0f} MB of text, which may take minutes")
         corpus = load_corpus(config.trainer.data, directory)
         check_length(config, corpus)
     if text is None:

@@ -4,6 +4,7 @@ from trainers.data.corpus import Corpus, Sequences
 from trainers.data.loading import (
     build_corpus,
     load_corpus,
+    source_bytes,
     source_fingerprint,
     take_corpus,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "in_units",
     "is_function",
     "load_corpus",
+    "source_bytes",
     "source_fingerprint",
     "split_units",
     "take_corpus",

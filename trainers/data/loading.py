@@ -93,19 +93,30 @@ def source_fingerprint(config: DataConfig, *, everything: bool = False) -> str:
     Raises:
         TrainerError: where a path names nothing that can be read.
     """
-    kind, root = _kind(config.name), local_path(config.name)
-    if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
+    files, root = _source_files(config, everything=everything), local_path(config.name)
+    if not files:
         return ""
-    files = text.files(config.name) if kind == "text" else own_files(root)
-    if everything and root.is_dir():
-        suffixes = TEXT_SUFFIXES if kind == "text" else None
-        all_files = (path for path in sorted(root.rglob("*")) if path.is_file())
-        files = [path for path in all_files if not suffixes or path.suffix.lower() in suffixes]
     digest = hashlib.sha256()
     for path in files:
         digest.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0")
         digest.update(text.digest(path))
     return digest.hexdigest()
+
+
+def source_bytes(config: DataConfig) -> int:
+    """The size of the files of a local path; 0 for what is no file."""
+    return sum(path.stat().st_size for path in _source_files(config))
+
+
+def _source_files(config: DataConfig, *, everything: bool = False) -> list[Path]:
+    kind, root = _kind(config.name), local_path(config.name)
+    if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
+        return []
+    if everything and root.is_dir():
+        suffixes = TEXT_SUFFIXES if kind == "text" else None
+        all_files = (path for path in sorted(root.rglob("*")) if path.is_file())
+        return [path for path in all_files if not suffixes or path.suffix.lower() in suffixes]
+    return text.files(config.name) if kind == "text" else own_files(root)
 
 
 def _own(config: DataConfig) -> Paragraphs:

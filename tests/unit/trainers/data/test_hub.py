@@ -248,3 +248,54 @@ def test_without_the_hub_it_ends_fast_or_takes_the_fallback(folder: Path, tmp_pa
     assert note.startswith("the hub could not be reached (")
     assert note.endswith(f"training on {folder} instead of Salesforce/wikitext")
     assert done.stderr == ""
+
+
+def test_a_bad_line_is_named_and_nothing_else_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    lines = [json.dumps({"text": text}) for text in rows(0, 50)]
+    lines[7] = '{"text": "broken'
+    (bad / "train.jsonl").write_text("\n".join(lines))
+    with pytest.raises(TrainerError, match=r"train\.jsonl, line 8 cannot be loaded: ") as caught:
+        build_corpus(DataConfig(name=str(bad)))
+    assert "\n" not in str(caught.value)
+    (bad / "train.jsonl").unlink()
+    (bad / "train.csv").write_text("text,n\na,1\nb,2,3\n")
+    with pytest.raises(TrainerError, match=r"train\.csv cannot be loaded: .*line 3, saw 3"):
+        build_corpus(DataConfig(name=str(bad)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_is_streamed_and_its_windows_are_those_of_the_whole(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    (tmp_path / "towns").mkdir()
+    content = "\n".join(json.dumps({"text": text}) for text in rows(0, 3_000))
+    (tmp_path / "towns" / "train.jsonl").write_text(content, encoding="utf-8")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "all.txt").write_text("\n".join(full(rows(0, 3_000))))
+    some = {"train_sequences": 100, "validation_sequences": 9}
+    streamed, held = (
+        build_corpus(DataConfig(name=str(tmp_path / name), window=16, stride=8, **some))
+        for name in ("towns", "plain")
+    )
+    assert streamed.fingerprint == held.fingerprint
+    assert len(streamed.train.lengths) == 100
+    assert not list(own_cache.rglob("*.arrow"))
+
+
+def test_text_beside_tables_and_linked_folders_are_said_to_be_left_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "README.md").write_text("The card.")
+    assert hub.read(DataConfig(name=str(folder))).notes == ()
+    (folder / "notes.md").write_text("A note.")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "train.jsonl").write_text('{"text": "never read"}')
+    (folder / "link").symlink_to(tmp_path / "more")
+    (note,) = hub.read(DataConfig(name=str(folder))).notes
+    assert note == (
+        "2 files are left out (0 kB), beside the tables of a data set: train.jsonl, notes.md"
+    )
