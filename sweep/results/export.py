@@ -175,7 +175,7 @@ def write(exported: Exported, path: Path) -> None:
         f"#   sweep train {path.name}\n"
     )
     try:
-        path.write_text(header + text, encoding="utf-8")
+        path.write_text(header + text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -41,7 +41,7 @@ def write_foreign(exported: Exported, name: str, path: Path) -> None:
     header = "".join(f"# {line}\n" for line in lines)
     text = yaml.safe_dump(arguments(exported.train), sort_keys=False)
     try:
-        path.write_text(header + text, encoding="utf-8")
+        path.write_text(header + text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from error
 

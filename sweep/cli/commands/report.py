@@ -80,7 +80,7 @@ def _written(path: Path, report: "Report") -> str:
 
     text = _text(report, path.suffix)
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from error
     return f"{path}: report of {report.study.name}"
