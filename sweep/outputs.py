@@ -39,7 +39,7 @@ def write_output(path: Path, content: str | bytes, *, force: bool = False) -> No
     if path == STDOUT:
         sys.stdout.write(content if isinstance(content, str) else content.decode())
         return
-    whole = content.encode() if isinstance(content, str) else content
+    whole = content.encode(errors="replace") if isinstance(content, str) else content
     try:
         if not path.parent.is_dir():
             raise SweepError(f"{path} cannot be written: there is no folder {path.parent}")

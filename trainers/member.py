@@ -13,12 +13,14 @@ from trainers.config import LATER, TrainConfig, flat
 from trainers.errors import TrainerError
 from trainers.kernels.dropout import BLOCK
 from trainers.models import StackedModel, build_model
+from trainers.naming import plain_name
 from trainers.precision import Precision
 from trainers.report import EpochReport
 from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import DROPOUT, WEIGHTS, RandomStream, stream_seed
 from trainers.steps.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
 
+_TEXT = "data.name"
 _HORIZON = "lr_schedule.horizon_epochs"
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -159,6 +161,8 @@ class Member:
             for each in (then, now):
                 each[_HORIZON] = each.get(_HORIZON) or each.get("epochs")
         then["epochs"] = now["epochs"]  # a run may be extended
+        if plain_name(str(then.get(_TEXT))) == plain_name(str(now[_TEXT])):
+            then[_TEXT] = now[_TEXT]
         for name in [*now, *then]:
             was, is_now = then.get(name, "unset"), now.get(name, "unset")
             if was == is_now:

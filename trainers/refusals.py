@@ -1,5 +1,6 @@
 """What pydantic found wrong, in a user's words."""
 
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ _WORDS = {
 }
 _VALUELESS = ("missing", "extra_forbidden", "unexpected_keyword_argument")
 _LONGEST = 80
+# A few lines of YAML or a long list may stand for gigabytes: no more is written than is shown.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 10
 
 
 def refusal(error: "ValidationError") -> tuple[str, str]:
@@ -55,5 +60,5 @@ def refusal(error: "ValidationError") -> tuple[str, str]:
 
 def shown(value: object) -> str:
     """A value as it was given, cut off where it is long."""
-    text = repr(value)
+    text = repr(value[: _LONGEST + 1]) if isinstance(value, str) else _SHORT.repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

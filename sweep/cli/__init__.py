@@ -6,6 +6,7 @@ points of the group `sweep.commands`.
 
 import difflib
 import functools
+import io
 import sys
 import traceback
 from typing import NoReturn
@@ -111,6 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     debug = given[:1] == ["--debug"]
     sleep_when_idle()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not have every letter
+            stream.reconfigure(errors="replace")
     try:
         cli.main(arguments, prog_name="sweep", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the one of the other

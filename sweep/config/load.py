@@ -51,7 +51,7 @@ def read_toml(path: Path) -> Table:
         SweepError: it cannot be read or is not TOML; the message gives line and column.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows writes a BOM
     except OSError as error:
         raise SweepError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

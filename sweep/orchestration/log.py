@@ -17,7 +17,7 @@ log = logging.getLogger("sweep.study")
 def logged_to(directory: Path) -> Iterator[None]:
     """Writes what this process logs into a study's folder, until the block is left."""
     directory.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(directory / FILE, encoding="utf-8", delay=True)
+    handler = logging.FileHandler(directory / FILE, encoding="utf-8", errors="replace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGED]
     before = [logger.level for logger in loggers]

@@ -1,6 +1,7 @@
 """From a configuration to what the study is: its setting, rules, first rates and identity."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from trainers.data import Corpus, source_fingerprint
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.models import count_parameters
+from trainers.naming import plain_name
 from trainers.refusals import shown
 
 SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
-LONGEST_NAME = 200  # file systems take 255 bytes
+LONGEST_NAME = 200  # bytes: file systems take 255
+LONGEST_PART = 70  # of a name that is made: two of them, and what is put behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,25 @@ def make_plan(
 
 def study_name(plan: Plan) -> str:
     """The study's name: the one given, or `{model}-b{batch}-{precision}-{data}-{hash8}`."""
+    train = plan.train
+    model, data = train.model.name.rpartition(":")[2], Path(plain_name(train.data.name)).name
+    source = source_fingerprint(train.data)
+    return _named(plan, _cut(_short(model)), _cut(_short(data)), identity_fields(plan), source)
+
+
+def earlier_name(plan: Plan) -> str:
+    """The name that earlier versions gave: it held the path of the text as it was spelled."""
+    train = plan.train
+    model, data = train.model.name.rpartition(":")[2], Path(train.data.name).name
+    source = source_fingerprint(train.data, everything=True)
+    return _named(plan, _short(model), _short(data), earlier_fields(plan), source)
+
+
+def _named(plan: Plan, model: str, data: str, fields: dict[str, Any], source: str) -> str:
     if plan.config.study.name:
         return plan.config.study.name
-    train = plan.train
-    whole = Identity({**identity_fields(plan), "source": source_fingerprint(train.data)})
-    model = _short(train.model.name.rpartition(":")[2])
-    data = _short(Path(train.data.name).name)
-    return f"{model}-b{train.batch_size}-{train.precision}-{data}-{whole.hash8}"
+    hash8 = Identity({**fields, "source": source}).hash8
+    return f"{model}-b{plan.train.batch_size}-{plan.train.precision}-{data}-{hash8}"
 
 
 def identity_fields(plan: Plan) -> dict[str, Any]:
@@ -112,9 +127,20 @@ def identity_fields(plan: Plan) -> dict[str, Any]:
     A field that earlier versions did not have is left out where it is as it was then, so that
     their studies are found under the names that they have.
     """
+    data = plan.train.data
+    return _fields(plan, plain_name(data.name), source_fingerprint(data))
+
+
+def earlier_fields(plan: Plan) -> dict[str, Any]:
+    """The same as earlier versions had them: a text as it was spelled, with what tools left."""
+    data = plan.train.data
+    return _fields(plan, data.name, source_fingerprint(data, everything=True))
+
+
+def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     fields = dataclasses.asdict(plan.train)
     del fields["learning_rate"], fields["micro_batch"]
-    content = source_fingerprint(plan.train.data)
+    fields["data"]["name"] = name
     if content:  # the user's own text, which may have changed under the same name
         fields["data"]["content"] = content[:12]
     flat = Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
@@ -134,10 +160,10 @@ def study_directory(plan: Plan, name: str) -> Path:
         SweepError: the name cannot be a folder's.
     """
     plain = name == Path(name).name and name.isprintable() and not name.startswith(".")
-    if not name or not plain or len(name) > LONGEST_NAME:
+    if not name or not plain or len(os.fsencode(name)) > LONGEST_NAME:
         raise SweepError(
             f"study name {shown(name)} cannot be a folder's name: take at most {LONGEST_NAME} "
-            "characters, no slashes, and no dot in front"
+            "bytes (a letter outside ASCII has two or more), no slashes, and no dot in front"
         )
     database = sqlite_path(plan.config.study.storage)
     parent = database.parent if database is not None else Path()
@@ -191,7 +217,7 @@ def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) 
     data = train.data.fallback if fell_back else train.data.name
     pairs = (
         ("model", reference.model, train.model.name),
-        ("data", reference.data, data),
+        ("data", reference.data and plain_name(reference.data), plain_name(data)),
         ("epochs", reference.epochs, train.epochs),
     )
     differences = [f"{what} {there}, not {here}" for what, there, here in pairs if there != here]
@@ -238,3 +264,7 @@ def _range(config: SweepConfig, rates: dict[str, float], margin: float) -> tuple
 def _short(name: str) -> str:
     kept = "".join(char if char.isalnum() or char in "._" else "_" for char in name)
     return kept.strip("._") or "data"
+
+
+def _cut(name: str) -> str:
+    return os.fsencode(name)[:LONGEST_PART].decode(errors="ignore")

@@ -15,6 +15,8 @@ from sweep.errors import SweepError
 from sweep.orchestration.listener import View
 from sweep.orchestration.plan import (
     Plan,
+    earlier_fields,
+    earlier_name,
     identity_fields,
     make_plan,
     study_directory,
@@ -28,10 +30,12 @@ from sweep.results.place import check_place, free_place, place_of
 from sweep.storage.connect import check_storage, open_storage
 from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
-from trainers.data import Corpus, load_corpus, take_corpus
+from trainers.data import Corpus, load_corpus, source_bytes, take_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.schedule import check_warmup
+
+LARGE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,9 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     """
     import_object(config.study.trainer, what="trainer")
     plan = make_plan(config)
-    name = study_name(plan)
-    directory = study_directory(plan, name)
     # Before the text is loaded: that may take a minute, and would only fail later.
-    existing = find_existing(plan, name)
+    name, existing = find_existing(plan)
+    directory = study_directory(plan, name)
     if existing is not None:
         directory = place_of(existing, directory)
         check_place(directory, existing)
@@ -78,6 +81,9 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     with emptied_on_refusal(directory):
         if text is not None:
             take_corpus(text, directory)
+        size = source_bytes(config.trainer.data)
+        if existing is None and text is None and size > LARGE_BYTES:
+            view.note(f"reading {size / 1e6:,.0f} MB of text, which may take minutes")
         corpus = load_corpus(config.trainer.data, directory)
         check_length(config.trainer, corpus)
     if text is None:
@@ -92,20 +98,28 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     return PreparedStudy(plan, corpus, name, directory, storage, forecast=forecast)
 
 
-def find_existing(plan: Plan, name: str) -> Study | None:
-    """The study of that name, None where there is none; makes no database.
+def find_existing(plan: Plan, suffix: str = "") -> tuple[str, Study | None]:
+    """The study's name, and the study where it is stored; makes no database.
+
+    Args:
+        plan: the study's.
+        suffix: behind its name.
 
     Raises:
         SweepError: it was made with other settings, or the storage cannot be used.
     """
-    storage = plan.config.study.storage
+    name, storage = study_name(plan) + suffix, plan.config.study.storage
+    study_directory(plan, name)
     path = check_storage(storage, create=True)
     if path is not None and not path.exists():
-        return None
-    existing = find_study(open_storage(storage, create=True), name)
-    if existing is not None:
-        check_identity(existing, identity_fields(plan))
-    return existing
+        return name, None
+    opened = open_storage(storage, create=True)
+    for stored in dict.fromkeys((earlier_name(plan) + suffix, name)):
+        existing = find_study(opened, stored)
+        if existing is not None:
+            check_identity(existing, identity_fields(plan), earlier_fields(plan))
+            return stored, existing
+    return name, None
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
 
 FORMAT = 1
+LARGEST = 2**20  # characters of a best.yaml: it has two thousand or so
 
 
 class _Strict(BaseModel):
@@ -173,7 +174,11 @@ def read(path: Path) -> Exported:
         SweepError: unreadable, no YAML, or not a best.yaml; the message names the key.
     """
     try:
-        fields = load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise SweepError(f"{path} is too large to be a file of `sweep export`")
+        fields = load(text)
     except FileNotFoundError:
         raise SweepError(f"there is no file {path}: `sweep export` writes one") from None
     except (OSError, UnicodeDecodeError) as error:

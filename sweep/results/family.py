@@ -20,7 +20,7 @@ from studies.transfer import (
 )
 from studies.trials import sound
 from sweep.results.belief import terms_of
-from sweep.results.record import made_by_sweep, read_study, read_trial
+from sweep.results.record import made_by_sweep, read_study, read_trial, without_spelling
 
 # Beside the model's sizes, what may differ: none of it moves the best rate by more than its noise.
 FREE = ("batch_size", "precision", "seed")
@@ -103,7 +103,7 @@ def exponents(family: Family) -> Exponents | None:
 
 def comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     """Whether two identities differ in nothing but `FREE` fields and the model's sizes."""
-    return _fixed(there) == _fixed(here)
+    return _fixed(without_spelling(there)) == _fixed(without_spelling(here))
 
 
 def is_finished(study: Study) -> bool:

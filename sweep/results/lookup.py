@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.definition import Identity
 from studies.trials import is_paused, rate_of, sound, value_of, why_no_result
 from sweep.errors import SweepError
-from sweep.results.record import made_by_sweep, read_study
+from sweep.results.record import made_by_sweep, read_study, without_spelling
 from sweep.storage.connect import open_storage
 from sweep.storage.making import MARK
 from sweep.url import StorageUrl
@@ -70,25 +70,30 @@ def find_study(storage: BaseStorage, name: str) -> Study | None:
     return None if started and not study.get_trials(deepcopy=False) else study
 
 
-def check_identity(study: Study, mine: Mapping[str, Any]) -> None:
+def check_identity(study: Study, *mine: Mapping[str, Any]) -> None:
     """Refuses a study that was made with something else.
 
     Args:
         study: the stored study.
-        mine: the identity's fields now, or those of them that are known yet.
+        mine: the identity's fields now, or those of them that are known yet; more than one where
+            earlier versions had it otherwise.
 
     Raises:
         SweepError: names the fields that differ.
     """
     stored = read_study(study).identity
-    here = {**LATER, **mine}
-    there = {**LATER, **{key: value for key, value in stored.items() if key in here}}
-    differences = Identity(here).differences(Identity(there))
-    if differences:
+    all_differences = [_differences({**LATER, **each}, stored) for each in mine]
+    if all(all_differences):
+        differences = all_differences[0]
         raise SweepError(
             f"study '{study.study_name}' was made with other settings: "
             f"{'; '.join(differences)}. Choose another --study, or the same settings"
         )
+
+
+def _differences(here: dict[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    there = {**LATER, **{key: value for key, value in stored.items() if key in here}}
+    return Identity(without_spelling(here)).differences(Identity(without_spelling(there)))
 
 
 def study_names(storage: RDBStorage, *, fixed: bool = False) -> list[str]:

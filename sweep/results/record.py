@@ -18,6 +18,7 @@ from studies.prior import Prior
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
+from trainers.naming import plain_name
 
 VERSION = 1
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
@@ -232,6 +233,16 @@ def write_study(study: Study, **changes: Any) -> None:
     assert not unknown, unknown
     for key in sorted(changes, key=lambda key: key == "identity"):
         study.set_user_attr(key, changes[key])
+
+
+def without_spelling(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as it is compared: of the user's own text the content counts, not the path."""
+    if "data.content" not in identity:
+        return dict(identity)
+    # The fingerprint is of all that training sees; the content, of the files that it came from.
+    implied = {"data_source", *(["data.content"] if "data_fingerprint" in identity else [])}
+    kept = {key: value for key, value in identity.items() if key not in implied}
+    return {**kept, "data.name": plain_name(str(kept["data.name"]))}
 
 
 def stored_forecast(study: Stored, batch_size: int, parameters: int) -> dict[str, Any] | None:

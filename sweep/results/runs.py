@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
 from studies.trials import diverged, rate_of, sound
-from sweep.results.record import made_by_sweep, read_study, read_trial
+from sweep.results.record import made_by_sweep, read_study, read_trial, without_spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) ->
     found: list[TrainedRun] = []
     for stored in filter(made_by_sweep, storage.get_all_studies()):
         record = read_study(stored)
-        if record.identity != dict(mine.fields):
+        if without_spelling(record.identity) != without_spelling(mine.fields):
             continue
         study = optuna.load_study(study_name=stored.study_name, storage=storage)
         no_cohort = (record.cohort or 1) == 1

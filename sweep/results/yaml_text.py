@@ -25,6 +25,15 @@ class _Loader(yaml.SafeLoader):
         for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses an alias: a few lines of aliases of aliases come to gigabytes."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "aliases are not read: write the value out", mark
+            )
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuses a key that stands twice: PyYAML takes the last one and says nothing."""
         made = super().construct_mapping(node, deep=deep)
@@ -61,7 +70,7 @@ def load(text: str) -> Any:
     """Reads YAML.
 
     Raises:
-        yaml.YAMLError, ValueError, RecursionError: it is none, or has a key twice.
+        yaml.YAMLError, ValueError, RecursionError: it is none, or has a key twice or an alias.
     """
     return yaml.load(text, _Loader)  # a safe loader
 

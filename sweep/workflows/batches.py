@@ -8,7 +8,7 @@ from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.formatting import format_rate
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import make_plan, study_name
+from sweep.orchestration.plan import make_plan
 from sweep.orchestration.prepare import check_length, find_existing
 from sweep.orchestration.session import run_study
 from sweep.orchestration.strategy import TrialCounts
@@ -75,14 +75,13 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
     if None not in finished:
         return
     plan = make_plan(configs[0])
-    corpus = peek_corpus(plan, find_existing(plan, study_name(plan)))
+    corpus = peek_corpus(plan, find_existing(plan)[1])
     for config in configs:
         check_length(config.trainer, corpus)
 
 
 def _existing(config: SweepConfig) -> Study | None:
-    plan = make_plan(config)
-    return find_existing(plan, study_name(plan))
+    return find_existing(make_plan(config))[1]
 
 
 def _finished_before(config: SweepConfig) -> Study | None:

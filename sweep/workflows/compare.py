@@ -15,7 +15,7 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.plan import identity_fields, make_plan
 from sweep.results.comparison import Comparison, contrast
 from sweep.results.lookup import study_names
-from sweep.results.record import read_study, read_trial
+from sweep.results.record import read_study, read_trial, without_spelling
 from sweep.storage.connect import check_storage, open_storage
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 from trainers.config import PrecisionName
@@ -105,7 +105,7 @@ def _search(config: SweepConfig) -> Study | None:
 
 def _bound(identity: Mapping[str, object]) -> dict[str, object]:
     """What two studies must share for a comparison of precisions."""
-    return {name: value for name, value in identity.items() if name not in FREE}
+    return {name: value for name, value in without_spelling(identity).items() if name not in FREE}
 
 
 def _complete(study: Study) -> dict[float, float]:

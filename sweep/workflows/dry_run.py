@@ -8,7 +8,7 @@ from optuna.study import Study
 from sweep.config.schema import SweepConfig
 from sweep.execution.isolated import call_in_process
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import Plan, make_plan, study_name
+from sweep.orchestration.plan import Plan, make_plan
 from sweep.orchestration.prepare import check_length, find_existing, show_notes
 from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.place import place_of
@@ -24,7 +24,7 @@ def dry_run(config: SweepConfig, view: View) -> None:
         SweepError, TrainerError, StudyError: what a real run would refuse.
     """
     plan = make_plan(config)
-    existing = find_existing(plan, study_name(plan))
+    name, existing = find_existing(plan)
     corpus = peek_corpus(plan, existing)
     show_notes(corpus, view)
     check_length(config.trainer, corpus)
@@ -32,17 +32,17 @@ def dry_run(config: SweepConfig, view: View) -> None:
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
     device = torch.device(config.device)
     cost = call_in_process(measure, first, corpus, device, what="a few real steps")
-    for line in describe(plan, corpus, cost):
+    for line in describe(plan, name, corpus, cost):
         view.note(line)
 
 
-def describe(plan: Plan, corpus: Corpus, cost: Cost) -> list[str]:
+def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
     """The answer, line by line."""
     trials, epochs = plan.config.study.trials, plan.train.epochs
     total_s = trials * epochs * cost.epoch_s
     rates = [f"{c.learning_rate:.3g} ({', '.join(c.rules)})" for c in plan.first]
     return [
-        f"study {study_name(plan)}: nothing is trained or stored",
+        f"study {name}: nothing is trained or stored",
         f"rates tried first: {', '.join(rates)}",
         f"then {plan.config.study.sampler} between {plan.low:.3g} and {plan.high:.3g}, "
         f"{trials} trials in all",

@@ -4,7 +4,7 @@ from collections.abc import Set
 
 from sweep.execution.protocol import SHARED_TRAINER
 from trainers.config import TrainConfig
-from trainers.data import is_function
+from trainers.naming import is_function
 
 
 def foreign_code(train: TrainConfig, trainer: str, *, allowed: Set[str]) -> tuple[str, str] | None:

@@ -22,8 +22,8 @@ from sweep.config.schema import SweepConfig
 from sweep.errors import NothingTrainedError, SweepError
 from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import identity, make_plan, study_name
-from sweep.orchestration.prepare import PreparedStudy, prepare
+from sweep.orchestration.plan import identity, make_plan
+from sweep.orchestration.prepare import PreparedStudy, find_existing, prepare
 from sweep.orchestration.session import execute
 from sweep.orchestration.strategy import TrialCounts
 from sweep.results.lookup import find_study
@@ -134,7 +134,7 @@ def _prepared(
     high = min(WIDE.high, max(rates) * MARGIN)
     given = {"name": "", "range": (low, high), "sampler": "random", "pruner": "none", "until": ""}
     unnamed = with_study(config, **given, transfer=False)
-    name = study_name(make_plan(unnamed)) + SUFFIX
+    name, _ = find_existing(make_plan(unnamed), SUFFIX)
     named = with_study(unnamed, name=name)
     return replace(prepare(named, view, text=corpus), kind="fixed")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import socket
 import sqlite3
 from pathlib import Path
@@ -185,6 +186,10 @@ CASES = [
     ("train garbled.yaml", ["garbled.yaml", "not valid YAML", "line 1"]),
     ("train partial.yaml", ["partial.yaml", "trainer is missing"]),
     ("train hostile.yaml", ["hostile.yaml", "not valid YAML", "tag"]),
+    ("train twice.yaml", ["twice.yaml", "'format' stands there twice", "line 2"]),
+    ("train bomb.yaml", ["bomb.yaml", "aliases are not read", "line 2"]),
+    ("train large.yaml", ["large.yaml", "too large"]),
+    (f"run --study {'é' * 190}", ["cannot be a folder's name", "200 bytes"]),
     ("train missing.yaml --epochs 0", ["--epochs", "x>=1"]),
     ("train missing.yaml --directory=", ["--directory is empty", "name a folder"]),
     ("frobnicate", ["'frobnicate'", "there are", "status"]),
@@ -229,6 +234,12 @@ FILES = [
     ("[study]\nrange = 1e-3\n", ["study.range", "a list", "0.001"]),
     ("[trainer]\nweight_decay = nan\n", ["trainer.weight_decay", "finite", "nan"]),
 ]
+
+# Ten aliases of ten aliases, nine times over.
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in itertools.pairwise("abcdefghi")
+)
 
 OWN = """
     NUMBER = 3
@@ -277,6 +288,9 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspac
     workspace.write("garbled.yaml", "train: [")
     workspace.write("partial.yaml", "format: 1\ntrain: {}\n")
     workspace.write("hostile.yaml", "!!python/object/apply:os.system ['touch hacked']\n")
+    workspace.write("twice.yaml", "format: 1\nformat: 1\n")
+    workspace.write("bomb.yaml", BOMB)
+    workspace.write("large.yaml", "#" * 2**21)
     workspace.write("own.py", OWN)
     workspace.write("torn.py", "this is no Python\n")
     (workspace.path / "zero.db").touch()

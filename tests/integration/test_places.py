@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support import Workspace, refusal
 
+from sweep.orchestration import plan, prepare
 from sweep.results.place import place_of
 from sweep.results.record import write_study
 
@@ -73,3 +74,35 @@ def test_a_folder_of_another_study_is_one_line(stopped: Workspace) -> None:
     (folder / ".study").write_text("another\n")
     said = refusal(stopped.sweep(*RUN, code=2))
     assert "holds the checkpoints of another study" in said
+
+
+def test_a_text_spelled_otherwise_goes_on_with_the_same_study(
+    tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "work", english)
+    (workspace.path / "link").symlink_to(english)
+    around = f"{english.parent}/./{english.name}/"
+    for number, spelling in enumerate((english, around, "link"), 1):
+        workspace.invoke("run", "--data", spelling, "--trials", number, "--epochs", 1)
+    assert sum(trial.state.is_finished() for trial in workspace.study().trials) == 3
+    # A study of an earlier version, whose name and identity held the path.
+    with monkeypatch.context() as before:
+        before.setattr(prepare, "study_name", plan.earlier_name)
+        before.setattr(prepare, "identity_fields", plan.earlier_fields)
+        before.setattr(plan, "identity_fields", plan.earlier_fields)
+        earlier = ("--storage", "earlier.db", "--data", "link", "--epochs", 1, "--trials")
+        workspace.invoke("run", *earlier, 1)
+    name = workspace.study("earlier.db").study_name
+    assert name != workspace.study().study_name
+    workspace.invoke("run", *earlier, 2)
+    assert workspace.study("earlier.db").study_name == name
+    ended = [trial.state.is_finished() for trial in workspace.study("earlier.db").trials]
+    assert sum(ended) == 2
+
+
+def test_a_terminal_without_every_letter_gets_those_it_has(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    for command in ("list", "status", "report"):
+        assert finished.sweep(command).out.isascii()

@@ -3,12 +3,13 @@
 from trainers.data.corpus import Corpus, Sequences
 from trainers.data.loading import (
     build_corpus,
-    is_function,
     load_corpus,
+    source_bytes,
     source_fingerprint,
     take_corpus,
 )
 from trainers.data.paragraphs import Paragraphs, in_units, split_units
+from trainers.naming import is_function
 
 __all__ = [
     "Corpus",
@@ -18,6 +19,7 @@ __all__ = [
     "in_units",
     "is_function",
     "load_corpus",
+    "source_bytes",
     "source_fingerprint",
     "split_units",
     "take_corpus",

@@ -20,11 +20,11 @@ from trainers.data import extract
 from trainers.data.files import write_atomically
 from trainers.data.paragraphs import Paragraphs, held_out, without_repeats
 from trainers.errors import TrainerError
+from trainers.naming import DOCSTRINGS
 
 log = logging.getLogger("trainers.data")
 
 EXTRACTION = 1  # raise it when the rules below change: older caches are then not read
-NAME = "docstrings"
 STANDARD_LIBRARY = "python"
 PACKAGES = (
     STANDARD_LIBRARY,
@@ -60,7 +60,7 @@ def read() -> Paragraphs:
     if cached is None:
         cached = _extract()
         _write_cache(path, cached)
-    return Paragraphs(*cached, source=NAME)
+    return Paragraphs(*cached, source=DOCSTRINGS)
 
 
 def cache_path() -> Path:

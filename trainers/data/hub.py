@@ -1,20 +1,38 @@
 """Data sets of the Hugging Face hub, and local folders in a layout that `datasets` reads."""
 
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainers.config import DataConfig
+from trainers.data import text
+from trainers.data.files import own_files
 from trainers.data.paragraphs import (
+    Again,
+    Kept,
     Paragraphs,
-    in_units,
     long_enough,
     split_paragraphs,
-    split_units,
+    split_stream,
+    units_of,
 )
-from trainers.data.reach import UnreachableError, offline, one_line, quiet, why_unreachable
+from trainers.data.reach import (
+    UnreachableError,
+    last_file,
+    offline,
+    one_line,
+    quiet,
+    why_unreachable,
+)
 from trainers.errors import TrainerError
+from trainers.naming import TEXT_SUFFIXES
 
 _DATA_SUFFIXES = (".parquet", ".jsonl", ".csv")
+_ROWS = 1_000  # read at once
 _VALIDATION = ("validation", "valid", "val", "dev", "test")
 
 
@@ -22,13 +40,14 @@ def is_data_set(path: Path) -> bool:
     """Say whether a folder is for `datasets`: saved by it, or with data files in it."""
     if not path.is_dir():
         return False
-    return _is_saved(path) or any(file.suffix in _DATA_SUFFIXES for file in path.rglob("*"))
+    return _is_saved(path) or any(file.suffix in _DATA_SUFFIXES for file in own_files(path))
 
 
 def read(config: DataConfig) -> Paragraphs:
     """Read a data set of the hub, of its local cache, or of a local folder.
 
-    Its own splits are taken: validation, else test; with neither, a tenth of train is held out.
+    Its own splits are taken: validation, else test; with neither, a tenth of train is held out. Its
+    paragraphs are read anew each time they are gone through: it may be larger than the memory.
 
     Raises:
         UnreachableError: where the hub does not answer and the cache does not have it.
@@ -42,7 +61,8 @@ def read(config: DataConfig) -> Paragraphs:
             loaded = _from_disk(path)
         else:
             loaded = _from_folder(config, path)
-        return _splits(config, loaded)
+    found = _splits(config, loaded)
+    return replace(found, notes=(*_left_out(path), *found.notes))
 
 
 def _is_saved(path: Path) -> bool:
@@ -73,7 +93,8 @@ def _from_folder(config: DataConfig, path: Path) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(str(path), config.subset or None)
+        # As a stream: a copy of a large file in a cache would serve one reading.
+        return datasets.load_dataset(str(path), config.subset or None, streaming=True)
     except Exception as error:
         raise _refused(config, error) from None
 
@@ -100,7 +121,37 @@ def _refused(config: DataConfig, error: Exception) -> TrainerError:
         )
     if isinstance(error, ValueError) and "config" in str(error).lower():
         return TrainerError(f"data.subset: {one_line(error)}")
-    return TrainerError(f"data.name: {config.name} cannot be loaded: {one_line(error)}")
+    file = last_file()
+    line = _bad_line(file) if file.suffix == ".jsonl" else ""
+    where = f"{file}{line}" if file.name else config.name
+    return TrainerError(
+        f"data.name: {where} cannot be loaded: {one_line(error.__cause__ or error)}"
+    )
+
+
+def _bad_line(file: Path) -> str:
+    """Say which line is the first that is no JSON; "" for none."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line.strip() or b"null")
+            except ValueError:
+                return f", line {number}"
+    return ""
+
+
+def _left_out(path: Path) -> tuple[str, ...]:
+    """Say what `datasets` does not read of a folder: text beside tables, and linked folders."""
+    if not path.is_dir() or _is_saved(path):
+        return ()
+    linked = {folder for folder in path.rglob("*") if folder.is_symlink() and folder.is_dir()}
+    files = [
+        file
+        for file in own_files(path)
+        if linked.intersection(file.parents)
+        or (file.suffix.lower() in TEXT_SUFFIXES and file.stem.lower() != "readme")
+    ]
+    return text.left_out(files, "beside the tables of a data set")
 
 
 def _splits(config: DataConfig, loaded: Any) -> Paragraphs:
@@ -108,26 +159,48 @@ def _splits(config: DataConfig, loaded: Any) -> Paragraphs:
     source = f"{config.name}/{config.subset}" if config.subset else config.name
     if "train" not in splits:
         raise TrainerError(f"data.name: {source} has no train split, only: {', '.join(splits)}")
-    train = _texts(config, splits["train"])
+    train, kept = _texts(config, splits["train"]), Kept(config.minimum_words)
     held_out = next((name for name in _VALIDATION if name in splits), None)
     if held_out is None:
-        return Paragraphs(*split_units(in_units(train), source), source=source)
-    return Paragraphs(train, _texts(config, splits[held_out]), source=source)
+        units = Again(lambda: units_of(kept.of(train)))
+        return Paragraphs(*split_stream(units, source), source=source, notes=kept.notes)
+    validation = _texts(config, splits[held_out])
+    for _ in itertools.chain(kept.of(train), kept.of(validation)):
+        pass  # what is wrong is found before anything is made of it
+    first, second = (
+        Again(partial(long_enough, each, config.minimum_words)) for each in (train, validation)
+    )
+    return Paragraphs(first, second, source=source, notes=kept.notes)
 
 
-def _texts(config: DataConfig, split: Any) -> list[str]:
-    """Read a column's paragraphs: a row may hold one, or a document of many."""
-    if config.text_column not in split.column_names:
-        raise TrainerError(
-            f"data.text_column: there is no column {config.text_column!r}, "
-            f"only: {', '.join(split.column_names)}"
-        )
-    rows = list(split[config.text_column])
-    wrong = next((row for row in rows if not isinstance(row, str | None)), None)
-    if wrong is not None:
-        raise TrainerError(
-            f"data.text_column: {config.text_column!r} holds no text but {type(wrong).__name__}: "
-            f"take another of: {', '.join(split.column_names)}"
-        )
-    paragraphs = (text for row in rows if row for text in split_paragraphs(row))
-    return long_enough(paragraphs, config.minimum_words)
+def _texts(config: DataConfig, split: Any) -> Iterable[str]:
+    """A column's paragraphs: a row may hold one, or a document of many."""
+    return Again(lambda: (each for row in _column(config, split) for each in split_paragraphs(row)))
+
+
+def _values(tables: Iterable[Any], column: str) -> Iterator[list[Any]]:
+    return (table[column].to_pylist() for table in tables)
+
+
+def _column(config: DataConfig, split: Any) -> Iterator[str]:
+    column = config.text_column
+    try:
+        with quiet():
+            names = split.column_names or list(next(iter(split), {column: None}))
+            if column not in names:
+                raise TrainerError(
+                    f"data.text_column: there is no column {column!r}, only: {', '.join(names)}"
+                )
+            tables = split.select_columns([column]).with_format("arrow").iter(_ROWS)
+            for value in itertools.chain.from_iterable(_values(tables, column)):
+                if not isinstance(value, str | None):
+                    raise TrainerError(
+                        f"data.text_column: {column!r} holds no text but {type(value).__name__}: "
+                        f"take another of: {', '.join(names)}"
+                    )
+                if value:
+                    yield value
+    except TrainerError:
+        raise
+    except Exception as error:  # of whatever library reads the rows
+        raise _refused(config, error) from None

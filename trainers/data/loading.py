@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-import re
+import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,12 +14,14 @@ from trainers.config import DataConfig
 from trainers.data import corpus as stored
 from trainers.data import docstrings, hub, text
 from trainers.data.corpus import Corpus
-from trainers.data.paragraphs import Paragraphs, long_enough
+from trainers.data.files import own_files
+from trainers.data.paragraphs import Again, Paragraphs, long_enough
 from trainers.data.reach import UnreachableError
-from trainers.data.vocabulary import tokenise
-from trainers.data.windows import cut
+from trainers.data.vocabulary import learn
+from trainers.data.windows import cut_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
+from trainers.naming import DOCSTRINGS, TEXT_SUFFIXES, is_function, is_path, local_path, plain_name
 
 log = logging.getLogger("trainers.data")
 
@@ -66,41 +69,54 @@ def build_corpus(config: DataConfig) -> Corpus:
         TrainerError: where the text cannot be had or is too little.
     """
     paragraphs = _paragraphs(config)
-    vocabulary, train, validation = tokenise(
-        _enough(paragraphs.train, "training", config, paragraphs.source),
-        _enough(paragraphs.validation, "validation", config, paragraphs.source),
-        config.vocabulary_size,
-    )
+    train = _enough(paragraphs.train, "training", config, paragraphs.source)
+    validation = _enough(paragraphs.validation, "validation", config, paragraphs.source)
+    words, counts = learn(train, config.vocabulary_size)
+    size = config.window, config.stride
     return stored.assemble(
         config,
         paragraphs.source,
-        cut(train, config.window, config.stride, config.train_sequences),
-        cut(validation, config.window, config.stride, config.validation_sequences),
-        vocabulary,
+        cut_text(words, train, counts, *size, config.train_sequences),
+        cut_text(words, validation, words.counts(validation), *size, config.validation_sequences),
+        words.vocabulary,
         paragraphs.notes,
     )
 
 
-def source_fingerprint(config: DataConfig) -> str:
+def source_fingerprint(config: DataConfig, *, everything: bool = False) -> str:
     """Hash the files of a local path: sha256 in hex, "" for what is no file.
+
+    Args:
+        config: which text.
+        everything: as earlier versions did: with what tools leave, without linked folders.
 
     Raises:
         TrainerError: where a path names nothing that can be read.
     """
-    kind, root = _kind(config.name), text.local_path(config.name)
-    if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
+    files, root = _source_files(config, everything=everything), local_path(config.name)
+    if not files:
         return ""
-    files = text.files(config.name) if kind == "text" else sorted(root.rglob("*"))
     digest = hashlib.sha256()
-    for path in filter(Path.is_file, files):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(text.content(path)).digest())
+    for path in files:
+        digest.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0")
+        digest.update(text.digest(path))
     return digest.hexdigest()
 
 
-def is_function(name: str) -> bool:
-    """Tell a user's own source of text, "package.module:function", from all else that is data."""
-    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", name) is not None
+def source_bytes(config: DataConfig) -> int:
+    """The size of the files of a local path; 0 for what is no file."""
+    return sum(path.stat().st_size for path in _source_files(config))
+
+
+def _source_files(config: DataConfig, *, everything: bool = False) -> list[Path]:
+    kind, root = _kind(config.name), local_path(config.name)
+    if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
+        return []
+    if everything and root.is_dir():
+        suffixes = TEXT_SUFFIXES if kind == "text" else None
+        all_files = (path for path in sorted(root.rglob("*")) if path.is_file())
+        return [path for path in all_files if not suffixes or path.suffix.lower() in suffixes]
+    return text.files(config.name) if kind == "text" else own_files(root)
 
 
 def _own(config: DataConfig) -> Paragraphs:
@@ -128,17 +144,14 @@ def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function"]:
         raise TrainerError(
             'data.name is empty: take "docstrings", a text file or folder, or a data set of the hub'
         )
-    if name == docstrings.NAME:
+    if name == DOCSTRINGS:
         return "docstrings"
     if is_function(name):
         return "function"
-    path = text.local_path(name)
+    path = local_path(name)
     if path.is_dir():
         return "datasets" if hub.is_data_set(path) else "text"
-    # A hub name is "name" or "owner/name".
-    no_hub_name = name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/")
-    written_as_path = no_hub_name or name.endswith(text.SUFFIXES)
-    return "text" if written_as_path or path.exists() else "datasets"
+    return "text" if is_path(name) else "datasets"
 
 
 def _paragraphs(config: DataConfig) -> Paragraphs:
@@ -160,9 +173,11 @@ def _paragraphs(config: DataConfig) -> Paragraphs:
         return replace(other, notes=(note, *other.notes))
 
 
-def _enough(paragraphs: list[str], split: str, config: DataConfig, source: str) -> list[str]:
-    kept = long_enough(paragraphs, config.minimum_words)
-    if not kept:
+def _enough(
+    paragraphs: Iterable[str], split: str, config: DataConfig, source: str
+) -> Iterable[str]:
+    kept = Again(lambda: long_enough(paragraphs, config.minimum_words))
+    if next(iter(kept), None) is None:
         raise TrainerError(
             f"too little text: {source} has no {split} paragraph of {config.minimum_words} words: "
             "name more text, or lower data.minimum_words"
@@ -174,6 +189,8 @@ def _stored(config: DataConfig, path: Path) -> Corpus:
     status = path.stat()
     corpus = _read(path.resolve(), status.st_mtime_ns, status.st_size)
     now, then = asdict(config), asdict(corpus.config)
+    if plain_name(config.name) == plain_name(corpus.config.name):
+        del now["name"]
     changed = [
         f"{name} (was {then[name]!r}, now {now[name]!r})" for name in now if now[name] != then[name]
     ]

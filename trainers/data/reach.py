@@ -4,9 +4,11 @@
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from trainers.errors import TrainerError
 
@@ -48,7 +50,7 @@ def why_unreachable() -> str:
     return ""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Put an error's text into one line of bearable length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
@@ -67,23 +69,44 @@ def offline(wanted: bool) -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
+class _Heard(logging.Handler):
+    """Keeps the last thing that `datasets` logged: its exceptions do not name the file."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+_heard = _Heard(logging.ERROR)
+
+
+def last_file() -> Path:
+    """The file that `datasets` could not read; an empty path where it named none."""
+    found = re.search(r"file '(.+?)' with error", _heard.text)
+    return Path(found[1]) if found else Path()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep progress bars, log lines and warnings of `datasets` off the user's screen."""
     import datasets
 
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
+    before = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
+    _heard.text = ""
     bars = datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+        logger.propagate, logger.handlers = False, [_heard]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
             logger.setLevel(level)
+            logger.propagate, logger.handlers = propagate, handlers
         if not bars:
             datasets.enable_progress_bars()

@@ -1,20 +1,28 @@
-"""Words to numbers: lower-cased, word level, by `tokenizers`."""
+"""Words to numbers: lower-cased, word level, by `tokenizers`.
 
-from collections.abc import Sequence
+A text is gone through several times and never held whole: it may be larger than the memory.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
 from tokenizers.trainers import WordLevelTrainer
+
+from trainers.data.paragraphs import WITHOUT_BLANKS, is_without_blanks
 
 PAD, UNKNOWN, BEGIN, END = range(4)
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 _EVERY_WORD = 2**31 - 1
-_BATCH = 10_000  # paragraphs encoded at once: bounds the memory
+_BATCH = 1_000  # paragraphs encoded at once: bounds the memory
+_SAMPLE = 10_000  # paragraphs that say in what script a text is
 
 Integers = npt.NDArray[np.int64]
 
@@ -32,46 +40,76 @@ class Tokens:
     counts: Integers
 
 
-def tokenise(
-    train: Sequence[str], validation: Sequence[str], size: int
-) -> tuple[tuple[str, ...], Tokens, Tokens]:
-    """Count the training words, keep the most frequent, and number both splits.
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a training text and their numbers.
+
+    Attributes:
+        tokenizer: knows every word of the text.
+        vocabulary: the kept words, in the order of their numbers.
+        renumber: from the tokenizer's numbers to the vocabulary's.
+    """
+
+    tokenizer: Tokenizer
+    vocabulary: tuple[str, ...]
+    renumber: Integers
+
+    def counts(self, paragraphs: Iterable[str]) -> Integers:
+        """Count the tokens of each paragraph, <bos> and <eos> included."""
+        return np.array([len(ids) + 2 for ids in _encoded(self.tokenizer, paragraphs)], np.int64)
+
+    def tokens(self, paragraphs: Iterable[str], chosen: Integers) -> Tokens:
+        """Number those paragraphs that are chosen.
+
+        Args:
+            paragraphs: of a text.
+            chosen: their places in it, sorted.
+        """
+        wanted = set(chosen.tolist())
+        few = (text for place, text in enumerate(paragraphs) if place in wanted)
+        parts = [np.array(ids, np.int64) for ids in _encoded(self.tokenizer, few)]
+        counts = np.array([len(part) for part in parts], np.int64)
+        return _framed(self.renumber[np.concatenate([*parts, np.empty(0, np.int64)])], counts)
+
+
+def learn(train: Iterable[str], size: int) -> tuple[Words, Integers]:
+    """Count the training words, and number the most frequent.
 
     The trainer of `tokenizers` leaves words of equal frequency in no fixed order. So it only
     lists every word; the counts are taken from the encoded text, and ties go by the alphabet.
 
     Args:
         train: paragraphs from which the vocabulary is taken.
-        validation: paragraphs that have no say in it.
         size: most entries of the vocabulary, the four special ones included.
 
     Returns:
-        The vocabulary in the order of its numbers, and the tokens of both splits.
+        The words, and `Words.counts` of the training text.
     """
     tokenizer = _every_word(train)
     words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     names = [word for word, _ in words]
-    train_ids, train_counts = _encode(tokenizer, train)
-    frequency = np.bincount(train_ids, minlength=len(names)).tolist()
+    seen, counts = Counter[int](), []
+    for ids in _encoded(tokenizer, train):
+        seen.update(ids)
+        counts.append(len(ids) + 2)
+    frequency = [seen[number] for number in range(len(names))]
     frequency[0] = 0  # "<unk>" in the text is no word
     ranked = sorted(range(len(names)), key=lambda number: (-frequency[number], names[number]))
     kept = [number for number in ranked[: size - len(SPECIAL)] if frequency[number]]
     renumber = np.full(len(names), UNKNOWN, np.int64)
     renumber[kept] = np.arange(len(SPECIAL), len(SPECIAL) + len(kept))
-    ids, counts = _encode(tokenizer, validation)
     vocabulary = (*SPECIAL, *(names[number] for number in kept))
-    return (
-        vocabulary,
-        _framed(renumber[train_ids], train_counts),
-        _framed(renumber[ids], counts),
-    )
+    return Words(tokenizer, vocabulary, renumber), np.array(counts, np.int64)
 
 
-def _every_word(paragraphs: Sequence[str]) -> Tokenizer:
+def _every_word(paragraphs: Iterable[str]) -> Tokenizer:
     """Build a tokenizer that knows every word; 0 is unknown, also for a literal "<unk>"."""
     tokenizer = Tokenizer(WordLevel(unk_token=SPECIAL[UNKNOWN]))
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = Whitespace()
+    if is_without_blanks(islice(paragraphs, _SAMPLE)):  # a letter is a word: no blank ends one
+        letters = Split(Regex(f"[{WITHOUT_BLANKS}]"), "isolated")
+        tokenizer.pre_tokenizer = Sequence([Whitespace(), letters])
     # The other special tokens are not given: "<pad>" in a text about padding is text.
     trainer = WordLevelTrainer(
         vocab_size=_EVERY_WORD, special_tokens=[SPECIAL[UNKNOWN]], show_progress=False
@@ -80,16 +118,10 @@ def _every_word(paragraphs: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
-def _encode(tokenizer: Tokenizer, paragraphs: Sequence[str]) -> tuple[Integers, Integers]:
-    parts = [np.empty(0, np.int64)]
-    counts: list[int] = []
-    for start in range(0, len(paragraphs), _BATCH):
-        encoded = [
-            each.ids for each in tokenizer.encode_batch_fast(paragraphs[start : start + _BATCH])
-        ]
-        parts.extend(np.array(ids, np.int64) for ids in encoded)
-        counts.extend(map(len, encoded))
-    return np.concatenate(parts), np.array(counts, np.int64)
+def _encoded(tokenizer: Tokenizer, paragraphs: Iterable[str]) -> Iterator[list[int]]:
+    rest = iter(paragraphs)
+    while batch := list(islice(rest, _BATCH)):
+        yield from (each.ids for each in tokenizer.encode_batch_fast(batch))
 
 
 def _framed(ids: Integers, words: Integers) -> Tokens:

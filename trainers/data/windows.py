@@ -1,12 +1,35 @@
 """Paragraphs cut into windows. Shapes: S windows of W tokens."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
 from trainers.data.corpus import Sequences
-from trainers.data.vocabulary import PAD, Tokens
+from trainers.data.vocabulary import PAD, Integers, Tokens, Words
 
 _SEED = 0  # of the subset: not the training seed, so that every run sees the same text
+
+
+def cut_text(
+    words: Words,
+    paragraphs: Iterable[str],
+    counts: Integers,
+    window: int,
+    stride: int,
+    most: int,
+) -> Sequences:
+    """As `cut`, of a text of which only the chosen windows' paragraphs are ever numbers.
+
+    Args:
+        words: of the training text.
+        paragraphs: of a text.
+        counts: their tokens, as `Words.counts` has them.
+        window, stride, most: as of `cut`.
+    """
+    paragraph, number = _choose(counts, window, stride, most)
+    chosen, place = np.unique(paragraph, return_inverse=True)
+    return _taken(words.tokens(paragraphs, chosen), place, number, window, stride)
 
 
 def cut(tokens: Tokens, window: int, stride: int, most: int = 0) -> Sequences:
@@ -26,13 +49,25 @@ def cut(tokens: Tokens, window: int, stride: int, most: int = 0) -> Sequences:
     Returns:
         S windows of W tokens.
     """
-    windows = 1 + np.maximum(0, -((window - tokens.counts) // stride))
+    paragraph, number = _choose(tokens.counts, window, stride, most)
+    return _taken(tokens, paragraph, number, window, stride)
+
+
+def _choose(counts: Integers, window: int, stride: int, most: int) -> tuple[Integers, Integers]:
+    """Choose windows: the paragraph of each, and its number in that."""
+    windows = 1 + np.maximum(0, -((window - counts) // stride))
     paragraph = np.repeat(np.arange(len(windows)), windows)
     first = np.cumsum(windows) - windows
     number = np.arange(len(paragraph)) - first[paragraph]
     if 0 < most < len(paragraph):
         chosen = np.sort(np.random.default_rng(_SEED).permutation(len(paragraph))[:most])
         paragraph, number = paragraph[chosen], number[chosen]
+    return paragraph, number
+
+
+def _taken(
+    tokens: Tokens, paragraph: Integers, number: Integers, window: int, stride: int
+) -> Sequences:
     begins = np.cumsum(tokens.counts) - tokens.counts
     start_S = begins[paragraph] + number * stride
     length_S = np.minimum(window, tokens.counts[paragraph] - number * stride)

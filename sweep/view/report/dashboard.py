@@ -130,7 +130,7 @@ def _artifacts(study: Study, report: Report, storage: StorageUrl | str) -> None:
     old = _ours(study).get("artifacts", [])
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / "report.html"]
-        files[0].write_text(html(report), encoding="utf-8")
+        files[0].write_text(html(report), encoding="utf-8", errors="replace")
         if report.study.best is not None:
             files.append(Path(folder) / "best.yaml")
             write(export(study, chosen_trial(study), storage), files[-1])

@@ -255,6 +255,9 @@ class TestFiles:
         with pytest.raises(SweepError, match="there is no configuration file"):
             load(tmp_path / "none.toml", profile=None, cuda=False)
 
+    def test_a_byte_order_mark_is_no_part_of_it(self, read: Load) -> None:
+        assert read("\ufeff[study]\ntrials = 7\n").study.trials == 7
+
     def test_malformed_toml_names_the_file_and_the_place(self, read: Load) -> None:
         with pytest.raises(SweepError, match=r"sweep.toml is not valid TOML: .*line 2"):
             read("[trainer]\nepochs = = 3\n")

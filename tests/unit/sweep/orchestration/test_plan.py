@@ -11,6 +11,7 @@ from sweep.config.load import load
 from sweep.errors import SweepError
 from sweep.orchestration.plan import (
     Plan,
+    earlier_name,
     identity,
     identity_fields,
     make_plan,
@@ -166,6 +167,26 @@ class TestTheStudy:
         text.write_text("once upon a time there was another text")
         assert study_name(one) != name
         assert identity_fields(one) != fields
+
+    def test_another_spelling_of_a_path_is_the_same_study(
+        self, plan: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "text").mkdir()
+        (tmp_path / "text" / "a.txt").write_text("once upon a time there was a text")
+        (tmp_path / "link").symlink_to("text")
+        spellings = ("text", "text/", "./text", str(tmp_path / "text"), "link")
+        made = [plan(f"data.name={each}") for each in spellings]
+        assert len({study_name(each) for each in made}) == 1
+        assert all(identity_fields(each) == identity_fields(made[0]) for each in made)
+        assert earlier_name(made[0]) == study_name(made[0])
+        assert len({earlier_name(each) for each in made}) == 5  # as stored studies are called
+
+    def test_a_made_name_fits_a_folder(self, plan: Make, tmp_path: Path) -> None:
+        text = tmp_path / f"{'é' * 120}.txt"
+        text.write_text("once upon a time there was a text")
+        made = plan(f"data.name={text}")
+        assert study_directory(made, study_name(made) + "-fixed").parent == tmp_path / "runs"
 
     def test_its_folder_lies_beside_its_database(self, plan: Make, tmp_path: Path) -> None:
         made = plan("study.storage=sqlite:///deep/er/x.db", "study.directory=kept")

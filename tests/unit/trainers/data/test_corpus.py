@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load as load_tensors
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 import trainers
 from trainers.config import DataConfig
 from trainers.data import Corpus, build_corpus, load_corpus
-from trainers.data.vocabulary import SPECIAL, tokenise
+from trainers.data.vocabulary import SPECIAL, Tokens, learn
 from trainers.errors import TrainerError
 
 TRAIN = """
@@ -81,15 +82,20 @@ def test_unknown_words_and_a_literal_unk_are_unknown(config: DataConfig) -> None
     assert second.count("<eos>") == 1
 
 
+def numbered(paragraphs: list[str], size: int) -> tuple[tuple[str, ...], Tokens]:
+    words, _ = learn(paragraphs, size)
+    return words.vocabulary, words.tokens(paragraphs, np.arange(len(paragraphs)))
+
+
 def test_vocabulary_size_counts_the_special_ones() -> None:
-    vocabulary, tokens, _ = tokenise(["b b b a a c", "c a"], ["a"], 6)
+    vocabulary, tokens = numbered(["b b b a a c", "c a"], 6)
     assert vocabulary == (*SPECIAL, "a", "b")
     assert tokens.flat.tolist() == [2, 5, 5, 5, 4, 4, 1, 3, 2, 1, 4, 3]
     assert tokens.counts.tolist() == [8, 4]
 
 
 def test_special_words_in_the_text_are_text() -> None:
-    vocabulary, tokens, _ = tokenise(["<pad> a <eos>"], ["a"], 100)
+    vocabulary, tokens = numbered(["<pad> a <eos>"], 100)
     assert vocabulary == (*SPECIAL, "<", ">", "a", "eos", "pad")
     assert tokens.flat.tolist() == [2, 4, 8, 5, 6, 4, 7, 5, 3]
 

@@ -18,7 +18,7 @@ import pytest
 
 import trainers
 from trainers.config import DataConfig
-from trainers.data import build_corpus, hub, reach, source_fingerprint
+from trainers.data import Paragraphs, build_corpus, hub, reach, source_fingerprint
 from trainers.errors import TrainerError
 
 
@@ -37,6 +37,10 @@ def table(first: int, count: int) -> datasets.Dataset:
 
 def full(texts: list[str]) -> list[str]:
     return [text for text in texts if text]
+
+
+def texts(found: Paragraphs) -> tuple[list[str], list[str]]:
+    return list(found.train), list(found.validation)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +105,7 @@ def empty_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
 
 def test_a_folder_in_the_hub_layout(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = hub.read(DataConfig(name=str(folder)))
-    assert (found.train, found.validation) == (full(rows(0, 60)), full(rows(100, 8)))
+    assert texts(found) == (full(rows(0, 60)), full(rows(100, 8)))
     assert capfd.readouterr() == ("", "")  # no progress bars, no log lines
     corpus = build_corpus(DataConfig(name=str(folder), window=16, stride=8))
     assert corpus.source == str(folder)
@@ -111,11 +115,11 @@ def test_a_folder_in_the_hub_layout(folder: Path, capfd: pytest.CaptureFixture[s
 
 def test_without_validation_it_is_test_and_without_both_a_part_of_train(folder: Path) -> None:
     (folder / "data" / "validation-00000-of-00001.parquet").unlink()
-    assert hub.read(DataConfig(name=str(folder))).validation == full(rows(200, 5))
+    assert list(hub.read(DataConfig(name=str(folder))).validation) == full(rows(200, 5))
     (folder / "data" / "test-00000-of-00001.parquet").unlink()
     found = hub.read(DataConfig(name=str(folder)))
-    assert sorted(found.train + found.validation) == sorted(full(rows(0, 60)))
-    assert len(found.train) > len(found.validation) >= 1
+    assert sorted([*texts(found)[0], *texts(found)[1]]) == sorted(full(rows(0, 60)))
+    assert len(texts(found)[0]) > len(texts(found)[1]) >= 1
 
 
 def test_subsets_are_those_of_the_readme(tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_subsets_are_those_of_the_readme(tmp_path: Path) -> None:
     (tmp_path / "towns" / "README.md").write_text("\n".join([*lines, "---"]), encoding="utf-8")
     config = DataConfig(name=str(tmp_path / "towns"), subset="new", text_column="story")
     found = hub.read(config)
-    assert (found.train, found.validation) == (full(rows(500, 20)), full(rows(550, 20)))
+    assert texts(found) == (full(rows(500, 20)), full(rows(550, 20)))
     for subset in ("", "middle"):
         with pytest.raises(TrainerError, match=r"data\.subset: .*'old'") as caught:
             hub.read(DataConfig(name=config.name, subset=subset, text_column="story"))
@@ -140,7 +144,7 @@ def test_a_saved_data_set_is_loaded_from_disk(tmp_path: Path) -> None:
     splits = {"train": table(0, 30), "validation": table(50, 6)}
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "both")
     both = hub.read(DataConfig(name=str(tmp_path / "both")))
-    assert (both.train, both.validation) == (full(rows(0, 30)), full(rows(50, 6)))
+    assert texts(both) == (full(rows(0, 30)), full(rows(50, 6)))
     table(0, 200).save_to_disk(tmp_path / "one")
     corpus = build_corpus(DataConfig(name=str(tmp_path / "one"), window=16, stride=8))
     assert len(corpus.train.lengths) + len(corpus.validation.lengths) == 200
@@ -165,7 +169,7 @@ def test_a_document_in_a_row_is_cut_into_paragraphs(tmp_path: Path) -> None:
     document = "The first paragraph\nis hard wrapped here.\n\nThe second one stands on a line."
     datasets.Dataset.from_dict({"text": [document] * 3}).save_to_disk(tmp_path / "documents")
     found = hub.read(DataConfig(name=str(tmp_path / "documents")))
-    assert found.train + found.validation == [
+    assert [*texts(found)[0], *texts(found)[1]] == [
         "The first paragraph is hard wrapped here.",
         "The second one stands on a line.",
     ]
@@ -195,13 +199,13 @@ def test_without_the_hub_its_cache_is_read(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
-    hub.read(DataConfig(name=str(folder)))  # fills a cache, which is then filed under a hub name
+    datasets.load_dataset(str(folder))  # fills a cache, which is then filed under a hub name
     (prepared,) = (path.parent for path in own_cache.rglob("dataset_info.json"))
     shutil.copytree(prepared, own_cache / "someone___towns" / "default" / "0.0.0" / "0123abcd")
     found = hub.read(DataConfig(name="someone/towns"))
-    assert (found.train, found.validation) == (full(rows(0, 60)), full(rows(100, 8)))
+    assert texts(found) == (full(rows(0, 60)), full(rows(100, 8)))
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    assert hub.read(DataConfig(name="someone/towns")) == found
+    assert texts(hub.read(DataConfig(name="someone/towns"))) == texts(found)
     with pytest.raises(TrainerError, match="HF_HUB_OFFLINE is set"):
         hub.read(DataConfig(name="someone/villages"))
     assert datasets.config.HF_HUB_OFFLINE
@@ -244,3 +248,54 @@ def test_without_the_hub_it_ends_fast_or_takes_the_fallback(folder: Path, tmp_pa
     assert note.startswith("the hub could not be reached (")
     assert note.endswith(f"training on {folder} instead of Salesforce/wikitext")
     assert done.stderr == ""
+
+
+def test_a_bad_line_is_named_and_nothing_else_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    lines = [json.dumps({"text": text}) for text in rows(0, 50)]
+    lines[7] = '{"text": "broken'
+    (bad / "train.jsonl").write_text("\n".join(lines))
+    with pytest.raises(TrainerError, match=r"train\.jsonl, line 8 cannot be loaded: ") as caught:
+        build_corpus(DataConfig(name=str(bad)))
+    assert "\n" not in str(caught.value)
+    (bad / "train.jsonl").unlink()
+    (bad / "train.csv").write_text("text,n\na,1\nb,2,3\n")
+    with pytest.raises(TrainerError, match=r"train\.csv cannot be loaded: .*line 3, saw 3"):
+        build_corpus(DataConfig(name=str(bad)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_is_streamed_and_its_windows_are_those_of_the_whole(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    (tmp_path / "towns").mkdir()
+    content = "\n".join(json.dumps({"text": text}) for text in rows(0, 3_000))
+    (tmp_path / "towns" / "train.jsonl").write_text(content, encoding="utf-8")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "all.txt").write_text("\n".join(full(rows(0, 3_000))))
+    some = {"train_sequences": 100, "validation_sequences": 9}
+    streamed, held = (
+        build_corpus(DataConfig(name=str(tmp_path / name), window=16, stride=8, **some))
+        for name in ("towns", "plain")
+    )
+    assert streamed.fingerprint == held.fingerprint
+    assert len(streamed.train.lengths) == 100
+    assert not list(own_cache.rglob("*.arrow"))
+
+
+def test_text_beside_tables_and_linked_folders_are_said_to_be_left_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "README.md").write_text("The card.")
+    assert hub.read(DataConfig(name=str(folder))).notes == ()
+    (folder / "notes.md").write_text("A note.")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "train.jsonl").write_text('{"text": "never read"}')
+    (folder / "link").symlink_to(tmp_path / "more")
+    (note,) = hub.read(DataConfig(name=str(folder))).notes
+    assert note == (
+        "2 files are left out (0 kB), beside the tables of a data set: train.jsonl, notes.md"
+    )

@@ -37,7 +37,7 @@ def real_paragraphs() -> list[str]:
         for thing in (module, *vars(module).values())
         if inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isfunction(thing)
     ]
-    return long_enough((text for each in texts for text in split_paragraphs(each)), 5)
+    return list(long_enough((text for each in texts for text in split_paragraphs(each)), 5))
 
 
 def test_blank_lines_separate_hard_wrapped_paragraphs() -> None:
@@ -66,7 +66,7 @@ def test_text_without_blank_lines_has_a_paragraph_a_line() -> None:
 
 
 def test_words_are_counted_without_punctuation() -> None:
-    assert long_enough(["= = Food = =", "It eats mussels , mostly .", "one two three"], 4) == [
+    assert list(long_enough(["= = Food = =", "It eats mussels , mostly .", "a b c"], 4)) == [
         "It eats mussels , mostly ."
     ]
 
@@ -170,3 +170,105 @@ def test_source_fingerprint_follows_the_content(tmp_path: Path) -> None:
         source_fingerprint(config)
     assert source_fingerprint(DataConfig(name="docstrings")) == ""
     assert source_fingerprint(DataConfig(name="Salesforce/wikitext")) == ""
+
+
+def notes_of(folder: Path) -> str:
+    return "; ".join(build_corpus(DataConfig(name=str(folder))).notes)
+
+
+def write(folder: Path, name: str, first: int, count: int = 60) -> None:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(sentence(first + each) for each in range(count)), encoding="utf-8")
+
+
+def words_of(folder: Path) -> set[str]:
+    found = read(str(folder), 5)
+    return {text.split()[2] for text in (*found.train, *found.validation)}
+
+
+def test_what_tools_leave_is_neither_read_nor_hashed(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", 0)
+    before = source_fingerprint(DataConfig(name=str(tmp_path)))
+    for name in ("._a.txt", ".ipynb_checkpoints/a.md", "~$a.md", "__MACOSX/b.txt"):
+        write(tmp_path, name, 900)
+    (tmp_path / ".DS_Store").write_bytes(b"\x00\xff")
+    (tmp_path / ".cache.csv").write_text("text\n")  # no data set either
+    assert words_of(tmp_path) == {str(number) for number in range(60)}
+    assert source_fingerprint(DataConfig(name=str(tmp_path))) == before
+
+
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "text", "a.txt", 0)
+    write(tmp_path / "elsewhere", "b.txt", 500)
+    (tmp_path / "text" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "text" / "back").symlink_to(tmp_path / "text")
+    assert words_of(tmp_path / "text") == {str(n) for n in (*range(60), *range(500, 560))}
+
+
+def test_notes_on_trains_are_notes(tmp_path: Path) -> None:
+    for number in range(50):
+        write(tmp_path, f"note-{number}.md", 100 * number, 5)
+    write(tmp_path, "train-delays.md", 9_000, 5)
+    write(tmp_path, "dev-notes.md", 9_100, 5)
+    assert len(words_of(tmp_path)) == 52 * 5
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        ("train", "valid"),
+        ("train-en", "dev-en"),
+        ("train-00000-of-00002", "validation-00000-of-00001"),
+        ("training", "val"),
+        ("train_small", "dev"),
+    ],
+)
+def test_splits_have_one_name_but_for_the_numbers(
+    tmp_path: Path, train: str, validation: str
+) -> None:
+    write(tmp_path, f"{train}.txt", 0)
+    write(tmp_path, f"{validation}.txt", 500)
+    found = read(str(tmp_path), 5)
+    assert (len(list(found.train)), found.validation[0]) == (60, sentence(500))
+
+
+def test_what_is_left_out_is_said_with_its_size(tmp_path: Path) -> None:
+    for name in ("train.txt", "valid.txt", "notes.txt"):
+        write(tmp_path, name, 0)
+    size = (tmp_path / "notes.txt").stat().st_size / 1000
+    assert notes_of(tmp_path).startswith(
+        f"1 file is left out ({size:.0f} kB), neither training nor validation: notes.txt"
+    )
+    (tmp_path / "train.txt").write_text(sentence(1) + "\n" + "Too short.\n" * 30)
+    assert "7 % of the text is left out: paragraphs of under 5 words" in notes_of(tmp_path)
+    for name in ("valid.txt", "notes.txt"):
+        (tmp_path / name).unlink()
+    write(tmp_path, "train.txt", 0)
+    (tmp_path / "a.rst").write_text("Not read.")
+    assert "1 file is left out (0 kB), neither .txt nor .md: a.rst" in notes_of(tmp_path)
+
+
+@pytest.mark.parametrize("end", [" ", "\u2028", "\u2029", "\x85"])
+def test_one_long_line_and_other_line_ends_are_text(tmp_path: Path, end: str) -> None:
+    text = end.join(map(sentence, range(200)))
+    (tmp_path / "line.txt").write_text(text, encoding="utf-8")
+    found = read(str(tmp_path), 5)
+    assert " ".join((*found.train, *found.validation)) == text.replace(end, " ")
+    assert 0 < len(found.validation) <= len(found.train) / 4
+
+
+def test_a_text_without_blanks_is_read_by_its_letters(tmp_path: Path) -> None:
+    lines = [f"第{number}天港务长数了船只然后记在本子上。" for number in range(300)]
+    (tmp_path / "zh.txt").write_text("\n".join(lines), encoding="utf-8")
+    corpus = build_corpus(DataConfig(name=str(tmp_path)))
+    assert {"港", "务", "长"} <= set(corpus.vocabulary)
+    assert corpus.unknown_share < 0.1
+    assert len(corpus.train.lengths) + len(corpus.validation.lengths) == 300
+    assert len(list(long_enough(["ここで夜になると海老は岩を出る"], 5))) == 1
+
+
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a\udcff.txt").write_text("\n".join(map(sentence, range(60))))
+    assert len(words_of(tmp_path)) == 60
+    assert len(source_fingerprint(DataConfig(name=str(tmp_path)))) == 64
