@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from trainers.refusals import shown
+
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(
@@ -36,14 +38,14 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuses a key that stands twice: PyYAML takes the last one and says nothing."""
-        made = super().construct_mapping(node, deep=deep)
-        if len(made) < len(node.value):
-            names = [key.value for key, _ in node.value]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice} stands there twice", node.start_mark
-            )
-        return made
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {shown(key.value)} stands there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         """010 is ten, 0o10 and 0x10 are not."""
