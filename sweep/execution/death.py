@@ -2,7 +2,7 @@
 
 import signal
 
-from trainers.steps.memory import killed_for_memory
+from trainers.limits import killed_for_memory
 
 
 def words(code: int | None) -> str:

@@ -12,8 +12,8 @@ from sweep.execution.signals import signals_held
 from sweep.execution.threads import bound
 from trainers.errors import TrainerError
 from trainers.faults import SMALLER, ending_of
+from trainers.limits import killed_for_memory
 from trainers.report import Outcome
-from trainers.steps.memory import killed_for_memory
 
 T = TypeVar("T")
 

@@ -30,8 +30,8 @@ from sweep.execution.protocol import (
 from sweep.execution.signals import signals_held
 from sweep.execution.threads import bound
 from sweep.execution.worker import serve
+from trainers.limits import killed_for_memory
 from trainers.report import Outcome, Verdict
-from trainers.steps.memory import killed_for_memory
 
 STOP_GRACE_S = 3.0
 
