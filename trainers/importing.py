@@ -1,6 +1,7 @@
 """Finds an object by its import path: `package.module:factory`."""
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ def is_import_path(name: str) -> bool:
 def import_object(
     path: str, *, what: str, fits: Callable[[Any], bool] = callable
 ) -> Callable[..., Any]:
-    """Import an object. Modules in the current working directory are found too.
+    """Import an object. A module that is not installed is looked for in the working directory.
 
     Args:
         path: "package.module:factory"; the factory may be dotted ("Class.method").
@@ -34,11 +35,11 @@ def import_object(
     module_name, _, attribute = path.partition(":")
     if not (_is_dotted_name(module_name) and _is_dotted_name(attribute)):
         raise TrainerError(f'{what} must read "package.module:factory", got "{path}"')
-    directory = str(Path.cwd())
-    if not {"", directory} & set(sys.path):
-        sys.path.insert(0, directory)
     # A finder remembers a folder's listing: a file written a moment ago would be missed.
     importlib.invalidate_caches()
+    directory = str(Path.cwd())
+    if not _is_there(module_name.partition(".")[0]) and not {"", directory} & set(sys.path):
+        sys.path.append(directory)  # last: a file there may have the name of an installed module
     return load_object(path, f'{what} "{path}"', fits=fits)
 
 
@@ -67,6 +68,13 @@ def load_object(
     if not fits(found):
         raise TrainerError(f"{subject} must be callable, it is of type {type(found).__name__}")
     return found  # type: ignore[no-any-return]
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a module that runs as a script has none
+        return True
 
 
 def _is_dotted_name(name: str) -> bool:

@@ -4,9 +4,11 @@ A dash in a command's name is an underscore in its file's. Installed packages ad
 points of the group `sweep.commands`.
 """
 
+import contextlib
 import difflib
 import functools
 import io
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -15,11 +17,14 @@ import click
 
 from sweep import __version__
 from sweep.errors import NothingTrainedError, SweepError
+from sweep.execution.process import open_what_is_closed, stand_in_for_an_account
+from sweep.execution.signals import INTERRUPTED, PAUSING, end_early, handled
 from sweep.execution.threads import sleep_when_idle
 from trainers.errors import TrainerError
 from trainers.finding import Kind, files_of
 
-NOTHING_TRAINED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+NOTHING_TRAINED, BAD_INPUT = 1, 2
+PAUSABLE = ("run", "confirm", "train", "compare", "reproduce", "calibrate")
 
 # In the order in which `sweep --help` lists them; what stands nowhere is listed last.
 SECTIONS = {
@@ -101,8 +106,11 @@ def _broken(name: str, message: str) -> click.Command:
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sweep")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Finds the learning rate for a new batch size, precision or model size."""
+    if context.invoked_subcommand in PAUSABLE:
+        context.with_resource(handled(PAUSING, end_early))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -111,15 +119,17 @@ def main(arguments: list[str] | None = None) -> None:
         _fail("Windows is not supported: run it in WSL, the Windows Subsystem for Linux")
     given = sys.argv[1:] if arguments is None else arguments
     debug = given[:1] == ["--debug"]
+    open_what_is_closed()
+    stand_in_for_an_account()
     sleep_when_idle()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not have every letter
             stream.reconfigure(errors="replace")
     try:
-        cli.main(arguments, prog_name="sweep", standalone_mode=False)
+        with handled((signal.SIGINT,), end_early):
+            cli.main(arguments, prog_name="sweep", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the one of the other
-        click.echo("sweep: stopped at once; the same command goes on", err=True)
-        sys.exit(INTERRUPTED)
+        _fail("stopped at once; the same command goes on", code=INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
     except click.ClickException as error:
@@ -138,7 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str, error: Exception | None = None, code: int = BAD_INPUT) -> NoReturn:
     if error is not None:
         traceback.print_exception(error)
-    click.echo("sweep: " + " ".join(message.split()), err=True)
+    with contextlib.suppress(OSError):  # there may be nobody left to read it
+        click.echo("sweep: " + " ".join(message.split()), err=True)
     sys.exit(code)
 
 

@@ -6,10 +6,13 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from sweep.errors import SweepError
-from sweep.execution.signals import interrupts_held
+from sweep.execution.death import killed_for_want_of_memory, words
+from sweep.execution.paths import as_the_user_set_it, installed_first
+from sweep.execution.signals import signals_held
 from sweep.execution.threads import bound
 from trainers.errors import TrainerError
 from trainers.faults import SMALLER, ending_of
+from trainers.limits import killed_for_memory
 from trainers.report import Outcome
 
 T = TypeVar("T")
@@ -30,14 +33,20 @@ def call_in_process(function: Callable[..., T], *arguments: Any, what: str) -> T
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(sender, function, arguments), daemon=True)
-    with bound(), interrupts_held():
+    killed_before = killed_for_memory()
+    with bound(), installed_first(), signals_held():
         process.start()
     sender.close()
     try:
         result, error, failure = receiver.recv()
     except EOFError:
+        process.join()
+        if killed_for_want_of_memory(process.exitcode, killed_before):
+            raise SweepError(
+                f"{what}: the system killed the measuring process, to free memory: {SMALLER}"
+            ) from None
         raise SweepError(
-            f"{what}: the measuring process died, for want of memory perhaps: {SMALLER}"
+            f"{what}: the measuring process died ({words(process.exitcode)})"
         ) from None
     finally:
         process.kill()
@@ -49,6 +58,7 @@ def call_in_process(function: Callable[..., T], *arguments: Any, what: str) -> T
 
 
 def _call(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    as_the_user_set_it()
     try:
         sender.send((function(*arguments), None, ""))
     except TrainerError as error:  # written for the user

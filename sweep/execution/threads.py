@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from trainers.limits import cpu_quota, usable_cores, visible_cores
+
 POLICY = "OMP_WAIT_POLICY"
 BOUND: Mapping[str, str] = {
     "OMP_PROC_BIND": "spread",
@@ -23,7 +25,13 @@ OWN = "SWEEP_THREADS"
 
 
 def sleep_when_idle() -> None:
-    """Lets this process's threads sleep; to be called before torch is loaded, which reads it."""
+    """Lets this process's threads sleep; to be called before torch is loaded, which reads it.
+
+    A quota of CPU time is used up by threads that spin, and then all of them stand still: under one
+    there are as many threads as it has cores, and none is ever bound.
+    """
+    if COUNT not in os.environ and cpu_quota() < visible_cores():
+        os.environ[COUNT] = str(usable_cores())
     if not any(name in os.environ for name in (POLICY, *BOUND)):
         os.environ.update({POLICY: "PASSIVE", OWN: "1"})
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from sweep.execution.paths import as_the_user_set_it
 from sweep.execution.protocol import GO, Ended, Event, Progressed, Reported, TrialSpec
+from sweep.execution.signals import leave_to_the_command
 from trainers.importing import import_object
 from trainers.lockstep import CohortMember, Lockstep
 from trainers.report import Ending, EpochReport, Verdict
@@ -22,12 +24,29 @@ from trainers.train import Said, course, train
 
 LOG_NAME = "output.log"
 GUARD = """
-import os, select, signal, sys
+import os, select, signal, sys, time
 os.setsid()
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 orchestrator, worker = map(int, sys.argv[1:])
+
+def live():
+    try:
+        os.kill(orchestrator, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return os.getppid() == worker
+
 try:
-    select.select([os.pidfd_open(orchestrator), os.pidfd_open(worker)], [], [])
+    try:
+        watched = [os.pidfd_open(orchestrator), os.pidfd_open(worker)]
+    except ProcessLookupError:
+        pass
+    except (AttributeError, OSError):
+        while live():
+            time.sleep(0.5)
+    else:
+        select.select(watched, [], [])
 finally:
     os.killpg(worker, signal.SIGKILL)
 """
@@ -76,11 +95,11 @@ def serve(connection: Connection, device: str, threads: int = 0) -> None:
         threads: CPU threads that it may use; 0 for torch's own choice.
     """
     os.setsid()
+    as_the_user_set_it()
     _set_guard()
     if threads:
         torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was started with it blocked
+    leave_to_the_command()
     messages: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_receive, args=(connection, messages), daemon=True).start()
     worker = _Worker(device, connection, messages)
@@ -145,12 +164,12 @@ def _receive(connection: Connection, messages: "queue.Queue[Any]") -> None:
 def _set_guard() -> None:
     """Starts a process that outlives this one, to end what a trainer started, and this one too.
 
-    It is needed where this process hangs in a call, or was killed. Only Linux has the means.
+    It is needed where this process hangs in a call, or was killed. The signals held here remain so
+    there. Where the system has no `pidfd_open`, or a container forbids it, it looks twice a second.
     """
-    if hasattr(os, "pidfd_open"):
-        arguments = [sys.executable, "-I", "-S", "-c", GUARD, str(os.getppid()), str(os.getpid())]
-        nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
-        os.posix_spawn(sys.executable, arguments, os.environ, file_actions=nothing)
+    arguments = [sys.executable, "-I", "-S", "-c", GUARD, str(os.getppid()), str(os.getpid())]
+    nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    os.posix_spawn(sys.executable, arguments, os.environ, file_actions=nothing)
 
 
 def log_to(directory: Path) -> None:

@@ -7,6 +7,7 @@ Installed packages add views by entry points of the group `sweep.views`; a user'
 from typing import TextIO
 
 from sweep.orchestration.listener import View
+from sweep.view.lasting import lasting
 from trainers.finding import Kind
 
 # Named, not imported: `sweep.view.tables` alone, as `sweep status` uses it, loads none of these.
@@ -42,7 +43,7 @@ def make_view(
         name = "json"
     elif name == "auto":
         name = "live" if _is_screen(stream) else "plain"
-    view: View = VIEWS.find(name)(stream)
+    view: View = VIEWS.find(name)(lasting(stream))
     if not tensorboard:
         return view
     from sweep.view.live.tensorboard import with_tensorboard

@@ -55,6 +55,19 @@ def test_the_table_of_hyperparameters_has_the_best(written: Workspace) -> None:
     assert best.value == pytest.approx(trial.value, rel=1e-6)
 
 
+def test_a_trial_whose_events_cannot_be_written_is_trained(
+    written: Workspace, tmp_path: Path
+) -> None:
+    workspace = written.copy_to(tmp_path / "copy")
+    (folder,) = (workspace.path / "events").iterdir()
+    for rate in ("3.00e-2", "4.24e-2", "6.00e-2"):  # the rules' own
+        (folder / f"0002-lr-{rate}").write_text("a file")
+    workspace.invoke("run", "--trials", 3, "--set", "study.tensorboard=events", "--json")
+    assert workspace.states() == ["COMPLETE"] * 3
+    (log,) = workspace.path.glob("runs/*/sweep.log")
+    assert "trial 2 is shown in TensorBoard no more" in log.read_text()
+
+
 def test_a_file_is_no_folder_for_events(workspace: Workspace) -> None:
     workspace.write("events", "a file")
     run = ("run", "--trials", 1, "--set", "study.tensorboard=events")

@@ -6,13 +6,13 @@ import gc
 import os
 import resource
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainers.kernels.dropout import BLOCK
 from trainers.kernels.graphs import recordings
+from trainers.limits import memory_limit
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
 
@@ -22,8 +22,6 @@ SHARE = {"cuda": 0.8, "cpu": 0.4}
 """Of all memory: the device's own, or the machine's, which others need too."""
 ENOUGH_BYTES = {"cuda": 2**63, "cpu": 2**31}
 """More rows at once are no faster: a CPU's products reach their peak at a few hundred."""
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-VM_COUNTERS = Path("/proc/vmstat")
 PROBE_ROWS = 4
 
 # <malloc.h>: the options of mallopt, and the largest threshold that glibc takes.
@@ -45,18 +43,6 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_TOP_PAD, 2**26)
-
-
-def killed_for_memory() -> int:
-    """How many processes the system has killed since it started, to free memory; 0 where unknown.
-
-    Linux counts them in /proc/vmstat, those of a container's own limit as well.
-    """
-    try:
-        lines = VM_COUNTERS.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def release_memory(device: torch.device) -> None:
@@ -117,11 +103,8 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int:
 
 
 def total_memory_bytes(device: torch.device) -> int:
-    """CUDA's memory, or the machine's or its container's elsewhere."""
+    """CUDA's memory; elsewhere the machine's, or the least that limits this process."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(machine, int(CONTAINER_LIMIT.read_text()))
-    except (OSError, ValueError):  # no such limit, or "max"
-        return machine
+    return int(min(machine, memory_limit()))

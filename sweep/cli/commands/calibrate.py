@@ -15,8 +15,9 @@ from sweep.cli.options import (
     study_option,
     worker_options,
 )
+from sweep.execution.signals import PAUSED
 
-BATCH, PRECISION, PAUSED = 32, "fp32", 3
+BATCH, PRECISION = 32, "fp32"
 
 
 @click.command()

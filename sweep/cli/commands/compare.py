@@ -14,11 +14,10 @@ from sweep.cli.options import (
     same_command,
     storage_option,
 )
+from sweep.execution.signals import PAUSED
 
 if TYPE_CHECKING:
     from trainers.config import PrecisionName
-
-PAUSED = 3
 
 
 @click.command()

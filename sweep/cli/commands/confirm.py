@@ -14,8 +14,9 @@ from sweep.cli.options import (
     study_option,
     warn,
 )
+from sweep.execution.signals import PAUSED
 
-PAUSED, UNCONFIRMED = 3, 1
+UNCONFIRMED = 1
 
 
 @click.command()

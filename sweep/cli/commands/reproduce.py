@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from sweep.cli.options import config_options, load_config, same_command, storage_option
-
-PAUSED = 3
+from sweep.execution.signals import PAUSED
 
 
 @click.command()

@@ -15,8 +15,7 @@ from sweep.cli.options import (
     storage_option,
     worker_options,
 )
-
-PAUSED = 3
+from sweep.execution.signals import PAUSED
 
 
 @click.command()

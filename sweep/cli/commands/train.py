@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from sweep.execution.signals import PAUSED
 from sweep.execution.threads import bind
 
-PAUSED, UNFINISHED = 3, 1
+UNFINISHED = 1
 
 
 @click.command()

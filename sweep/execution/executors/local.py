@@ -14,7 +14,9 @@ from typing import Self
 
 import torch
 
+from sweep.execution.death import killed_for_want_of_memory, words
 from sweep.execution.executors._pool import Pool
+from sweep.execution.paths import installed_first
 from sweep.execution.protocol import (
     GO,
     SHARED_TRAINER,
@@ -25,11 +27,11 @@ from sweep.execution.protocol import (
     Resources,
     TrialSpec,
 )
-from sweep.execution.signals import interrupts_held
+from sweep.execution.signals import signals_held
 from sweep.execution.threads import bound
 from sweep.execution.worker import serve
+from trainers.limits import killed_for_memory
 from trainers.report import Outcome, Verdict
-from trainers.steps.memory import killed_for_memory
 
 STOP_GRACE_S = 3.0
 
@@ -140,7 +142,11 @@ class LocalWorker:
         )
         device, threads = self._arguments
         alone = device == "cpu" and not threads
-        with bound() if bind and alone else contextlib.nullcontext(), interrupts_held():
+        with contextlib.ExitStack() as around:
+            if bind and alone:
+                around.enter_context(bound())
+            around.enter_context(installed_first())
+            around.enter_context(signals_held())
             self._process.start()
         theirs.close()
         self._waits = True
@@ -154,10 +160,9 @@ class LocalWorker:
         """The ends of the trials that ran when the worker died."""
         if self._process is None:
             return []
-        code = self._process.exitcode or 0
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        outcome, message = Outcome.LOST, f"lost: its worker process died ({how})"
-        if code == -signal.SIGKILL and killed_for_memory() > self._killed_before:
+        code = self._process.exitcode
+        outcome, message = Outcome.LOST, f"lost: its worker process died ({words(code)})"
+        if killed_for_want_of_memory(code, self._killed_before):
             outcome, message = Outcome.KILLED, Outcome.KILLED.sentence
         lost = [Ended(number, outcome, message) for number in sorted(self._running)]
         self._running.clear()

@@ -38,7 +38,6 @@ class _Actor:
 
     def __init__(self, spec: TrialSpec, device: str, threads: int, folder: str) -> None:
         os.chdir(folder)  # the user's own modules and relative paths mean what they mean there
-        sys.path.insert(0, folder)
         torch.set_num_threads(threads)
         log_to(spec.directory)
         self._trial: Generator[Event, Verdict | None, None] = consume(spec, device)
@@ -158,7 +157,11 @@ class RayExecutor:
         try:
             if colon and port.isdecimal():  # Ray itself would try for five minutes
                 socket.create_connection((host, int(port)), ANSWER_S).close()
-            ray.init(address=self._resources.address, log_to_driver=False, logging_level="ERROR")
+            # Ray lets its processes look first into the folder that it is started in.
+            with contextlib.chdir("/"):
+                ray.init(
+                    address=self._resources.address, log_to_driver=False, logging_level="ERROR"
+                )
         except (OSError, ValueError) as error:
             raise SweepError(
                 f"no Ray cluster at '{self._resources.address}': start one with `ray start "

@@ -5,7 +5,9 @@ and best perplexity for TensorBoard's table of hyperparameters. A resumed sweep 
 to the folder; epochs that are stored already are not written again.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from sweep.errors import SweepError
 from sweep.formatting import format_rate
 from sweep.orchestration.listener import Forwarding, View
+from sweep.orchestration.log import say
 from sweep.results.types import StudySummary, TrialRow
 from trainers.report import EpochReport
 
@@ -73,15 +76,17 @@ class TensorBoardView(Forwarding):
 
         self._close(row.number)  # of a worker that was lost
         name = f"{row.number:04d}-lr-{format_rate(row.learning_rate)}"
-        self._writers[row.number] = SummaryWriter(str(self._folder / name))
+        with self._as_long_as_it_can(row.number):
+            self._writers[row.number] = SummaryWriter(str(self._folder / name))
         super().trial_started(row, epochs, epochs_done)
 
     def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
         """Writes an epoch."""
         if writer := self._writers.get(number):
-            for tag, value in _scalars(report).items():
-                writer.add_scalar(tag, value, report.epoch)
-            writer.flush()
+            with self._as_long_as_it_can(number):
+                for tag, value in _scalars(report).items():
+                    writer.add_scalar(tag, value, report.epoch)
+                writer.flush()
         super().reported(number, report, row)
 
     def trial_ended(self, row: TrialRow) -> None:
@@ -90,7 +95,8 @@ class TensorBoardView(Forwarding):
         if writer and row.state not in ("running", "paused"):
             best = math.inf if row.perplexity is None else row.perplexity
             tried = {"learning_rate": row.learning_rate, "rule": row.rule, "state": row.state}
-            writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")
+            with self._as_long_as_it_can(row.number):
+                writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")
         self._close(row.number)
         super().trial_ended(row)
 
@@ -106,7 +112,18 @@ class TensorBoardView(Forwarding):
 
     def _close(self, number: int) -> None:
         if writer := self._writers.pop(number, None):
-            writer.close()
+            with self._as_long_as_it_can(number):
+                writer.close()
+
+    @contextlib.contextmanager
+    def _as_long_as_it_can(self, number: int) -> Iterator[None]:
+        """Leaves a trial's file where it cannot be written: the trial needs none."""
+        try:
+            yield
+        except OSError as error:
+            self._writers.pop(number, None)
+            reason = error.strerror or error
+            say(f"trial {number} is shown in TensorBoard no more ({reason}), and the work goes on")
 
 
 def _scalars(report: EpochReport) -> dict[str, float]:

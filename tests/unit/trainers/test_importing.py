@@ -21,7 +21,7 @@ def test_finds_a_module_in_the_working_directory(folder):
         "class A:\n    @staticmethod\n    def make(): return 7\n"
     )
     assert import_object("mine_import:A.make", what="model")() == 7
-    assert sys.path[0] == str(folder)
+    assert sys.path[-1] == str(folder)
 
 
 def test_a_module_written_later_is_found(folder):

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from itertools import combinations
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import SweepError
+from sweep.execution import threads
 from sweep.execution.isolated import call_in_process
 from sweep.execution.threads import BOUND, COUNT, OWN, POLICY, bound, sleep_when_idle
 from trainers.errors import TrainerError
@@ -45,6 +47,10 @@ def fail() -> None:
 
 def die() -> None:
     os._exit(9)
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def echo(*values: object) -> tuple[object, ...]:
@@ -88,6 +94,21 @@ def test_what_the_user_set_stays(
     assert dict(os.environ) == before
 
 
+def test_under_a_quota_there_are_as_many_threads_as_cores_and_none_is_bound(
+    unset: pytest.MonkeyPatch,
+) -> None:
+    unset.setattr(threads, "cpu_quota", lambda: 1.5)
+    unset.setattr(threads, "visible_cores", lambda: 4)
+    unset.setattr(threads, "usable_cores", lambda: 2)
+    unset.setenv(COUNT, "")  # so that what is set below is undone
+    del os.environ[COUNT]
+    sleep_when_idle()
+    assert os.environ[COUNT] == "2"
+    with bound():
+        assert os.environ[POLICY] == "PASSIVE"
+        assert not BOUND.keys() & os.environ.keys()
+
+
 def test_a_call_apart_gives_its_result() -> None:
     assert call_in_process(echo, 1, "two", what="an echo") == (1, "two")
     assert not multiprocessing.active_children()
@@ -98,7 +119,8 @@ def test_a_call_apart_gives_its_result() -> None:
     [
         (refuse, TrainerError, "window must be even"),
         (fail, SweepError, "a step: ran out of memory: no room: take a smaller model"),
-        (die, SweepError, "a step: the measuring process died"),
+        (die, SweepError, r"a step: the measuring process died \(exit code 9\)$"),
+        (be_killed, SweepError, r"a step: the measuring process died \(killed by SIGKILL\)$"),
     ],
 )
 def test_a_call_apart_says_what_went_wrong(

@@ -152,7 +152,7 @@ def test_a_key_that_stands_twice_is_refused(exported: Exported, tmp_path: Path) 
     file = tmp_path / "best.yaml"
     write(exported, file)
     file.write_text(f"{file.read_text()}format: 1\n")
-    with pytest.raises(SweepError, match="key format stands there twice"):
+    with pytest.raises(SweepError, match="key 'format' stands there twice"):
         read(file)
 
 

@@ -1,5 +1,7 @@
 """How many rows of a batch are computed at once."""
 
+import math
+
 import pytest
 import torch
 
@@ -48,15 +50,11 @@ def test_rows_come_in_blocks_and_are_never_none(monkeypatch, memory, row, rows):
     assert rows_that_fit(row, CPU) == rows
 
 
-@pytest.mark.parametrize(("limit", "smaller"), [("1048576\n", 2**20), ("max\n", None)])
-def test_a_containers_limit_counts(monkeypatch, tmp_path, limit, smaller):
-    machine = total_memory_bytes(CPU)
-    file = tmp_path / "memory.max"
-    file.write_text(limit)
-    monkeypatch.setattr(trainers.steps.memory, "CONTAINER_LIMIT", file)
-    assert total_memory_bytes(CPU) == (smaller or machine)
-    monkeypatch.setattr(trainers.steps.memory, "CONTAINER_LIMIT", tmp_path / "none")
-    assert total_memory_bytes(CPU) == machine or machine < 2**34
+def test_the_least_that_limits_the_process_counts(monkeypatch):
+    monkeypatch.setattr(trainers.steps.memory, "memory_limit", lambda: 2.0**20)
+    assert total_memory_bytes(CPU) == 2**20
+    monkeypatch.setattr(trainers.steps.memory, "memory_limit", lambda: math.inf)
+    assert 2**20 < total_memory_bytes(CPU) < 2**60
 
 
 def test_a_large_cpu_does_not_compute_more_at_once_than_pays(monkeypatch):
