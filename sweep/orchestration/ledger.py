@@ -44,8 +44,7 @@ from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
 from trainers.report import EpochReport, Outcome, Verdict
 
-CLOCK_S = 15.0
-"""How often the time spent is stored."""
+CLOCK_S = 15.0  # how often the time spent is stored
 
 
 class Ledger:
@@ -61,6 +60,9 @@ class Ledger:
         directory: where the trials' folders go.
         join: whether to work beside other orchestrators, each on its own trials.
         stopped: whether to stop waiting for another orchestrator.
+
+    Attributes:
+        directory: where the study's files lie.
 
     Raises:
         SweepError: another identity, or another orchestrator holds the study.
@@ -80,7 +82,7 @@ class Ledger:
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._storage = storage
-        self._train, self._directory = train, directory
+        self._train = train
         cache = TrialCache(storage)
         existing = find_study(cache, name)
         if existing is not None:
@@ -99,7 +101,7 @@ class Ledger:
                 check_total(self.study, search)
             else:
                 write_search(self.study, search)
-        self._directory = place_of(self.study, directory)  # another run may have made it by now
+        self.directory = place_of(self.study, directory)  # another run may have made it by now
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, EpochReport]] = {}
@@ -137,11 +139,6 @@ class Ledger:
         """
         self._lease.check()
         self._clock.store(every_s=CLOCK_S)
-
-    @property
-    def directory(self) -> Path:
-        """The study's folder."""
-        return self._directory
 
     @property
     def spent_s(self) -> float:
@@ -346,7 +343,7 @@ class Ledger:
         return TrialSpec(
             number=number,
             config=dataclasses.replace(self._train, learning_rate=rate, micro_batch=rows),
-            directory=self._directory / f"{number:04d}",
+            directory=self.directory / f"{number:04d}",
             attempt=1 + len(known.setbacks),
             trainer=self._strategy.settings.trainer,
         )

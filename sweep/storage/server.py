@@ -17,8 +17,14 @@ def engine_arguments(url: str) -> dict[str, Any]:
     """What SQLAlchemy's engine takes for a server: a broken connection is noticed and replaced."""
     if make_url(url).drivername != "postgresql+psycopg":
         return {"pool_pre_ping": True}
-    waits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": SILENCE_S * 1000}
-    return {"pool_pre_ping": True, "connect_args": waits}
+    # Prepared statements stay on one of the server's connections; behind PgBouncer the next
+    # transaction may have another one.
+    connection = {
+        "connect_timeout": CONNECT_S,
+        "tcp_user_timeout": SILENCE_S * 1000,
+        "prepare_threshold": None,
+    }
+    return {"pool_pre_ping": True, "connect_args": connection}
 
 
 def tables_on_server(url: str) -> set[str]:
