@@ -25,6 +25,8 @@ from trainers.errors import TrainerError
 from trainers.finding import Kind
 from trainers.models import MODELS
 
+pytestmark = pytest.mark.more
+
 GUIDE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
 KINDS = [MODELS, EXECUTORS, SAMPLERS, VIEWS, command_kind()]

@@ -7,6 +7,8 @@ from support import Workspace
 
 from sweep.results.belief import recommended
 
+pytestmark = pytest.mark.more
+
 BEST = ("--set", "study.keep=best")
 
 

@@ -11,6 +11,8 @@ import pytest
 import servers
 from support import Workspace, wait_for
 
+pytestmark = pytest.mark.more
+
 SETTINGS = """\
 [databases]
 * = host=127.0.0.1 port={server} user={user} password={password}

@@ -8,6 +8,8 @@ from support import Workspace, refusal
 
 from sweep.cli import cli, command_kind
 
+pytestmark = pytest.mark.more
+
 # Of every command that takes a database: what else it is given.
 ARGUMENTS = {
     "add": "--rate 1e-3 --perplexity 20",

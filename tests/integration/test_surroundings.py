@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support import Workspace, gone, wait_for
 
+pytestmark = pytest.mark.more
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 FOREIGN = ("queue", "datasets", "click", "optuna", "torch", "random", "trainers/__init__")
 RUN = ("run", "--trials", 1, "--epochs", 1, "--json")
