@@ -105,7 +105,8 @@ def _search(config: SweepConfig) -> Study | None:
 
 def _bound(identity: Mapping[str, object]) -> dict[str, object]:
     """What two studies must share for a comparison of precisions."""
-    return {name: value for name, value in without_spelling(identity).items() if name not in FREE}
+    shared = {name: value for name, value in without_spelling(identity).items() if name not in FREE}
+    return {**shared, "data.content": identity.get("data.content")}
 
 
 def _complete(study: Study) -> dict[float, float]:
