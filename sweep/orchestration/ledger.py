@@ -231,11 +231,9 @@ class Ledger:
     def _enough(self, trials: Table, counts: TrialCounts) -> bool:
         """Whether too little is left to gain."""
         found = self._strategy.left_to_gain(trials, counts, self.working_range)
-        if found is None:
-            return False
-        if found.sentence != read_study(self.study).remaining:
+        if found is not None and found.sentence != read_study(self.study).remaining:
             write_study(self.study, remaining=found.sentence)
-        return found.enough
+        return found is not None and found.enough
 
     def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
         """Stores epochs, then judges them in the order of trial numbers.
