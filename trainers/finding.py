@@ -64,9 +64,7 @@ class Kind:
         Raises:
             TrainerError: in one line, where there is none of the name, or it cannot be loaded.
         """
-        if (
-            name in self.built_in
-        ):  # whose own faults are no one's to mend: they keep their traceback
+        if name in self.built_in:  # its own faults are no user's to mend: they keep their traceback
             module, _, thing = self.built_in[name].partition(":")
             found: Callable[..., Any] = getattr(importlib.import_module(module), thing)
             return found

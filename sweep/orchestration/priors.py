@@ -17,21 +17,26 @@ def priors(plan: Plan) -> dict[str, Any]:
         "parameters": plan.setting.parameters,
         "model": plan.train.model.name,
         "reference": described(plan),
-        "rules": [
-            {
-                "name": rule.name,
-                "learning_rate": plan.rates[rule.name],
-                "formula": rule.formula,
-                "source": rule.source,
-            }
-            for rule in plan.rules
-        ],
+        "rules": described_rules(plan),
         "first": [
             {"learning_rate": centre.learning_rate, "rules": list(centre.rules)}
             for centre in plan.first
         ],
         "range": [plan.low, plan.high],
     }
+
+
+def described_rules(plan: Plan) -> list[dict[str, Any]]:
+    """The rules of a plan, with the rate that each has there."""
+    return [
+        {
+            "name": rule.name,
+            "learning_rate": plan.rates[rule.name],
+            "formula": rule.formula,
+            "source": rule.source,
+        }
+        for rule in plan.rules
+    ]
 
 
 def described(plan: Plan) -> dict[str, Any]:

@@ -21,12 +21,9 @@ from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
 from sweep.orchestration.log import Logged, logged_to
 from sweep.orchestration.orchestrator import Orchestrator
-from sweep.orchestration.plan import (
-    Plan,
-    identity,
-)
+from sweep.orchestration.plan import Plan, identity
 from sweep.orchestration.prepare import PreparedStudy, prepare
-from sweep.orchestration.priors import described
+from sweep.orchestration.priors import described, described_rules
 from sweep.orchestration.recovery import Recovery
 from sweep.orchestration.resources import find_resources
 from sweep.orchestration.strategy import SearchSettings
@@ -195,15 +192,7 @@ def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
             if isinstance(rule, ScalingRule)
         },
         "steps_per_epoch": math.ceil(len(corpus.train.lengths) / plan.train.batch_size),
-        "rules": [
-            {
-                "name": rule.name,
-                "learning_rate": plan.rates[rule.name],
-                "formula": rule.formula,
-                "source": rule.source,
-            }
-            for rule in plan.rules
-        ],
+        "rules": described_rules(plan),
         "versions": versions(),
     }
 

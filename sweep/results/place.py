@@ -2,8 +2,8 @@
 
 The database stores the folder relative to its own, so that both can be moved or copied together. A
 path that leads elsewhere is followed only where the user's configuration names it too: the database
-may be a stranger's. The mark is a file in the folder with the study's token. A folder without it is
-another study's, whose checkpoints are neither trained on nor overwritten.
+may be a stranger's. The mark is a file in the folder with the study's token: a folder with another
+one is another study's, whose checkpoints are neither trained on nor overwritten.
 """
 
 from itertools import chain, count
@@ -36,9 +36,7 @@ def place_of(study: Study, configured: Path | None = None) -> Path:
         SweepError: the stored path leads out of the database's folder.
     """
     folder, stored = folder_of(study), Path(read_study(study).directory)
-    if (
-        stored.is_absolute()
-    ):  # as the first version stored it, or as the user's configuration has it
+    if stored.is_absolute():  # by the first version, or by the user's configuration
         if stored == configured or stored.is_relative_to(folder):
             return stored
         return configured or folder / stored.parent.name / stored.name
@@ -67,8 +65,8 @@ def mark_place(directory: Path, token: str) -> None:
 
 def is_marked(directory: Path, study: Study) -> bool:
     """Whether a folder is tied to this very study; those of the first versions are tied to none."""
-    mark, token = directory / MARK, read_study(study).token
-    return bool(token) and mark.is_file() and mark.read_text(encoding="utf-8").strip() == token
+    mark = _mark_of(directory)
+    return bool(mark) and mark == read_study(study).token
 
 
 def check_place(directory: Path, study: Study) -> None:
@@ -77,10 +75,14 @@ def check_place(directory: Path, study: Study) -> None:
     Raises:
         SweepError: it is.
     """
-    mark = directory / MARK
-    token = read_study(study).token
-    if token and mark.is_file() and mark.read_text(encoding="utf-8").strip() != token:
+    mark, token = _mark_of(directory), read_study(study).token
+    if token and mark is not None and mark != token:
         raise SweepError(
             f"{directory} holds the checkpoints of another study than '{study.study_name}' in this "
             "database: move one of the two, or take another --study"
         )
+
+
+def _mark_of(directory: Path) -> str | None:
+    mark = directory / MARK
+    return mark.read_text(encoding="utf-8").strip() if mark.is_file() else None

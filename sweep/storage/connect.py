@@ -192,23 +192,25 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    log = path.with_name(f"{path.name}-wal")
-    ways = ["mode=ro"]
-    if not _can_write(path) and not (log.exists() and log.stat().st_size):
-        ways.append("immutable=1")
-    for way in ways:
-        # as_uri() escapes what has a meaning in a URI.
-        uri = f"{path.absolute().as_uri()}?{way}"
-        opened = sqlite3.connect(uri, BUSY_TIMEOUT_S, uri=True, check_same_thread=False)
-        try:
-            opened.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
-            opened.close()
-            if way == ways[-1]:
-                raise
-        else:
-            return opened
-    raise AssertionError("there is a last way")
+    try:
+        return _opened(path, "mode=ro")
+    except sqlite3.OperationalError:
+        log = path.with_name(f"{path.name}-wal")
+        if _can_write(path) or (log.exists() and log.stat().st_size):
+            raise
+    return _opened(path, "immutable=1")
+
+
+def _opened(path: Path, way: str) -> sqlite3.Connection:
+    # as_uri() escapes what has a meaning in a URI.
+    uri = f"{path.absolute().as_uri()}?{way}"
+    opened = sqlite3.connect(uri, BUSY_TIMEOUT_S, uri=True, check_same_thread=False)
+    try:
+        opened.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        opened.close()
+        raise
+    return opened
 
 
 def _connect_read_only(url: str, path: Path) -> RetryingStorage:

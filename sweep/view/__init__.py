@@ -4,11 +4,15 @@ Installed packages add views by entry points of the group `sweep.views`; a user'
 "package.module:create", a function of the stream that makes a `View`.
 """
 
-from typing import TextIO
+import sys
+from typing import TYPE_CHECKING, TextIO
 
 from sweep.orchestration.listener import View
 from sweep.view.lasting import lasting
 from trainers.finding import Kind
+
+if TYPE_CHECKING:
+    from sweep.config.schema import StudySettings
 
 # Named, not imported: `sweep.view.tables` alone, as `sweep status` uses it, loads none of these.
 VIEWS = Kind(
@@ -49,6 +53,20 @@ def make_view(
     from sweep.view.live.tensorboard import with_tensorboard
 
     return with_tensorboard(view, tensorboard)
+
+
+def study_view(settings: "StudySettings", *, json_lines: bool) -> View:
+    """Makes the view that a study's settings name, on standard output.
+
+    Raises:
+        SweepError, TrainerError: as of `make_view`.
+    """
+    return make_view(
+        json_lines=json_lines,
+        stream=sys.stdout,
+        tensorboard=settings.tensorboard,
+        name=settings.view,
+    )
 
 
 def _is_screen(stream: TextIO) -> bool:

@@ -63,7 +63,7 @@ def run_batches(
             resume_command=resume_command,
             join=join,
             before_release=before_release,
-            elsewhere_s=sum(_spent_s(other) for other in configs if other is not config),
+            elsewhere_s=_elsewhere_s(config, configs),
         ):
             return None
     return _family(configs[-1])
@@ -93,10 +93,12 @@ def _finished_before(config: SweepConfig) -> Study | None:
     return study if owed is None else None
 
 
-def _spent_s(config: SweepConfig) -> float:
-    """Seconds that all runs of a configuration's study have taken."""
-    study = _existing(config)
-    return 0.0 if study is None else read_study(study).spent_s
+def _elsewhere_s(config: SweepConfig, configs: Sequence[SweepConfig]) -> float:
+    """Seconds of the timeout that the others' studies have taken; 0 where there is none."""
+    if not config.study.timeout:
+        return 0.0
+    others = [_existing(other) for other in configs if other is not config]
+    return sum(read_study(study).spent_s for study in others if study is not None)
 
 
 def _said(study: Study, storage: StorageUrl) -> str:

@@ -60,32 +60,28 @@ def restricted() -> list[str]:
     return ["setpriv", "--bounding-set", rights, "--inh-caps", rights]
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_what_can_only_be_read_can_be_read(
-    read_only: Workspace, tmp_path: Path, reader: str
-) -> None:
-    words = reader.format(tmp_path).split()
-    done = subprocess.run(
-        [*restricted(), sys.executable, "-m", "sweep", *words],
-        cwd=read_only.path,
-        env=read_only.environment,
+def without_rights(workspace: Workspace, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command that may write only where the permissions let it."""
+    return subprocess.run(
+        [*restricted(), sys.executable, "-m", "sweep", *arguments],
+        cwd=workspace.path,
+        env=workspace.environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_can_only_be_read_can_be_read(
+    read_only: Workspace, tmp_path: Path, reader: str
+) -> None:
+    done = without_rights(read_only, *reader.format(tmp_path).split())
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in read_only.path.glob("sweep.db*")) == ["sweep.db"]
 
 
 def test_what_writes_into_it_is_refused_in_one_line(read_only: Workspace) -> None:
-    words = ["add", "--rate", "1e-3", "--perplexity", "9"]
-    done = subprocess.run(
-        [*restricted(), sys.executable, "-m", "sweep", *words],
-        cwd=read_only.path,
-        env=read_only.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = without_rights(read_only, "add", "--rate", "1e-3", "--perplexity", "9")
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,6 +1,5 @@
 """`sweep calibrate`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +34,13 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     from sweep.orchestration.session import run_study
     from sweep.results.lookup import open_study
     from sweep.results.report import build
-    from sweep.view import make_view
+    from sweep.view import study_view
     from sweep.view.report.dashboard import publisher
     from sweep.workflows.calibrate import measured_reference, write_reference
 
     given = {name: value for name, value in flags.items() if value is not None}
     settings = load_config(config=config, **{"batch": BATCH, "precision": PRECISION, **given})
-    with make_view(
-        json_lines=json_lines,
-        stream=sys.stdout,
-        tensorboard=settings.study.tensorboard,
-        name=settings.study.view,
-    ) as view:
+    with study_view(settings.study, json_lines=json_lines) as view:
         view.note(f"calibrating profile {settings.profile} on {settings.device}")
         publish = publisher(settings.study, view.warn)
         summary = run_study(settings, view, resume_command=same_command(), before_release=publish)

@@ -60,7 +60,7 @@ def command(
 
     from sweep.errors import SweepError
     from sweep.results.lookup import open_study
-    from sweep.view import make_view
+    from sweep.view import study_view
     from sweep.view.comparison import comparison_object, print_comparison
     from sweep.workflows.compare import check_precisions, compare, default_rates
     from sweep.workflows.confirm import config_of
@@ -74,12 +74,7 @@ def command(
                 raise SweepError(f"--study gives the whole setting: leave out --{flag}")
         allowed = {config.model, config.study.trainer, config.trainer.data.name}
         config = config_of(named, config, allowed=allowed)
-    with make_view(
-        json_lines=json_lines,
-        stream=sys.stdout,
-        tensorboard=config.study.tensorboard,
-        name=config.study.view,
-    ) as view:
+    with study_view(config.study, json_lines=json_lines) as view:
         if rates is None:
             rates, source = default_rates(config, named)
             view.note(f"rates {', '.join(f'{rate:.3g}' for rate in rates)}: {source}")

@@ -48,7 +48,7 @@ def command(
     from rich.console import Console
 
     from sweep.results.lookup import open_study
-    from sweep.view import make_view
+    from sweep.view import study_view
     from sweep.view.confirmation import print_confirmation
     from sweep.view.json_objects import finite
     from sweep.view.report.dashboard import publisher
@@ -60,12 +60,7 @@ def command(
     own = {config.model, config.study.trainer, config.trainer.data.name}
     allowed = own | {str(model), str(trainer), str(data)}
     known = config_of(opened, config, allowed=allowed)
-    with make_view(
-        json_lines=json_lines,
-        stream=sys.stdout,
-        tensorboard=config.study.tensorboard,
-        name=config.study.view,
-    ) as view:
+    with study_view(config.study, json_lines=json_lines) as view:
         publish = publisher(config.study, view.warn)
         said = confirm(
             known, opened, top, seeds, view, resume_command=same_command(), before_release=publish

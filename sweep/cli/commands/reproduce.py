@@ -21,18 +21,13 @@ def command(case: str, json_lines: bool, **flags: Any) -> None:
     from rich.console import Console
 
     from sweep.results.known_cases import full_size, reproduced_object
-    from sweep.view import make_view
+    from sweep.view import study_view
     from sweep.view.json_objects import finite
     from sweep.view.reproduction import print_reproduction
     from sweep.workflows.reproduce import reproduce
 
     config = load_config(**flags)
-    with make_view(
-        json_lines=json_lines,
-        stream=sys.stdout,
-        tensorboard=config.study.tensorboard,
-        name=config.study.view,
-    ) as view:
+    with study_view(config.study, json_lines=json_lines) as view:
         found = reproduce(config, case, view, resume_command=same_command())
     if found is None:
         raise SystemExit(PAUSED)

@@ -1,6 +1,5 @@
 """`sweep run`."""
 
-import sys
 from typing import Any
 
 import click
@@ -59,7 +58,7 @@ def command(
     Several batch sizes are studied in turn, each finished study a start for the next.
     """
     from sweep.config.devices import describe_choice
-    from sweep.view import make_view
+    from sweep.view import study_view
 
     if range_ is not None:
         flags["range"] = list(range_)
@@ -68,12 +67,7 @@ def command(
     configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
-    with make_view(
-        json_lines=json_lines,
-        stream=sys.stdout,
-        tensorboard=config.study.tensorboard,
-        name=config.study.view,
-    ) as view:
+    with study_view(config.study, json_lines=json_lines) as view:
         view.note(describe_choice(config.profile, config.device, asked=asked))
         if dry_run:
             from sweep.workflows.dry_run import dry_run as estimate
