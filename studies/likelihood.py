@@ -95,7 +95,7 @@ class Observations:
         running: rates whose result is still to come.
         baseline: ln perplexity of a model that knows no context; infinite where it is unknown.
         fall: how fast each result still fell at its end (`studies.progress`), nats for each unit of
-            ln epoch, NaN where it says nothing; None where none does.
+            ln step, NaN where it says nothing; None where none does.
         repeats: runs of the same thing with other seeds.
     """
 

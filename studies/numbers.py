@@ -56,8 +56,8 @@ CANDIDATE_STEP = 0.05  # ln rate
 TIE = 0.02  # share of the largest gain; what lies closer is the grid's error
 
 # Looks at runs that are not whole.
-LOOK_LEARNED = 0.1  # nats below B: then an epoch has taught something
-SHIFT, SHIFT_SD = 0.43, 0.25  # of the optimum with ln(epochs), at a constant rate
+LOOK_LEARNED = 0.1  # nats below B: then a run has learned something
+SHIFT, SHIFT_SD = 0.43, 0.25  # of the optimum with ln(steps), at a constant rate
 DECAY_SHIFT, DECAY_SHIFT_SD = 0.2, 0.5  # where the rate decays
 OTHERWISE = 0.01  # weight of what a cross-section speaks against
 LOOKS, LOOK_APART = 5, 0.3  # at most; ln rate between them

@@ -26,11 +26,13 @@ from studies.trials import (
     best_until,
     diverged,
     failed,
+    first_report,
     is_paused,
-    last_epoch,
+    last_step,
     learned_at,
     ln_rate,
     sound,
+    whole_steps,
 )
 
 KEPT = 4  # posteriors, of one study after another
@@ -49,8 +51,9 @@ class Terms:
         priors: what each rule says.
         baseline: perplexity of a model that knows no context; None where it is unknown.
         constant_rate: whether trials train at one rate, after a warm-up, to the end.
-        epochs: of a whole run; None takes the longest one's.
-        floor: epochs that a run gets before it is compared, such as its warm-up.
+        steps: of a whole run; None takes what the trainers said, else the longest one's.
+        floor: the share of its steps that a run gets before it is compared, such as its warm-up.
+        unit: what reports are counted by: "step", or "epoch" in studies of earlier versions.
         repeats: runs of the same thing with other seeds.
         pauses: whether runs may be left as they are after a look and go on later.
         lenient: whether a complete trial whose value is no perplexity is left out as a failed one
@@ -62,8 +65,9 @@ class Terms:
     priors: Mapping[str, Prior] = field(default_factory=dict)
     baseline: float | None = None
     constant_rate: bool = False
-    epochs: int | None = None
-    floor: int = 1
+    steps: int | None = None
+    floor: float = 0.0
+    unit: str = "step"
     repeats: tuple[Repeat, ...] = ()
     pauses: bool = True
     lenient: bool = False
@@ -85,14 +89,16 @@ class Look:
     """When runs can be compared before they are whole.
 
     Attributes:
-        epoch: the first one; None where nothing says how long a run is.
-        epochs: of a whole run.
+        step: the first one; None where nothing says how long a run is.
+        steps: of a whole run.
         learned: whether a run had learned something by then.
+        floor: the step before which no run is compared.
     """
 
-    epoch: int | None
-    epochs: int
+    step: int | None
+    steps: int
     learned: bool
+    floor: int = 1
 
 
 def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
@@ -134,38 +140,45 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
 
 
 def look_of(table: Table, terms: Terms) -> Look:
-    """The first epoch at which a run had learned something, at most half of a whole run.
+    """The first step at which a run had learned something, at most half of a whole run.
 
     Where none has learned so early, half a run.
     """
-    epochs = terms.epochs or int(table.column(last_epoch)[table.mask(sound)].max(initial=0))
-    if not epochs:
+    steps = terms.steps or int(table.column(whole_steps).max(initial=0))
+    steps = steps or int(table.column(last_step)[table.mask(sound)].max(initial=0))
+    if not steps:
         return Look(None, 0, False)
-    learned = table.column(learned_at, terms.ln_baseline)
-    first = float(np.fmin.reduce(learned, initial=math.inf))
-    if first <= epochs / 2:
-        return Look(max(int(first), terms.floor), epochs, True)
-    return Look(max(math.ceil(epochs / 2), terms.floor), epochs, False)
+    first = _earliest(table.column(learned_at, terms.ln_baseline))
+    learned = first <= steps / 2
+    floor = math.ceil(round(terms.floor * steps, 6))
+    least = max(first if learned else steps / 2, floor)
+    # Runs are compared where they have reported.
+    reported = _earliest(table.column(first_report, least))
+    return Look(math.ceil(least if math.isinf(reported) else reported), steps, learned, floor)
 
 
-def cross_section(table: Table, epoch: int, terms: Terms) -> Observations:
-    """All runs that got as far as an epoch, as they were then."""
-    x, last = table.column(ln_rate), table.column(last_epoch)
-    lost = table.mask(diverged) & (last <= epoch) & ~np.isnan(x)
+def _earliest(steps: Array) -> float:
+    return float(np.fmin.reduce(steps, initial=math.inf))
+
+
+def cross_section(table: Table, step: int, terms: Terms) -> Observations:
+    """All runs that got as far as a step, as they were then."""
+    x, last = table.column(ln_rate), table.column(last_step)
+    lost = table.mask(diverged) & (last <= step) & ~np.isnan(x)
     with np.errstate(divide="ignore"):
-        y = np.log(table.column(best_until, epoch))
-    known = (last >= epoch) & ~np.isnan(x) & np.isfinite(y) & ~lost
+        y = np.log(table.column(best_until, step))
+    known = (last >= step) & ~np.isnan(x) & np.isfinite(y) & ~lost
     return Observations(x[known], y[known], x[lost], np.zeros(0), terms.ln_baseline)
 
 
-def shift_to(epoch: int, look: Look, terms: Terms) -> tuple[float, float]:
-    """How far the best ln rate after some epochs lies above that of a whole run, and its sd.
+def shift_to(step: int, look: Look, terms: Terms) -> tuple[float, float]:
+    """How far the best ln rate after some steps lies above that of a whole run, and its sd.
 
     At a constant rate what is left to learn depends on rate times time, what the steps' noise
     costs on the rate alone, so that short runs like higher rates; a decay hides most of that.
     """
     shift, sd = (SHIFT, SHIFT_SD) if terms.constant_rate else (DECAY_SHIFT, DECAY_SHIFT_SD)
-    return shift * math.log(look.epochs / epoch), sd
+    return shift * math.log(look.steps / step), sd
 
 
 def posterior_of(
@@ -178,7 +191,7 @@ def posterior_of(
     Args:
         trials: of one study, one that asks for a rate excepted.
         terms: what is known beside them.
-        judged: one of them that is compared with the others at its last epoch, and does not count
+        judged: one of them that is compared with the others at its last report, and does not count
             as under way.
 
     Raises:
@@ -198,27 +211,29 @@ def posterior_of(
 def _posterior(table: Table, terms: Terms, judged: FrozenTrial | None) -> Posterior:
     seen = observe(table if judged is None else table.without(judged.number), terms)
     look = look_of(table, terms)
-    # Before anything was learned the first epoch still shows which rates are far too low.
-    epoch = (look.epoch if look.learned else 1) if judged is None else judged.last_step
-    further = _further(table, terms, look, epoch) if epoch and look.epoch else None
+    step = judged.last_step if judged else look.step
+    if not judged and not look.learned:  # the first report still shows which rates are far too low
+        first = _earliest(table.column(first_report, 1))
+        step = int(first) if math.isfinite(first) else 1
+    further = _further(table, terms, look, step) if step and look.step else None
     return Posterior(seen, terms.priors, terms.low, terms.high, further)
 
 
-def _further(table: Table, terms: Terms, look: Look, epoch: int) -> Array | None:
-    """What the cross-section at an epoch says of the optimum at the end: a factor over its grid."""
-    section = cross_section(table, epoch, terms)
-    if epoch >= look.epochs or not len(section.x):
+def _further(table: Table, terms: Terms, look: Look, step: int) -> Array | None:
+    """What the cross-section at a step says of the optimum at the end: a factor over its grid."""
+    section = cross_section(table, step, terms)
+    if step >= look.steps or not len(section.x):
         return None
     mu, weight = Posterior(section, {}, terms.low, terms.high).own_density
-    shift, sd = shift_to(epoch, look, terms)
+    shift, sd = shift_to(step, look, terms)
     factor = np.exp(-0.5 * ((mu[:, None] + shift - mu) / sd) ** 2) @ weight
     return np.asarray(factor / factor.max() + OTHERWISE)
 
 
 def _falls(table: Table, whole: Mask) -> Array:
     """How fast each trial still fell at its end; NaN of those that ended before the longest."""
-    epochs = table.column(last_epoch)
-    longest = whole & (epochs == epochs[whole].max(initial=0.0))
+    last = table.column(last_step)
+    longest = whole & (last == last[whole].max(initial=0.0))
     return np.where(longest, table.column(ending_fall), np.nan)
 
 

@@ -1,10 +1,10 @@
 """Ends trials that are clearly behind, judged from stored reports alone.
 
 Optuna's PatientPruner asks the pruner it wraps only once a trial has stopped improving. A healthy
-trial's perplexity falls with every epoch, so around a MedianPruner it never prunes at all. Here
+trial's perplexity falls with every report, so around a MedianPruner it never prunes at all. Here
 patience means something else: a trial must be behind at that many reports in a row.
 
-A known limit: epochs are compared as they are. With a constant rate high rates look good early and
+A known limit: steps are compared as they are. With a constant rate high rates look good early and
 lose later, with a decaying one it is the other way round, so the floor should be a good part of
 the run where rates far apart are compared.
 """
@@ -60,10 +60,10 @@ class NeverPruner(StudyPruner):
 class PatientPruner(StudyPruner):
     """Prunes a trial whose best perplexity so far is behind a quantile of the finished trials'.
 
-    Compared at the same epoch, at each of the last `patience` reports. A complete trial that ended
-    earlier counts with its best, which is final; a pruned one only at the epochs it reached; a
-    diverged one not at all: its early epochs were no sign of a good rate. Never pruned is a trial
-    whose last perplexity is the lowest of all at its epoch.
+    Compared at the same step, at each of the last `patience` reports. A complete trial that ended
+    earlier counts with its best, which is final; a pruned one only at the steps it reached; a
+    diverged one not at all: its early reports were no sign of a good rate. Never pruned is a trial
+    whose last perplexity is the lowest of all at its step.
     """
 
     def __init__(self, quantile: float, floor: int, startup: int, patience: int) -> None:
@@ -74,36 +74,36 @@ class PatientPruner(StudyPruner):
 
     def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
-        epoch = trial.last_step
-        if epoch is None:
+        step = trial.last_step
+        if step is None:
             return ""
-        if not math.isfinite(trial.intermediate_values[epoch]):
-            return f"perplexity is not finite after epoch {epoch}"
+        if not math.isfinite(trial.intermediate_values[step]):
+            return f"perplexity is not finite after step {step}"
         peers = _sound_peers(trials, trial)
-        epochs = sorted(trial.intermediate_values)[-self._patience :]
-        if epoch < self._floor or len(epochs) < self._patience:
+        steps = sorted(trial.intermediate_values)[-self._patience :]
+        if step < self._floor or len(steps) < self._patience:
             return ""
         complete = sum(peer.state == TrialState.COMPLETE for peer in peers)
-        if complete < self._startup or _leads(trial, epoch, peers):
+        if complete < self._startup or _leads(trial, step, peers):
             return ""
-        if all(self._behind(trial, step, peers) for step in epochs):
-            return self._sentence(trial, epoch, peers)
+        if all(self._behind(trial, each, peers) for each in steps):
+            return self._sentence(trial, step, peers)
         return ""
 
-    def _behind(self, trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> bool:
-        field = _field(peers, epoch)
-        return bool(field) and best_until(trial, epoch) > self._threshold(field)
+    def _behind(self, trial: FrozenTrial, step: int, peers: Sequence[FrozenTrial]) -> bool:
+        field = _field(peers, step)
+        return bool(field) and best_until(trial, step) > self._threshold(field)
 
     def _threshold(self, field: Sequence[float]) -> float:
         return float(np.quantile(field, self._quantile))
 
-    def _sentence(self, trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> str:
-        field = _field(peers, epoch)
+    def _sentence(self, trial: FrozenTrial, step: int, peers: Sequence[FrozenTrial]) -> str:
+        field = _field(peers, step)
         bar = "median" if self._quantile == 0.5 else f"{100 * self._quantile:.0f}th percentile"
         plural = "trial" if len(field) == 1 else "trials"
-        lasting = f", for {self._patience} epochs" if self._patience > 1 else ""
+        lasting = f", for {self._patience} reports" if self._patience > 1 else ""
         return (
-            f"perplexity {shown(best_until(trial, epoch))} after epoch {epoch} is above "
+            f"perplexity {shown(best_until(trial, step))} after step {step} is above "
             f"{shown(self._threshold(field))}, the {bar} of {len(field)} {plural}{lasting}"
         )
 
@@ -119,19 +119,19 @@ def _is_sound(trial: FrozenTrial) -> bool:
     return ended and bool(values) and all(1.0 <= value < math.inf for value in values)
 
 
-def _field(peers: Sequence[FrozenTrial], epoch: int) -> list[float]:
+def _field(peers: Sequence[FrozenTrial], step: int) -> list[float]:
     bests = [
-        best_until(peer, epoch)
+        best_until(peer, step)
         for peer in peers
-        if peer.state == TrialState.COMPLETE or (peer.last_step or 0) >= epoch
+        if peer.state == TrialState.COMPLETE or (peer.last_step or 0) >= step
     ]
     # A trial whose first report came later has no best yet.
     return [best for best in bests if math.isfinite(best)]
 
 
-def _leads(trial: FrozenTrial, epoch: int, peers: Sequence[FrozenTrial]) -> bool:
-    there = [values[epoch] for peer in peers if epoch in (values := peer.intermediate_values)]
-    return bool(there) and trial.intermediate_values[epoch] <= min(there)
+def _leads(trial: FrozenTrial, step: int, peers: Sequence[FrozenTrial]) -> bool:
+    there = [values[step] for peer in peers if step in (values := peer.intermediate_values)]
+    return bool(there) and trial.intermediate_values[step] <= min(there)
 
 
 def shown(perplexity: float) -> str:

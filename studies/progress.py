@@ -1,6 +1,6 @@
 """What a run's own course says of its rate: how fast its perplexity still falls at the end.
 
-At a constant rate x = ln rate, after t epochs, ln perplexity is about
+At a constant rate x = ln rate, after t steps, ln perplexity is about
 
     y(x, t) = floor + P(x + ln t) + Q(x):
 
@@ -31,26 +31,26 @@ LEFT, STEEP = 1.5, 2.0
 LEAST_FALL = 0.03  # nats; smaller ones are noise
 UNLIKE_RUN, UNLIKE_STUDY = 0.15, 0.1  # share of what is not like that
 ANY_FALL = 0.2  # density of ln fall where nothing is known of it
-LEAST_EPOCHS = 4
-STILL_LEARNS = 0.8  # of the epochs, after which the lowest perplexity must lie
+LEAST_REPORTS = 4
+STILL_LEARNS = 0.8  # of the reports, after which the lowest perplexity must lie
 
 
 def ending_fall(trial: FrozenTrial) -> float:
-    """How fast a trial's lowest ln perplexity fell over its second half, for each unit of ln epoch.
+    """How fast a trial's lowest ln perplexity fell over its second half, for each unit of ln step.
 
     Returns:
         Nats; NaN with fewer than four reports, or where the lowest perplexity does not lie in the
         last fifth: a run that learns its text by heart says nothing of its rate.
     """
-    epochs = sorted(trial.intermediate_values)
-    values = np.array([trial.intermediate_values[epoch] for epoch in epochs])
-    if len(epochs) < LEAST_EPOCHS or epochs[0] < 1 or diverged(trial) or values.min() <= 0:
+    steps = sorted(trial.intermediate_values)
+    values = np.array([trial.intermediate_values[step] for step in steps])
+    if len(steps) < LEAST_REPORTS or steps[0] < 1 or diverged(trial) or values.min() <= 0:
         return math.nan
-    if values.argmin() < STILL_LEARNS * len(epochs):
+    if values.argmin() < STILL_LEARNS * len(steps):
         return math.nan
-    half = len(epochs) // 2 - 1
+    half = len(steps) // 2 - 1
     y = np.log(np.minimum.accumulate(values))[half:]
-    t = np.log(epochs[half:])
+    t = np.log(steps[half:])
     t -= t.mean()
     return -float(t @ y / (t @ t))
 
@@ -60,7 +60,7 @@ def log_fit(x: Array, fall: Array, mu: Array, curvature: Array) -> Array:
 
     Args:
         x: the runs' ln rates, (n,).
-        fall: how fast they fell, nats for each unit of ln epoch, (n,).
+        fall: how fast they fell, nats for each unit of ln step, (n,).
         mu: the grid of the optimum.
         curvature: that of a.
     """

@@ -1,6 +1,6 @@
-"""The learning-rate pruner: ends a trial where another rate promises more for its epochs.
+"""The learning-rate pruner: ends a trial where another rate promises more for its steps.
 
-See `studies.strategy` for when that is. Epochs are never compared as they are, so neither high nor
+See `studies.strategy` for when that is. Steps are never compared as they are, so neither high nor
 low rates are favoured.
 """
 
@@ -40,7 +40,7 @@ def make_pruner(
     Args:
         name: "learning-rate", "patient-median", "percentile" (only the worst quarter is pruned) or
             "none".
-        floor: epochs that every sound trial gets, counted from 1.
+        floor: the step up to which no sound trial is ended, at least 1.
         startup: complete trials needed before any is pruned; at least 1 is always needed; not for
             "learning-rate".
         patience: reports in a row that a trial must be behind at; not for "learning-rate".
@@ -69,7 +69,7 @@ def make_pruner(
 class LearningRatePruner(StudyPruner):
     """Ends trials that another rate promises more than.
 
-    Never ended is the first trial of a study before half its epochs. Of those to be ended 1 in 20
+    Never ended is the first trial of a study before half its steps. Of those to be ended 1 in 20
     run on all the same (`audit`), which shows how often the pruner is wrong.
 
     Args:
@@ -86,7 +86,7 @@ class LearningRatePruner(StudyPruner):
     def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
         if diverged(trial):
-            return f"perplexity is not finite after epoch {trial.last_step}"
+            return f"perplexity is not finite after step {trial.last_step}"
         return "" if self._is_audited(trial) else self._behind(trials, trial)
 
     def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:

@@ -92,10 +92,10 @@ class LearningRateSampler(BaseSampler):
         high: the highest.
         baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
-        constant_rate: whether trials train at one rate from a warm-up to the end and report each
-            epoch: how fast they still learn at the end then tells on which side of the best rate
-            to look, and short runs like higher rates.
-        epochs: of a whole run; None takes the longest one's.
+        constant_rate: whether trials train at one rate from a warm-up to the end and report as
+            they go: how fast they still learn at the end then tells on which side of the best
+            rate to look, and short runs like higher rates.
+        steps: of a whole run; None takes the longest one's.
 
     Raises:
         StudyError: a prior's rate is not positive, or the baseline is no perplexity.
@@ -110,7 +110,7 @@ class LearningRateSampler(BaseSampler):
         high: float | None = None,
         baseline: float | None = None,
         constant_rate: bool = False,
-        epochs: int | None = None,
+        steps: int | None = None,
     ) -> None:
         if baseline is not None and not 1 <= baseline < math.inf:
             raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
@@ -118,7 +118,7 @@ class LearningRateSampler(BaseSampler):
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
         }
-        self._terms = Terms(0.0, math.inf, given, baseline, constant_rate, epochs)
+        self._terms = Terms(0.0, math.inf, given, baseline, constant_rate, steps)
         self._seed, self._low, self._high = seed, low, high
         self._known: Sequence[FrozenTrial] | None = None
         self._looks: bool | None = None  # as the study's pruner does

@@ -1,7 +1,7 @@
 """What to train next, and what to leave as it is: one rule for starting, pausing and resuming runs.
 
-A run is looked at after the first epoch that teaches something: where another rate then promises
-more for the epochs that it takes, or where a few looks at further rates still tell much of where
+A run is looked at at the first report that teaches something: where another rate then promises
+more for the steps that it takes, or where a few looks at further rates still tell much of where
 the optimum lies, the run is left as it is, and goes on should its rate be asked for again. A run
 that sits at the perplexity of a model without context while others have learned is left whenever
 that is seen. What is never asked for again was pruned: pausing, scanning and pruning are one.
@@ -31,8 +31,9 @@ from studies.table import Array, Table
 from studies.trials import (
     LOOKED,
     best_until,
+    first_report,
     is_paused,
-    last_epoch,
+    last_step,
     ln_rate,
     number_of,
     sound,
@@ -72,9 +73,10 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
         trial: under way, and not diverged.
         terms: what is known beside them.
     """
-    epoch, look = trial.last_step, look_of(table, terms)
-    judged = trial.user_attrs.get(LOOKED, 0)
-    if epoch is None or not look.epoch or not max(judged, look.epoch - 1) < epoch < look.epochs:
+    step, look = trial.last_step, look_of(table, terms)
+    if step is None or not look.step or not look.step <= step < look.steps:
+        return ""
+    if step <= trial.user_attrs.get(LOOKED, 0):
         return ""
     # A rate that promises more is worth nothing to a sampler that does not ask for it.
     less = _promises_less(table, trial, terms, look) if terms.pauses else ""
@@ -82,38 +84,39 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
 
 
 def _is_stuck(table: Table, trial: FrozenTrial, terms: Terms) -> str:
-    """It has learned nothing although another run had by this epoch."""
-    epoch = trial.last_step
-    if epoch is None or terms.baseline is None or not stuck(trial, terms.ln_baseline):
+    """It has learned nothing although another run had by this step."""
+    step = trial.last_step
+    if step is None or terms.baseline is None or not stuck(trial, terms.ln_baseline):
         return ""
     others = table.without(trial.number)
-    there = others.column(last_epoch) >= epoch
-    best = float(others.column(best_until, epoch)[there].min(initial=math.inf))
+    there = others.column(last_step) >= step
+    best = float(others.column(best_until, step)[there].min(initial=math.inf))
     if not best < math.exp(terms.ln_baseline - 3 * LEARNED):
         return ""
     return (
-        f"perplexity {trial.intermediate_values[epoch]:.4g} after epoch {epoch} is no better than "
-        f"a model without context ({terms.baseline:.4g}), where another rate had {best:.4g}"
+        f"perplexity {trial.intermediate_values[step]:.4g} after {terms.unit} {step} is no "
+        f"better than a model without context ({terms.baseline:.4g}), where another rate had "
+        f"{best:.4g}"
     )
 
 
 def _promises_less(table: Table, trial: FrozenTrial, terms: Terms, look: Look) -> str:
-    epoch = trial.last_step or 0
-    if LOOKED in trial.user_attrs or epoch != look.epoch:
+    step = trial.last_step or 0
+    if LOOKED in trial.user_attrs or step != first_report(trial, look.step or 0):
         return ""
-    compared = table.column(last_epoch) >= 1
+    compared = table.column(last_step) >= 1
     if compared.sum() > 1 and _scan(table, terms) is not None:
-        return f"a look of {_epochs(epoch)}: others tell more of where the best rate lies"
+        return f"a look up to {terms.unit} {step}: others tell more of where the best rate lies"
     x, this = table.column(ln_rate), table.column(number_of) == trial.number
     others = x[~np.isnan(x) & ~this & ~table.mask(is_paused)]
     posterior = posterior_of(table, terms, trial)
     mine = ln_rate(trial)
     wanted, gain = _best(posterior, others, terms, APART)
     left = float(posterior.improvement(np.array([mine]))[0])
-    if abs(wanted - mine) <= RESUMED_WITHIN or left * look.epochs >= gain * (look.epochs - epoch):
+    if abs(wanted - mine) <= RESUMED_WITHIN or left * look.steps >= gain * (look.steps - step):
         return ""
     return (
-        f"after {_epochs(epoch)}, perplexity {best_until(trial, epoch):.4g}, rate "
+        f"after {terms.unit} {step}, perplexity {best_until(trial, step):.4g}, rate "
         f"{_rate(wanted, terms):.3g} promises more"
     )
 
@@ -122,16 +125,16 @@ def _scan(table: Table, terms: Terms) -> Posterior | None:
     """Where the optimum of short runs lies; None where further looks would tell little."""
     looks = int(table.mask(was_looked_at).sum())
     look = look_of(table, terms)
-    if not (terms.pauses and look.learned and look.epoch and look.epoch < look.epochs):
+    if not (terms.pauses and look.learned and look.step and look.step < look.steps):
         return None
     if looks >= LOOKS or posterior_of(table, terms).spread < SCAN_UNSURE:
         return None
-    shift, sd = shift_to(look.epoch, look, terms)
+    shift, sd = shift_to(look.step, look, terms)
     priors = {
         name: Prior(prior.rate * math.exp(shift), math.hypot(prior.width, sd), prior.weight)
         for name, prior in terms.priors.items()
     }
-    section = cross_section(table, look.epoch, terms)
+    section = cross_section(table, look.step, terms)
     scan = Posterior(section, priors, terms.low, terms.high)
     return None if looks >= 2 and scan.spread < LOOKS_SURE else scan
 
@@ -156,7 +159,3 @@ def _best(posterior: Posterior, taken: Array, terms: Terms, apart: float) -> tup
 
 def _rate(x: float, terms: Terms) -> float:
     return min(max(math.exp(x), terms.low), terms.high)
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"

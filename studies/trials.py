@@ -10,8 +10,9 @@ from studies.definition import PARAMETER
 from studies.numbers import LEARNED, LOOK_LEARNED
 from studies.perplexity import is_perplexity
 
-PAUSED, LOOKED = "paused", "looked"
-"""A trial's attributes: why it was left as it is ("" while it trains), and after which epoch."""
+PAUSED, LOOKED, STEPS = "paused", "looked", "steps"
+"""A trial's attributes: why it was left as it is ("" while it trains), and after which step; the
+steps of the whole run, where only its trainer knows them."""
 
 
 def rate_of(trial: FrozenTrial, parameter: str = PARAMETER) -> float | None:
@@ -45,10 +46,10 @@ def diverged(trial: FrozenTrial) -> bool:
     return not all(math.isfinite(value) for value in values)
 
 
-def best_until(trial: FrozenTrial, epoch: int) -> float:
-    """The lowest perplexity reported up to an epoch; infinite where there is none."""
+def best_until(trial: FrozenTrial, last: int) -> float:
+    """The lowest perplexity reported up to a step; infinite where there is none."""
     values = trial.intermediate_values.items()
-    known = (value for step, value in values if step <= epoch and is_perplexity(value))
+    known = (value for step, value in values if step <= last and is_perplexity(value))
     return min(known, default=math.inf)
 
 
@@ -84,9 +85,21 @@ def value_of(trial: FrozenTrial) -> float:
     return math.nan if trial.value is None else trial.value
 
 
-def last_epoch(trial: FrozenTrial) -> float:
-    """The last epoch reported; 0 where there is none."""
+def last_step(trial: FrozenTrial) -> float:
+    """The last step reported; 0 where there is none."""
     return trial.last_step or 0
+
+
+def first_report(trial: FrozenTrial, earliest: float) -> float:
+    """The first step reported that is no earlier than one; NaN where there is none."""
+    later = (step for step in trial.intermediate_values if step >= earliest)
+    return min(later, default=math.nan)
+
+
+def whole_steps(trial: FrozenTrial) -> float:
+    """Steps of the whole run as its trainer has said; 0 where it has not."""
+    steps = trial.user_attrs.get(STEPS, 0)
+    return steps if isinstance(steps, int) else 0
 
 
 def number_of(trial: FrozenTrial) -> float:
@@ -106,16 +119,16 @@ def was_looked_at(trial: FrozenTrial) -> bool:
 
 
 def learned_at(trial: FrozenTrial, ln_baseline: float) -> float:
-    """The first epoch at which a trial's perplexity was below a model's without context.
+    """The first step at which a trial's perplexity was below a model's without context.
 
     Where that is unknown, below its own first one. NaN where it never was.
     """
     reports = trial.intermediate_values
-    epochs = sorted(each for each in reports if math.isfinite(reports[each]))
-    if not epochs or min(reports[each] for each in epochs) <= 0:
+    steps = sorted(step for step in reports if math.isfinite(reports[step]))
+    if not steps or min(reports[step] for step in steps) <= 0:
         return math.nan
-    top = ln_baseline if math.isfinite(ln_baseline) else math.log(reports[epochs[0]])
-    below = (each for each in epochs if math.log(reports[each]) < top - LOOK_LEARNED)
+    top = ln_baseline if math.isfinite(ln_baseline) else math.log(reports[steps[0]])
+    below = (step for step in steps if math.log(reports[step]) < top - LOOK_LEARNED)
     return float(next(below, math.nan))
 
 

@@ -37,7 +37,7 @@ from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.strategy import SearchSettings
 from sweep.storage.connect import open_storage, storage_url
 from trainers.config import TrainConfig
-from trainers.report import EpochReport, Outcome, Verdict
+from trainers.report import Outcome, Report, Verdict
 
 ENDED = {
     Verdict.CONTINUE: Outcome.COMPLETED,
@@ -469,12 +469,12 @@ def play(
             verdict = ledger.report({spec.number: report(epoch, perplexity)})[spec.number]
             if verdict is not Verdict.CONTINUE:
                 break
-        ledger.tell(spec.number, ENDED[verdict], "trained all its epochs")
+        ledger.tell(spec.number, ENDED[verdict], "trained to its end")
 
 
-def report(epoch: int, perplexity: float) -> EpochReport:
+def report(epoch: int, perplexity: float) -> Report:
     """What an epoch came to, when only its perplexity matters."""
-    return EpochReport(
+    return Report(
         epoch=epoch,
         train_loss=4.0,
         validation_loss=math.log(perplexity),

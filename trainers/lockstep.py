@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from trainers.faults import ending_of
-from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.train import Said, Scoring, Step, Work, perform
 
 CohortMember = Generator[Any, Any, Any]
@@ -96,8 +96,8 @@ class Lockstep:
         if isinstance(word, Work):
             self._asked[number] = word
             return
-        if not isinstance(word, Progress | EpochReport | Ending):
-            word = _ending(TypeError(f"a trainer yields Progress and EpochReport, not {word!r}"))
+        if not isinstance(word, Progress | Report | Ending):
+            word = _ending(TypeError(f"a trainer yields Progress and Report, not {word!r}"))
         said[number] = word
         if isinstance(word, Ending):
             self._answers.pop(number, None)

@@ -15,7 +15,7 @@ from trainers.kernels.dropout import BLOCK
 from trainers.models import StackedModel, build_model
 from trainers.naming import plain_name
 from trainers.precision import Precision
-from trainers.report import EpochReport
+from trainers.report import Report
 from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import DROPOUT, WEIGHTS, RandomStream, stream_seed
 from trainers.steps.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
@@ -63,8 +63,9 @@ class Member:
             fused=True,
         )
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
+        self._steps_per_epoch = steps_per_epoch
         self.random = RandomStream(device)
-        self.history: list[EpochReport] = []
+        self.history: list[Report] = []
         self._row_bytes = 0
         self.row_limit = 0
         self.limit_rows(config.micro_batch)
@@ -122,7 +123,7 @@ class Member:
                 best, best_epoch = report.perplexity, report.epoch
         return bool(self.history) and len(self.history) - best_epoch >= self.config.patience
 
-    def finish_epoch(self, report: EpochReport, directory: Path) -> None:
+    def finish_epoch(self, report: Report, directory: Path) -> None:
         """Adds a report to the history and writes the checkpoint, and `best.pt` where it is."""
         best = min((past.validation_loss for past in self.history), default=float("inf"))
         self.history.append(report)
@@ -147,12 +148,19 @@ class Member:
             self.scheduler.load_state_dict(state["scheduler"])
             self.precision.load_state_dict(state["precision"])
             self.row_limit = _lower(self.row_limit, state.get("row_limit", 0))
-            self.history = [EpochReport(**fields) for fields in state["history"]]
+            self.history = [self._report(fields) for fields in state["history"]]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise TrainerError(
                 f"the checkpoint in {directory} does not fit this model and text: {reason}"
             ) from error
+
+    def _report(self, stored: Mapping[str, Any]) -> Report:
+        """A stored report; of an earlier version without its step, or before it was extended."""
+        report, per_epoch = Report(**stored), self._steps_per_epoch
+        return dataclasses.replace(
+            report, step=report.epoch * per_epoch, steps=self.config.epochs * per_epoch
+        )
 
     def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
         then, now = {**LATER, **flat(stored)}, flat(_plain(self.config))
@@ -177,7 +185,7 @@ class Member:
                 f"the checkpoint in {directory} was trained with {name} = {was}, not {is_now}{hint}"
             )
 
-    def _weights(self, report: EpochReport) -> dict[str, Any]:
+    def _weights(self, report: Report) -> dict[str, Any]:
         return {
             "config": _plain(self.config),
             "model": self.model.state_dict(),

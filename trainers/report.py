@@ -7,48 +7,58 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A sign of life inside an epoch, at most twice a second.
+    """A sign of life between two reports, at most twice a second.
 
     Attributes:
-        epoch: the epoch that runs now, counted from 1.
-        step: optimizer steps tried in this epoch so far.
-        steps: optimizer steps in one epoch.
-        tokens_per_second: training tokens a second since the epoch began.
+        step: optimizer steps of the run that were tried so far.
+        steps: of the whole run; 0 where that is unknown.
+        tokens_per_second: training tokens a second since the last report.
     """
 
-    epoch: int
-    step: int
-    steps: int
+    step: int = 0
+    steps: int = 0
     tokens_per_second: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """What one finished epoch came to.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run had come to at a step.
 
     Attributes:
-        epoch: counted from 1.
-        train_loss: nats a token, over every non-padding target of the epoch.
-        validation_loss: nats a token, in FP32, each validation token scored once.
+        step: optimizer steps that were tried up to here; 0 takes the epoch, for a trainer that
+            counts nothing else.
+        steps: of the whole run; 0 where that is unknown.
+        tokens: training tokens up to here; 0 where they are unknown.
+        epoch: finished passes over the training data; 0 where they are not counted.
+        validation_loss: nats a token, in FP32, each validation token scored once. NaN where the
+            trainer has another measure of its success, among the metrics.
+        train_loss: nats a token, over every non-padding target since the last report.
         accuracy: share of validation tokens whose most likely prediction is right, 0 to 1.
-        learning_rate: the rate of the epoch's last step.
+        learning_rate: the rate of the last step.
         tokens_per_second: training tokens a second, validation apart.
         peak_memory_bytes: CUDA's peak allocation, or the process's peak resident set on CPU.
         micro_batch: rows of a batch computed at once, where more had no room; 0: no limit.
-        skipped_steps: steps of this epoch that the gradient scaler skipped.
+        skipped_steps: steps since the last report that the gradient scaler skipped.
         metrics: whatever else a trainer measures, by its name.
     """
 
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    accuracy: float
-    learning_rate: float
-    tokens_per_second: float
-    peak_memory_bytes: int
-    skipped_steps: int
+    step: int = 0
+    steps: int = 0
+    tokens: int = 0
+    epoch: int = 0
+    validation_loss: float = math.nan
+    train_loss: float = math.nan
+    accuracy: float = math.nan
+    learning_rate: float = math.nan
+    tokens_per_second: float = 0.0
+    peak_memory_bytes: int = 0
+    skipped_steps: int = 0
     micro_batch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.step:
+            object.__setattr__(self, "step", self.epoch)
 
     @property
     def perplexity(self) -> float:
@@ -60,7 +70,7 @@ class EpochReport:
 
 
 class Verdict(StrEnum):
-    """The consumer's answer to an EpochReport (PAUSE also answers a Progress)."""
+    """The consumer's answer to a Report (PAUSE also answers a Progress)."""
 
     CONTINUE = "continue"
     PRUNE = "prune"
@@ -89,7 +99,7 @@ class Outcome(StrEnum):
 
 
 _SENTENCES = {
-    Outcome.COMPLETED: "trained all its epochs",
+    Outcome.COMPLETED: "trained to its end",
     Outcome.EARLY_STOPPED: "validation stopped improving",
     Outcome.PRUNED: "pruned: hopeless beside the other trials",
     Outcome.PAUSED: "paused: goes on from its checkpoint",

@@ -19,14 +19,14 @@ from trainers.data import load_corpus
 from trainers.errors import TrainerError
 from trainers.evaluate import evaluate_all
 from trainers.member import Member
-from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.schedule import check_warmup
 from trainers.steps.cohort import step_together
 from trainers.steps.memory import peak_memory_bytes, reset_peak_memory
 
 PROGRESS_INTERVAL_S = 0.5
 
-Said = Progress | EpochReport
+Said = Progress | Report
 Training = Generator[Said, Verdict | None, Ending]
 
 
@@ -65,7 +65,7 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
         directory: for checkpoints; the corpus is looked for here and in the parent.
 
     Yields:
-        Progress at most twice a second, an EpochReport after every epoch.
+        Progress at most twice a second, a Report after every epoch.
 
     Returns:
         How it ended.
@@ -142,7 +142,7 @@ def _obey(verdict: Verdict | None) -> Ending | None:
     return None
 
 
-def _diverged(report: EpochReport, member: Member) -> str:
+def _diverged(report: Report, member: Member) -> str:
     """What is not finite, '' where all is well."""
     if not member.finite():
         return "the parameters are not finite"
@@ -173,6 +173,7 @@ class Epoch:
         self._nats = torch.zeros(steps, dtype=torch.float64, device=member.device)
         self._started = self._spoke = time.monotonic()
         self._seconds = 0.0
+        self._before = steps * (self.number - 1)
         self._rate = member.learning_rate
 
     def run(self) -> Generator[Progress | Step, Any, Ending | None]:
@@ -195,16 +196,20 @@ class Epoch:
                     return Ending(Outcome.OVERFLOW)
             if time.monotonic() - self._spoke >= PROGRESS_INTERVAL_S:
                 self._spoke = time.monotonic()
-                verdict = yield Progress(self.number, step, self._steps, self._speed())
+                verdict = yield Progress(self._before + step, self._whole, self._speed())
                 if verdict is Verdict.PAUSE:
                     return Ending(Outcome.PAUSED)
         self._nats = self._nats.cpu()  # waits for the device: the epoch's time is complete
         self._seconds = time.monotonic() - self._started
         return None
 
-    def report(self, validation_loss: float, accuracy: float) -> EpochReport:
+    def report(self, validation_loss: float, accuracy: float) -> Report:
         """The finished epoch in numbers; the one place where metrics cross to the host."""
-        return EpochReport(
+        earlier = self._member.history[-1].tokens if self._member.history else 0
+        return Report(
+            step=self._before + self._steps,
+            steps=self._whole,
+            tokens=earlier + sum(self._targets),
             epoch=self.number,
             train_loss=self._mean_loss(),
             validation_loss=validation_loss,
@@ -215,6 +220,10 @@ class Epoch:
             skipped_steps=self._skipped,
             micro_batch=self._member.row_limit,
         )
+
+    @property
+    def _whole(self) -> int:
+        return self._steps * self._member.config.epochs
 
     def _mean_loss(self) -> float:
         """Nats a target; a step that FP16 skipped may have an infinite loss, and does not count."""

@@ -43,6 +43,15 @@ def _share(value: object) -> float:
     )
 
 
+def _floor(value: object) -> float:
+    if type(value) in (int, float) and 0 <= float(str(value)) < 1:
+        return float(str(value))
+    raise ValueError(
+        "study.floor is the share of a run that a trial gets before it is compared, from 0 to "
+        f"below 1 (earlier versions counted epochs), got {shown(value)}"
+    )
+
+
 def _devices(value: object) -> str | tuple[int, ...]:
     """ "all", or the numbers of CUDA devices, as a list or as the flag has them: "0,2"."""
     numbers = value.split(",") if isinstance(value, str) else value
@@ -75,7 +84,7 @@ class StudySettings(_Strict):
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     sampler: str
     pruner: str
-    floor: Annotated[int, Field(ge=0, strict=True)]
+    floor: Annotated[float, PlainValidator(_floor)]
     startup: PositiveInt
     retries: Annotated[int, Field(ge=0)]
     publish: StrictBool

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from trainers.config import TrainConfig
-from trainers.report import EpochReport, Outcome, Progress, Verdict
+from trainers.report import Outcome, Progress, Report, Verdict
 
 SHARED_TRAINER = "trainers.train:train"
 """The trainer of this tool; a user's own is named in the same way."""
@@ -43,10 +43,10 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A trial finished an epoch and waits for a verdict."""
+    """A trial said what it has come to, and waits for a verdict."""
 
     number: int
-    report: EpochReport
+    report: Report
 
 
 @dataclass(frozen=True, slots=True)

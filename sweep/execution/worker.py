@@ -19,7 +19,7 @@ from sweep.execution.protocol import GO, Ended, Event, Progressed, Reported, Tri
 from sweep.execution.signals import leave_to_the_command
 from trainers.importing import import_object
 from trainers.lockstep import CohortMember, Lockstep
-from trainers.report import Ending, EpochReport, Verdict
+from trainers.report import Ending, Report, Verdict
 from trainers.train import Said, course, train
 
 LOG_NAME = "output.log"
@@ -79,7 +79,7 @@ def _begin(spec: TrialSpec, device: str) -> CohortMember:
 
 
 def _event(number: int, said: Said | Ending) -> Event:
-    if isinstance(said, EpochReport):
+    if isinstance(said, Report):
         return Reported(number, said)
     if isinstance(said, Ending):
         return Ended(number, said.outcome, said.message)

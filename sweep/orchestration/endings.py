@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from sweep.results.record import read_trial
-from trainers.report import EpochReport, Outcome
+from trainers.report import Outcome, Report
 
 VALUED = (Outcome.COMPLETED, Outcome.EARLY_STOPPED)
 BLOWN_UP = (Outcome.DIVERGED, Outcome.OVERFLOW)
@@ -18,7 +18,7 @@ ANEW = "anew"
 """The attribute of a failed trial that could not be repeated, so that its rate begins anew."""
 
 ROUNDING = 0.01
-"""What an epoch's perplexity may differ by when it is trained again: in other company, or on CUDA,
+"""What a report's perplexity may differ by when it is trained again: in other company, or on CUDA,
 it is not the same to the bit. The stored one stays."""
 
 LAST = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes", "skipped_steps")
@@ -41,39 +41,38 @@ def checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome
     if outcome not in VALUED or any(math.isfinite(value) for value in values):
         return outcome, message
     if values:
-        return Outcome.DIVERGED, "diverged: no epoch's perplexity is finite"
-    return Outcome.FAILED, "failed: the trainer ended without an epoch's report"
+        return Outcome.DIVERGED, "diverged: no perplexity is finite"
+    return Outcome.FAILED, "failed: the trainer ended without a report"
 
 
-def why_not_repeated(epoch: int, now: float, before: float) -> str:
-    """Why a repeated epoch is not the stored one; "" where it is."""
+def why_not_repeated(place: str, now: float, before: float) -> str:
+    """Why a repeated report, such as that of "step 60", is not the stored one; "" where it is."""
     if math.isclose(before, now, rel_tol=ROUNDING):
         return ""
     return (
-        f"failed: epoch {epoch} cannot be repeated: perplexity {now:.9g} now, {before:.9g} before; "
+        f"failed: {place} cannot be repeated: perplexity {now:.9g} now, {before:.9g} before; "
         "its checkpoint is gone or another study's, the machine is another one, or the trainer "
         "does not repeat itself"
     )
 
 
-def measured(reports: Sequence[EpochReport], steps_per_epoch: int | None) -> dict[str, Any]:
-    """What a trial's attributes say of how it was trained: its last epoch, and the whole run.
+def measured(reports: Sequence[Report]) -> dict[str, Any]:
+    """What a trial's attributes say of how it was trained: at its last report, and in all.
 
     Args:
-        reports: all of its epochs'.
-        steps_per_epoch: None where it is unknown.
+        reports: all of its own.
     """
     if not reports:
         return {}
     last = reports[-1]
     seconds = [1 / report.tokens_per_second for report in reports if report.tokens_per_second]
     whole_run = {
-        "steps": steps_per_epoch and steps_per_epoch * len(reports),
+        "steps": last.step,
         "skipped_steps": sum(report.skipped_steps for report in reports),
         "peak_memory_bytes": max(report.peak_memory_bytes for report in reports),
         "tokens_per_second": len(seconds) / sum(seconds) if seconds else 0.0,
     }
     limited = {"micro_batch": last.micro_batch} if last.micro_batch else {}
     own = {"metrics": last.metrics} if last.metrics else {}
-    known = {name: getattr(last, name) for name in LAST}
+    known = {name: value for name in LAST if math.isfinite(value := getattr(last, name))}
     return {**known, **limited, **own, "whole_run": whole_run}

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.perplexity import is_perplexity
 from studies.table import Table
-from studies.trials import LOOKED, PAUSED, is_paused
+from studies.trials import LOOKED, PAUSED, STEPS, is_paused
 from sweep.errors import SweepError
 from sweep.execution.protocol import TrialSpec
 from sweep.orchestration.clock import Clock
@@ -34,15 +34,16 @@ from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
 from sweep.results.place import place_of
-from sweep.results.record import read_study, read_trial, write_study
+from sweep.results.record import EPOCH, read_study, read_trial, write_study
 from sweep.results.rows import trial_row
+from sweep.results.summary import with_length
 from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
 from sweep.storage.lease import Lease
 from sweep.storage.making import make_study
 from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
-from trainers.report import EpochReport, Outcome, Verdict
+from trainers.report import Outcome, Report, Verdict
 
 CLOCK_S = 15.0  # how often the time spent is stored
 
@@ -103,8 +104,9 @@ class Ledger:
                 write_search(self.study, search)
         self.directory = place_of(self.study, directory)  # another run may have made it by now
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
+        self._unit = read_study(self.study).unit
         self._clock = Clock(self.study)
-        self._reports: dict[int, dict[int, EpochReport]] = {}
+        self._reports: dict[int, dict[int, Report]] = {}
         self._unrepeatable: dict[int, str] = {}
         self._trials = StudyTrials(self.study, storage)
         ended = (trial for trial in self._trials.all() if trial.state.is_finished())
@@ -165,7 +167,7 @@ class Ledger:
 
     def row(self, number: int) -> TrialRow:
         """A trial as the view shows it."""
-        return trial_row(self._trials.current(number))
+        return with_length(trial_row(self._trials.current(number)), read_study(self.study))
 
     def belief(self) -> RatePosterior | None:
         """What is known of the best rate; None before a trial is complete."""
@@ -235,11 +237,19 @@ class Ledger:
             write_study(self.study, remaining=found.sentence)
         return found is not None and found.enough
 
-    def report(self, reports: Mapping[int, EpochReport]) -> dict[int, Verdict]:
-        """Stores epochs, then judges them in the order of trial numbers.
+    def place(self, report: Report) -> int:
+        """What a report is stored at: its step; in a study of an earlier version its epoch."""
+        return report.epoch if self._unit == EPOCH else report.step
 
-        An epoch that is stored already is not written again, and only the last stored one of a
-        trial can prune it. A trial whose repeated epoch has another perplexity than the stored one
+    def _whole(self, report: Report) -> int:
+        """Steps of the whole run; 0 where they are unknown."""
+        return report.steps or (self._train.epochs if report.step == report.epoch else 0)
+
+    def report(self, reports: Mapping[int, Report]) -> dict[int, Verdict]:
+        """Stores reports, then judges them in the order of trial numbers.
+
+        A report that is stored already is not written again, and only the last stored one of a
+        trial can prune it. A trial whose repeated report has another perplexity than the stored one
         ends here.
 
         Raises:
@@ -346,8 +356,9 @@ class Ledger:
             trainer=self._strategy.settings.trainer,
         )
 
-    def _store(self, number: int, report: EpochReport) -> None:
-        self._reports.setdefault(number, {})[report.epoch] = report
+    def _store(self, number: int, report: Report) -> None:
+        self._reports.setdefault(number, {})[report.step] = report
+        place = self.place(report)
         trial = self._trials.resume(number)
         if frozen(trial).state.is_finished():
             return
@@ -356,30 +367,34 @@ class Ledger:
         perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
         if not is_perplexity(perplexity):
             raise SweepError(
-                f"trial {number}, epoch {report.epoch}: the trainer's validation_loss must be nats "
+                f"trial {number}, {self._unit} {place}: the trainer's validation_loss must be nats "
                 f"a token, at least 0, got {report.validation_loss:g}"
             )
-        if report.epoch not in stored:
+        if place not in stored:
+            steps = self._whole(report)
+            if self._strategy.length is None and steps != frozen(trial).user_attrs.get(STEPS, 0):
+                self._trials.note(trial, {STEPS: steps})
             try:
-                trial.report(perplexity, report.epoch)
+                trial.report(perplexity, place)
             except UpdateFinishedTrialError:  # another program has ended it
                 self._trials.release(number)
-        elif fault := why_not_repeated(report.epoch, perplexity, stored[report.epoch]):
+        elif fault := why_not_repeated(f"{self._unit} {place}", perplexity, stored[place]):
             self._unrepeatable[number] = fault
 
-    def _judge(self, number: int, report: EpochReport) -> Verdict:
+    def _judge(self, number: int, report: Report) -> Verdict:
         live = self._trials.resume(number)
         trial = frozen(live)
         if trial.state.is_finished() or number in self._unrepeatable:
             return Verdict.PRUNE  # another program has ended it, or it begins anew
-        # A trial's last epoch is paid for: there is nothing left to save by pruning it.
-        paid = report.epoch >= self._train.epochs and math.isfinite(report.perplexity)
-        if report.epoch != trial.last_step or paid:
+        # A trial's last report is paid for: there is nothing left to save by pruning it.
+        whole = self._whole(report)
+        paid = bool(whole) and report.step >= whole and math.isfinite(report.perplexity)
+        if self.place(report) != trial.last_step or paid:
             return Verdict.CONTINUE
         judged = self._strategy.judge(self._trials.peers(), trial, self.working_range)
         if judged.pauses:
             # Stored by `_leave`: as long as a worker has the trial it is no one else's.
-            trial.user_attrs.update({PAUSED: judged.reason, LOOKED: report.epoch})
+            trial.user_attrs.update({PAUSED: judged.reason, LOOKED: self.place(report)})
             return Verdict.PAUSE
         if judged.reason:
             self._trials.note(live, {"reason": f"pruned: {judged.reason}"})
@@ -389,9 +404,8 @@ class Ledger:
         return Verdict.CONTINUE
 
     def _measured(self, number: int) -> dict[str, Any]:
-        # A resumed trial says its stored epochs again, so these are all of them.
-        reports = list(self._reports.get(number, {}).values())
-        return measured(reports, read_study(self.study).steps_per_epoch)
+        # A resumed trial says its stored reports again, so these are all of them.
+        return measured(list(self._reports.get(number, {}).values()))
 
     def _report_infinity(self, trial: FrozenTrial) -> None:
         last = trial.last_step

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from sweep.results.types import RatePosterior, StudySummary, TrialRow
-from trainers.report import EpochReport, Progress
+from trainers.report import Progress, Report
 
 
 class View(Protocol):
@@ -23,16 +23,16 @@ class View(Protocol):
         """Shows, before the first trial, what is searched and on what."""
         ...
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
-        """A trial of `epochs` epochs begins, or goes on after `epochs_done` of them."""
+    def trial_started(self, row: TrialRow) -> None:
+        """A trial begins, or goes on after `row.step`."""
         ...
 
     def progressed(self, number: int, progress: Progress) -> None:
         """A running trial gave a sign of life."""
         ...
 
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
-        """A running trial finished an epoch; `row` is the trial with that epoch in it."""
+    def reported(self, number: int, report: Report, row: TrialRow) -> None:
+        """A running trial reported; `row` is the trial with that report in it."""
         ...
 
     def trial_ended(self, row: TrialRow) -> None:
@@ -83,15 +83,15 @@ class Forwarding:
         """Passed on."""
         self._view.started(summary)
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """Passed on."""
-        self._view.trial_started(row, epochs, epochs_done)
+        self._view.trial_started(row)
 
     def progressed(self, number: int, progress: Progress) -> None:
         """Passed on."""
         self._view.progressed(number, progress)
 
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
+    def reported(self, number: int, report: Report, row: TrialRow) -> None:
         """Passed on."""
         self._view.reported(number, report, row)
 

@@ -80,19 +80,19 @@ class Logged(Forwarding):
         log.info("study %s: %d trials of %d", summary.name, len(summary.trials), summary.total)
         super().started(summary)
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """Logged."""
-        done = f", going on after epoch {epochs_done}" if epochs_done else ""
+        done = f", going on after step {row.step}" if row.step else ""
         log.info("trial %d begins at rate %.4g%s", row.number, row.learning_rate, done)
-        super().trial_started(row, epochs, epochs_done)
+        super().trial_started(row)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Logged."""
         log.info(
-            "trial %d %s after %d epochs, perplexity %s: %s",
+            "trial %d %s at step %d, perplexity %s: %s",
             row.number,
             row.state,
-            row.epochs,
+            row.step,
             row.perplexity,
             row.reason,
         )

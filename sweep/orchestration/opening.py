@@ -13,7 +13,7 @@ from studies.definition import Identity
 from sweep.errors import SweepError
 from sweep.orchestration.strategy import SearchSettings
 from sweep.results.place import mark_place, stored_place
-from sweep.results.record import VERSION, read_study, write_study
+from sweep.results.record import STEP, VERSION, read_study, write_study
 from sweep.storage.connect import folder_of
 
 
@@ -39,6 +39,7 @@ def write_new(
         study,
         **attributes,
         version=VERSION,
+        unit=STEP,
         range=[search.low, search.high],
         directory=stored_place(directory, folder_of(study)),
         token=token,

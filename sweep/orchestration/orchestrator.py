@@ -14,7 +14,7 @@ from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
 from sweep.orchestration.recovery import Recovery
 from sweep.storage.lease import StoppedWaiting
-from trainers.report import EpochReport, Outcome, Verdict
+from trainers.report import Outcome, Report, Verdict
 
 EVENT_WAIT_S = 0.25
 ROOM_WAIT_S = 0.5
@@ -24,7 +24,7 @@ FAILURES_TO_GIVE_UP = 2
 @dataclass(slots=True)
 class _Running:
     spec: TrialSpec
-    stored: int  # epochs that the study has already: a resumed trainer says them again
+    stored: int  # the last step that the study has: a resumed trainer says it again
     reported: bool = False
 
 
@@ -68,7 +68,7 @@ class Orchestrator:
 
         Raises:
             SweepError: the trainer itself does not work: trials fail before their first report.
-            NothingTrainedError: every trial failed, none of them with an epoch of this run.
+            NothingTrainedError: every trial failed, none of them with a report of this run.
         """
         with suppress(StoppedWaiting):
             self._take_up()
@@ -156,8 +156,8 @@ class Orchestrator:
 
     def _submit(self, spec: TrialSpec) -> None:
         row = self._ledger.row(spec.number)
-        self._running[spec.number] = _Running(spec, row.epochs)
-        self._view.trial_started(row, spec.config.epochs, row.epochs)
+        self._running[spec.number] = _Running(spec, row.step)
+        self._view.trial_started(row)
         self._executor.submit(spec)
         self._recovery.began(spec)
 
@@ -173,11 +173,11 @@ class Orchestrator:
             if isinstance(event, Ended):
                 self._end(event)
 
-    def _answer(self, reports: Mapping[int, EpochReport]) -> None:
+    def _answer(self, reports: Mapping[int, Report]) -> None:
         for number, verdict in self._ledger.report(reports).items():
             running, report = self._running[number], reports[number]
             running.reported = True
-            if report.epoch > running.stored:
+            if self._ledger.place(report) > running.stored:
                 self._trained = True
                 self._view.reported(number, report, self._ledger.row(number))
             pauses = self._pausing and verdict is Verdict.CONTINUE

@@ -188,7 +188,7 @@ def _check_search(study: StudySettings, low: float, high: float) -> None:
     make_sampler(sampler, Terms(low, high), seed=0, startup=study.startup)
     parse_until(study.until)
     EXECUTORS.check(study.executor)
-    make_pruner(study.pruner, floor=max(1, study.floor), startup=study.startup)
+    make_pruner(study.pruner, floor=1, startup=study.startup)
     import_object(study.trainer, what="trainer")
 
 

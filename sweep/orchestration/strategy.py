@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import edge, searched, widen
 from studies.failures import as_tried
-from studies.observed import Terms, posterior_of
+from studies.observed import Terms, look_of, posterior_of
 from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
@@ -50,7 +50,7 @@ class SearchSettings:
     trials: int
     sampler: str
     pruner: str
-    floor: int
+    floor: float
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class TrialCounts:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What becomes of a trial after an epoch.
+    """What becomes of a trial after a report.
 
     Attributes:
         reason: why it ends here, in words; "" where it goes on.
@@ -159,6 +159,11 @@ class Strategy:
         """What the search is told beside the trials, in a range."""
         low, high = working_range
         return dataclasses.replace(self._told, low=low, high=high)
+
+    @property
+    def length(self) -> int | None:
+        """What a whole run's last report is counted as; None where only its trainer knows."""
+        return self._told.steps
 
     def sampler(self, working_range: Range, trials: Table | None = None) -> BaseSampler:
         """A sampler of a range; of the trials too, where it is for one ask."""
@@ -224,7 +229,7 @@ class Strategy:
         terms = self.terms(within)
         pruner = make_pruner(
             self.settings.pruner,
-            floor=max(1, self.settings.floor),
+            floor=max(1, look_of(peers, terms).floor),
             startup=self.settings.startup,
             seed=self._seed,
             terms=terms,

@@ -1,7 +1,5 @@
 """What is known of how a study's trials are trained, where the trainer is the shared one."""
 
-import math
-
 from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.record import StudyRecord
 from trainers.config import TrainConfig
@@ -37,12 +35,12 @@ def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
     return (
         trainer == SHARED_TRAINER
         and train.lr_schedule.name == "constant"
-        and first_settled_epoch(train, None) == 1
+        and warmup_share(train, None) == 0
     )
 
 
-def first_settled_epoch(train: TrainConfig, steps_per_epoch: int | None) -> int:
-    """The first epoch after the warm-up; before that runs cannot be compared.
+def warmup_share(train: TrainConfig, steps_per_epoch: int | None) -> float:
+    """The share of a run that its warm-up takes; before its end runs cannot be compared.
 
     Args:
         train: what the trainer is told.
@@ -50,6 +48,6 @@ def first_settled_epoch(train: TrainConfig, steps_per_epoch: int | None) -> int:
     """
     schedule = train.lr_schedule
     epochs = schedule.warmup_share * (schedule.horizon_epochs or train.epochs)
-    if schedule.warmup_steps and steps_per_epoch:
-        epochs = schedule.warmup_steps / steps_per_epoch
-    return 1 + math.ceil(round(epochs, 6))
+    if schedule.warmup_steps:
+        epochs = schedule.warmup_steps / (steps_per_epoch or 1)
+    return epochs / train.epochs

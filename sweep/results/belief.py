@@ -16,7 +16,7 @@ from studies.prior import Prior
 from studies.pruner import LEARNING_RATE
 from studies.stopping import by_regret
 from studies.trials import sound
-from sweep.results.baseline import at_constant_rate, first_settled_epoch, stored_baseline
+from sweep.results.baseline import at_constant_rate, stored_baseline, warmup_share
 from sweep.results.lookup import best_trial, find_trial
 from sweep.results.record import StudyRecord, read_study
 from sweep.results.types import RatePosterior
@@ -32,12 +32,20 @@ def terms_of(record: StudyRecord) -> Terms:
         priors_of(record),
         stored_baseline(record),
         constant_rate=at_constant_rate(record.trainer, train),
-        epochs=train.epochs,
-        floor=max(1, record.floor, first_settled_epoch(train, record.steps_per_epoch)),
+        steps=record.length,
+        floor=first_comparable(record),
+        unit=record.unit,
         repeats=tuple(_repeats(record)),
         pauses={record.sampler, record.pruner} == {LEARNING_RATE},
         lenient=True,
     )
+
+
+def first_comparable(record: StudyRecord) -> float:
+    """The share of a run that a trial trains before it is compared: the floor, and the warm-up."""
+    floor = record.floor if record.floor < 1 else record.floor / record.epochs
+    settled = warmup_share(record.train, record.steps_per_epoch)
+    return max(floor, settled + 1 / (record.length or record.epochs)) if settled else floor
 
 
 def priors_of(record: StudyRecord) -> dict[str, Prior]:

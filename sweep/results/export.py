@@ -21,7 +21,7 @@ from sweep.formatting import format_with_error, one_line
 from sweep.outputs import STDOUT, write_output
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.place import place_of
-from sweep.results.record import read_study, read_trial
+from sweep.results.record import EPOCH, STEP, read_study, read_trial
 from sweep.results.yaml_text import dump, load
 from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
@@ -52,7 +52,8 @@ class Origin(_Strict):
     """Where a configuration came from.
 
     Attributes:
-        perplexity: the trial's lowest validation perplexity, reached in epoch `epoch`.
+        perplexity: the trial's lowest validation perplexity, reached at `step`; at `epoch` in an
+            earlier version's file.
         directory: the trial's folder at the time, with its checkpoints.
         confirmed: whether it is the best over other seeds too (`sweep confirm`).
         confirmation: what those said of this rate; None where it was not among the finalists.
@@ -65,7 +66,8 @@ class Origin(_Strict):
     storage: str
     trial: int
     perplexity: float
-    epoch: int
+    step: int | None = None
+    epoch: int | None = None
     by_hand: bool = False
     confirmed: bool = False
     confirmation: Confirmed | None = None
@@ -76,6 +78,16 @@ class Origin(_Strict):
     options: list[str] | None = None
     versions: dict[str, str]
     git_commit: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """What its report was counted by."""
+        return EPOCH if self.step is None else STEP
+
+    @property
+    def place(self) -> int:
+        """The report that was the lowest, so counted."""
+        return (self.epoch if self.step is None else self.step) or 0
 
 
 class Exported(_Strict):
@@ -97,7 +109,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
     """
     record = read_study(study)
     values = {e: value for e, value in trial.intermediate_values.items() if is_perplexity(value)}
-    epoch = min(values, key=lambda step: values[step]) if values else record.epochs
+    place = min(values, key=lambda step: values[step]) if values else record.length or 0
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
@@ -107,8 +119,8 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             study=study.study_name,
             storage=str(StorageUrl(storage)),
             trial=trial.number,
-            perplexity=trial.value if trial.value is not None else values[epoch],
-            epoch=epoch,
+            perplexity=trial.value if trial.value is not None else values[place],
+            **{record.unit: place},
             by_hand=read_trial(trial).by_hand,
             confirmed=bool(found and found.best and found.best.trial == trial.number),
             confirmation=_confirmed(found, trial.number),

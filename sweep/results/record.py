@@ -1,7 +1,8 @@
 """What a study and its trials store of themselves beside Optuna's own: every key, in one place.
 
 The fields are attributes of the study and of its trials in the database, each under its own name.
-Version 0 is what was stored before there was a version: a field that it lacked has a default. A
+Version 0 is what was stored before there was a version: a field that it lacked has a default. Up to
+version 1 reports were counted by epochs. A
 field of a later version is left alone, so that what it wrote is not lost. The orchestrator writes
 a study while it holds its lease, `sweep predict` its forecasts beside that.
 """
@@ -17,10 +18,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from studies.prior import Prior
 from sweep.config.messages import describe
 from sweep.errors import SweepError
+from sweep.execution.protocol import SHARED_TRAINER
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.naming import plain_name
 
-VERSION = 1
+VERSION = 2
+STEP, EPOCH = "step", "epoch"  # what a study's reports are counted by
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
 FORECAST_KEY = "forecast:"  # of `sweep predict`'s, before "BATCH:PARAMETERS"
 
@@ -65,7 +68,8 @@ class StudyRecord(_Record):
         transfer: the forecast that it was started from.
         cohort: trials side by side; None before that was measured.
         trials: the total asked for.
-        floor: epochs that no trial is pruned before.
+        unit: what its reports are counted by.
+        floor: the share of a run before which no trial is pruned; epochs, by an earlier version.
         ran, spent_s: when it was opened last (seconds since 1970), and what all its runs took.
         finished: the criteria that it ran to its end on; empty while it has not, None of a study
             that was made before this was stored.
@@ -99,7 +103,8 @@ class StudyRecord(_Record):
     trials: int = 0
     sampler: str = "learning-rate"
     pruner: str = ""
-    floor: int = 0
+    unit: str = EPOCH
+    floor: float = 0.0
     priors: dict[str, Prior] = {}
     ran: float = 0.0
     spent_s: float = 0.0
@@ -127,6 +132,15 @@ class StudyRecord(_Record):
     def epochs(self) -> int:
         """Of a whole run."""
         return int(self.identity["epochs"] or 0)
+
+    @property
+    def length(self) -> int | None:
+        """What a whole run's last report is counted as; None where only the trainer knows it."""
+        if self.unit == EPOCH:
+            return self.epochs
+        if self.trainer != SHARED_TRAINER or not self.steps_per_epoch:
+            return None
+        return self.epochs * self.steps_per_epoch
 
     @property
     def precision(self) -> str:
@@ -174,14 +188,15 @@ class TrialRecord(_Record):
         nearest_rule, multiple: the rule whose rate is nearest, and the trial's as its multiple.
         multiples: of every rule's rate.
         outcome, reason: how it ended; the reason in words.
-        paused, looked: why it was left as it is, "" while it trains, and after which epoch.
+        paused, looked: why it was left as it is, "" while it trains, and after which step.
+        steps: of the whole run, where only its trainer knows them.
         audit: why it would have been left, had it not run on to check the pruner.
         by_hand: entered by `sweep add`.
         setbacks: what went wrong outside it, once for each attempt.
         micro_batch: rows computed at once, where that had to be limited.
         anew: it could not be repeated, so that its rate begins anew.
-        metrics: whatever else its trainer measures, after its last epoch.
-        whole_run: steps, skipped steps, speed and memory over all its epochs.
+        metrics: whatever else its trainer measures, at its last report.
+        whole_run: steps, skipped steps, speed and memory over the whole run.
     """
 
     owner: str = ""
@@ -192,6 +207,7 @@ class TrialRecord(_Record):
     reason: str = ""
     paused: str = ""
     looked: int = 0
+    steps: int = 0
     audit: str = ""
     by_hand: bool = False
     setbacks: tuple[str, ...] = ()

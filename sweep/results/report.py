@@ -103,11 +103,12 @@ class Cost:
 
     Attributes:
         trials: started.
-        epochs_spent: reported by them, the one in which a run diverged included.
-        pruned_epochs: left out by the pruner.
+        steps_spent: by their last reports, the one at which a run diverged included.
+        whole_steps: of one run to its end.
+        pruned_steps: left out by the pruner.
         audited, audited_near: trials that ran on to check the pruner, and how many of them came
             within 0.5 % of the best: pruning those would have been wrong.
-        grid_rates, grid_epochs: of a full grid over the searched range, a factor of 1.44 apart.
+        grid_rates, grid_steps: of a full grid over the searched range, a factor of 1.44 apart.
     """
 
     trials: int
@@ -116,20 +117,21 @@ class Cost:
     pruned: int
     diverged: int
     failed: int
-    epochs_spent: int
-    pruned_epochs: int
+    steps_spent: int
+    whole_steps: int
+    pruned_steps: int
     audited: int
     audited_near: int
     grid_rates: int
-    grid_epochs: int
+    grid_steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A trial's perplexities by epoch; infinite where it diverged."""
+    """A trial's perplexities by step; infinite where it diverged."""
 
     number: int
-    epochs: tuple[int, ...]
+    steps: tuple[int, ...]
     perplexities: tuple[float, ...]
 
 
@@ -205,7 +207,7 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
         prior=_density(Posterior(NOTHING, priors, *posterior.range)),
-        histories=tuple(each for each in map(_history, trials) if each.epochs),
+        histories=tuple(each for each in map(_history, trials) if each.steps),
         neighbours=neighbours(study, family),
         exponents=exponents(family),
         held=family.held,
@@ -287,7 +289,7 @@ def _divergence(rows: Sequence[TrialRow]) -> Divergence:
 
 def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> Cost:
     own = [row for row in summary.trials if not row.by_hand and row.state != "waiting"]
-    reported = {trial.number: len(trial.intermediate_values) for trial in trials}
+    last = {trial.number: trial.last_step or 0 for trial in trials}
     pruned = [row for row in own if row.state == "pruned" and not row.diverged]
     best = summary.best.perplexity if summary.best and summary.best.perplexity else math.inf
     ended, near = audited(summary.trials, best)
@@ -300,12 +302,13 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
         pruned=len(pruned),
         diverged=sum(row.diverged for row in own),
         failed=sum(row.state == "failed" for row in own),
-        epochs_spent=sum(reported[row.number] for row in own),
-        pruned_epochs=sum(summary.epochs - reported[row.number] for row in pruned),
+        steps_spent=sum(last[row.number] for row in own),
+        whole_steps=summary.steps,
+        pruned_steps=sum(max(0, summary.steps - last[row.number]) for row in pruned),
         audited=ended,
         audited_near=near,
         grid_rates=grid,
-        grid_epochs=grid * summary.epochs,
+        grid_steps=grid * summary.steps,
     )
 
 

@@ -25,8 +25,8 @@ def rows_of(study: Study) -> list[TrialRow]:
             brief.state,
             as_rate(brief.rate),
             brief.lowest,
-            brief.finite,
-            brief.reported,
+            brief.last_finite,
+            diverged=brief.finite < brief.reported,
             value=brief.value,
             record=trial_record(brief.attributes),
         )
@@ -42,7 +42,7 @@ _STATES = {
     "FAIL": "failed",
 }
 
-KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", "paused")
+KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", "paused", "steps")
 """The attributes of a trial that its row has."""
 
 
@@ -51,9 +51,9 @@ def make_row(
     state: str,
     rate: float | None,
     lowest: float | None,
-    finite: int,
-    reported: int,
+    step: int,
     *,
+    diverged: bool,
     value: float | None,
     record: TrialRecord,
 ) -> TrialRow:
@@ -64,7 +64,8 @@ def make_row(
         state: Optuna's name of it.
         rate: its learning rate, None where it has none yet.
         lowest: the lowest perplexity, None where none was reported.
-        finite, reported: how many finite ones, and how many at all.
+        step: the last one with a finite perplexity, 0 for none.
+        diverged: whether one is not finite.
         value: the trial's own.
         record: what it says of itself, the fields of `KEPT` at least.
     """
@@ -73,7 +74,7 @@ def make_row(
         state = "PRUNED"
     elif state == "COMPLETE" and (fault := why_no_result(rate, value)):  # another program's
         state, reason = "FAIL", f"failed: {fault}"
-    if state == "PRUNED" and (finite < reported or value == math.inf):
+    if state == "PRUNED" and (diverged or value == math.inf):
         lowest = math.inf  # it diverged: what it reached before is no result
     if lowest is None and state == "COMPLETE":
         lowest = value
@@ -85,7 +86,8 @@ def make_row(
         rule=record.nearest_rule,
         multiple=math.nan if record.multiple is None else record.multiple,
         perplexity=lowest,
-        epochs=finite,
+        step=step,
+        steps=record.steps,
         reason=f"paused: {left}" if left else reason,
         by_hand=record.by_hand,
         audit=record.audit,
@@ -94,16 +96,16 @@ def make_row(
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
     """One stored trial as a row."""
-    values = trial.intermediate_values.values()
-    finite = [value for value in values if math.isfinite(value)]
-    lowest = min(filter(is_perplexity, finite), default=None)
+    values = trial.intermediate_values
+    finite = {step: value for step, value in values.items() if math.isfinite(value)}
+    lowest = min(filter(is_perplexity, finite.values()), default=None)
     return make_row(
         trial.number,
         trial.state.name,
         rate_of(trial),
         lowest,
-        len(finite),
-        len(values),
+        max(finite, default=0),
+        diverged=len(finite) < len(values),
         value=trial.value,
         record=read_trial(trial),
     )

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
 from studies.trials import diverged, rate_of, sound
-from sweep.results.record import made_by_sweep, read_study, read_trial, without_spelling
+from sweep.results.record import EPOCH, made_by_sweep, read_study, read_trial, without_spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class TrainedRun:
     Attributes:
         study, trial: where.
         state: "complete", "diverged", or "failed".
-        perplexity: the lowest over the epochs, infinite where it diverged, None where it failed.
-        curve: the perplexity after each epoch.
+        perplexity: the lowest, infinite where it diverged, None where it failed.
+        curve: the perplexity at each reported step.
         reason, outcome: how it ended, in words and in one; "" where that was not stored.
         steps: tried over the whole run, skipped ones among them; None where it was not stored.
         skipped_steps, tokens_per_second, peak_memory_bytes: over the whole run, likewise. The last
@@ -63,13 +63,16 @@ def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) ->
             continue
         study = optuna.load_study(study_name=stored.study_name, storage=storage)
         no_cohort = (record.cohort or 1) == 1
+        in_steps = (record.steps_per_epoch or 1) if record.unit == EPOCH else 1
         trials = study.get_trials(deepcopy=False)
         found += [
-            _run(study.study_name, mine, trial, no_cohort) for trial in trials if _whole(trial)
+            _run(study.study_name, mine, trial, no_cohort, in_steps)
+            for trial in trials
+            if _whole(trial)
         ]
         if failed:
             lost = [trial for trial in trials if trial.state == TrialState.FAIL]
-            found += [_run(study.study_name, mine, trial, no_cohort) for trial in lost]
+            found += [_run(study.study_name, mine, trial, no_cohort, in_steps) for trial in lost]
     return sorted(found, key=lambda run: run.state == "failed")
 
 
@@ -84,12 +87,14 @@ def _whole(trial: FrozenTrial) -> bool:
     return ended and not read_trial(trial).by_hand
 
 
-def _run(study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool) -> TrainedRun:
+def _run(
+    study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool, in_steps: int
+) -> TrainedRun:
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "diverged"}
     state = states.get(trial.state, "failed")
     values = {"complete": trial.value, "diverged": math.inf}
     whole = read_trial(trial).whole_run
-    curve = dict(sorted(trial.intermediate_values.items()))
+    curve = {step * in_steps: value for step, value in sorted(trial.intermediate_values.items())}
     return TrainedRun(
         study=study,
         trial=trial.number,

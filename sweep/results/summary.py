@@ -1,6 +1,7 @@
 """What a study says, read from its storage: rows for tables, the answer at the end."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from studies.definition import edge
 from studies.prior import nearest_rule
 from sweep.results.baseline import stored_baseline
 from sweep.results.place import place_of
-from sweep.results.record import RuleRecord, read_study, read_trial
+from sweep.results.record import RuleRecord, StudyRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import RuleRow, StudySummary, TrialRow
 from sweep.url import StorageUrl
@@ -45,7 +46,9 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
         SweepError: the study was not made by this tool.
     """
     record = read_study(study)
-    trials = tuple(_with_rule(row, record.rule_rates) for row in rows_of(study))
+    trials = tuple(
+        with_length(_with_rule(row, record.rule_rates), record) for row in rows_of(study)
+    )
     complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
     best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
     return StudySummary(
@@ -57,6 +60,8 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
         parameters=record.parameters,
         data=record.data_source,
         epochs=record.epochs,
+        unit=record.unit,
+        steps=record.length or _longest(trials),
         device=record.device,
         reference_text=record.reference_text,
         reference_perplexity=record.reference_perplexity,
@@ -73,6 +78,16 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
         forecast_met=record.forecast_met,
         baseline=stored_baseline(record),
     )
+
+
+def with_length(row: TrialRow, record: StudyRecord) -> TrialRow:
+    """A row with the length of the whole run, where the study knows it."""
+    return replace(row, steps=record.length) if record.length else row
+
+
+def _longest(trials: Sequence[TrialRow]) -> int:
+    said = max((row.steps for row in trials), default=0)
+    return said or max((row.step for row in trials if row.state == "complete"), default=0)
 
 
 def with_recommended(summary: StudySummary, number: int | None) -> StudySummary:
@@ -120,7 +135,8 @@ def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     record, said = read_study(study), read_trial(trial).model_dump(mode="json", exclude_unset=True)
     return {
         "study": study.study_name,
-        **asdict(trial_row(trial)),
+        **asdict(with_length(trial_row(trial), record)),
+        "unit": record.unit,
         **{key: said[key] for key in DETAILS if key in said},
         "perplexities": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
         "rules": record.rule_rates,

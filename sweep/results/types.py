@@ -14,7 +14,8 @@ class TrialRow:
         rule: the rule whose rate is nearest in log distance.
         multiple: learning_rate / that rule's rate.
         perplexity: the lowest so far, None before the first report, infinite where it diverged.
-        epochs: epochs reported.
+        step: the last one that a finite perplexity was reported at; 0 before there is one.
+        steps: of the whole run; 0 where that is unknown.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
         audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
@@ -26,10 +27,11 @@ class TrialRow:
     rule: str
     multiple: float
     perplexity: float | None
-    epochs: int
+    step: int
     reason: str
     by_hand: bool = False
     audit: str = ""
+    steps: int = 0
 
     @property
     def diverged(self) -> bool:
@@ -95,6 +97,8 @@ class StudySummary:
         recommended: the one whose rate is expected to cost least at a new seed; None where that was
             not asked.
         total: trials asked for.
+        unit: what reports are counted by: "step", or "epoch" in studies of earlier versions.
+        steps: of a whole run, so counted; 0 where that is not known yet.
         remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
         forecast_met: how good what was forecast of the study was, in words; "" for no forecast.
         fixed: given all its rates, as `sweep compare` does: nothing is searched.
@@ -124,6 +128,8 @@ class StudySummary:
     forecast_met: str = ""
     recommended: TrialRow | None = None
     baseline: float | None = None
+    unit: str = "step"
+    steps: int = 0
 
     @property
     def chosen(self) -> TrialRow | None:

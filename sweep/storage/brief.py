@@ -29,6 +29,7 @@ class BriefTrial:
         state: Optuna's name of it.
         rate: as it was suggested, else as it was enqueued, whatever that is.
         lowest: the lowest finite report of at least `least`.
+        last_finite: the last step with a finite report, 0 for none.
         finite, reported: how many finite reports, and how many at all.
         attributes: those of the user's that were asked for.
     """
@@ -37,6 +38,7 @@ class BriefTrial:
     state: str
     rate: object
     lowest: float | None
+    last_finite: int
     finite: int
     reported: int
     value: float | None
@@ -70,7 +72,9 @@ def _read(
     high_enough = sa.and_(_FINITE, _Reported.intermediate_value >= least)
     known_value = sa.case((high_enough, _Reported.intermediate_value))
     finite_count = sa.func.count(sa.case((_FINITE, 1)))
-    reports = of(_Reported, sa.func.min(known_value), finite_count, sa.func.count())
+    last_finite = sa.func.max(sa.case((_FINITE, _Reported.step), else_=0))
+    counts = finite_count, sa.func.count()
+    reports = of(_Reported, sa.func.min(known_value), last_finite, *counts)
     param, value = models.TrialParamModel, models.TrialValueModel
     user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
     with engine.connect() as connection:
@@ -95,8 +99,9 @@ def _read(
     given = {identifier: json.loads(text).get(parameter) for identifier, text in fixed}
     found = []
     for identifier, number, state in trials:
-        lowest, finite, count = reported.get(identifier, (None, 0, 0))
+        lowest, last, finite, count = reported.get(identifier, (None, 0, 0, 0))
         rate = rates.get(identifier, given.get(identifier))
         kept_here, result = attributes.get(identifier, {}), values.get(identifier)
-        found.append(BriefTrial(number, state.name, rate, lowest, finite, count, result, kept_here))
+        reports_here = lowest, last, finite, count
+        found.append(BriefTrial(number, state.name, rate, *reports_here, result, kept_here))
     return found

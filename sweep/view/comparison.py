@@ -20,13 +20,13 @@ ALIKE = 0.01
 """A gap of perplexities (ln) below which nobody changes anything."""
 OUTWEIGHS = 3.0
 """How many times the one effect must be the other to be called the cause."""
-MOST_EPOCHS = 6
+MOST_REPORTS = 6
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the runs pair by pair, their curves side by side, and the answer in words."""
     console.print(runs_table(comparison))
-    console.print(Text("\nPerplexity by epoch:"))
+    console.print(Text("\nPerplexity by step:"))
     console.print(curves_table(comparison))
     console.print()
     first, *others = answer(comparison)
@@ -82,8 +82,8 @@ def curves_table(comparison: Comparison) -> Table:
     """The first seed's curves, the precisions of a rate one under the other."""
     seed = comparison.seeds[0]
     runs = [run for run in comparison.runs if run.seed == seed]
-    epochs = _some(sorted({epoch for run in runs for epoch in _finite(run.curve)}))
-    table = make_table("rate", "precision", *(f"epoch {epoch}" for epoch in epochs))
+    steps = _some(sorted({step for run in runs for step in _finite(run.curve)}))
+    table = make_table("rate", "precision", *(f"step {step}" for step in steps))
     for column in table.columns[2:]:
         column.justify = "right"
     for rate in comparison.rates:
@@ -91,7 +91,7 @@ def curves_table(comparison: Comparison) -> Table:
             run = _run(comparison, name, rate, seed)
             curve = _finite(run.curve) if run else {}
             shown = format_rate(rate) if name == comparison.precisions[0] else ""
-            values = [format_perplexity(curve.get(epoch)) for epoch in epochs]
+            values = [format_perplexity(curve.get(step)) for step in steps]
             table.add_row(shown, name, *values)
     return table
 
@@ -273,15 +273,15 @@ def _gap(contrast: Contrast, rate: float, seed: int) -> str:
 
 
 def _finite(curve: dict[int, float]) -> dict[int, float]:
-    return {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    return {step: value for step, value in curve.items() if math.isfinite(value)}
 
 
-def _some(epochs: Sequence[int]) -> list[int]:
-    """At most `MOST_EPOCHS` of them, the first and the last among them."""
-    if len(epochs) <= MOST_EPOCHS:
-        return list(epochs)
-    step = (len(epochs) - 1) / (MOST_EPOCHS - 1)
-    return [epochs[round(step * place)] for place in range(MOST_EPOCHS)]
+def _some(steps: Sequence[int]) -> list[int]:
+    """At most `MOST_REPORTS` of them, the first and the last among them."""
+    if len(steps) <= MOST_REPORTS:
+        return list(steps)
+    apart = (len(steps) - 1) / (MOST_REPORTS - 1)
+    return [steps[round(apart * place)] for place in range(MOST_REPORTS)]
 
 
 def _percent(gap: float) -> float:

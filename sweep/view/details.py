@@ -74,10 +74,10 @@ def print_trial(detail: dict[str, Any], console: Console) -> None:
     console.print(rules)
     if detail["perplexities"]:
         console.print()
-        epochs = make_table("epoch", "perplexity")
-        for epoch, perplexity in detail["perplexities"].items():
-            epochs.add_row(Text(epoch), Text(format_perplexity(perplexity)))
-        console.print(epochs)
+        reports = make_table(detail["unit"], "perplexity")
+        for step, perplexity in detail["perplexities"].items():
+            reports.add_row(Text(step), Text(format_perplexity(perplexity)))
+        console.print(reports)
 
 
 def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
@@ -89,16 +89,18 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "perplexity",
-            f"{format_perplexity(detail['perplexity'])} after {detail['epochs']} epochs",
+            f"{format_perplexity(detail['perplexity'])} up to {detail['unit']} {detail['step']}",
         ),
         ("ended", detail["reason"] or "not yet"),
     ]
     if "accuracy" in detail:
+        facts.append(("accuracy", f"{100 * detail['accuracy']:.1f} %"))
+    if detail.get("tokens_per_second"):
+        facts.append(("speed", f"{detail['tokens_per_second']:,.0f} tokens/s"))
+    if detail.get("peak_memory_bytes"):
         facts += [
-            ("accuracy", f"{100 * detail['accuracy']:.1f} %"),
-            ("speed", f"{detail['tokens_per_second']:,.0f} tokens/s"),
             ("peak memory", f"{detail['peak_memory_bytes'] / 2**20:,.0f} MiB"),
-            ("skipped steps", f"{detail['skipped_steps']} in its last epoch"),
+            ("skipped steps", f"{detail['skipped_steps']} since the report before"),
         ]
     if detail.get("micro_batch"):
         facts.append(("micro-batch", f"{detail['micro_batch']:,} rows: no room for more"))

@@ -68,14 +68,14 @@ def trials_table(
         fold: give long texts more lines instead of an ellipsis.
         reasons: have a column for them.
     """
-    headings = ["#", "rate", "rule", "x rule", "perplexity", "epochs", "state", "reason"]
+    headings = ["#", "rate", "rule", "x rule", "perplexity", f"{summary.unit}s", "state", "reason"]
     table = make_table(*(headings if reasons else headings[:-1]))
     for position in (0, 3, 4, 5):
         table.columns[position].justify = "right"
     rows = summary.trials if limit is None else visible_rows(summary.trials, limit)
     for row in rows:
         style = "bold" if summary.best and row.number == summary.best.number else ""
-        cells = _trial_cells(row, summary.epochs, folded if fold else cut)
+        cells = _trial_cells(row, folded if fold else cut)
         table.add_row(*cells[: len(table.columns)], style=style)
     hidden = len(summary.trials) - len(rows)
     if hidden:
@@ -177,17 +177,28 @@ def make_table(*headings: str) -> Table:
     return table
 
 
-def _trial_cells(row: TrialRow, epochs: int, words: Callable[[str], Text]) -> list[Text]:
+def _trial_cells(row: TrialRow, words: Callable[[str], Text]) -> list[Text]:
     return [
         Text(str(row.number)),
         Text(format_rate(row.learning_rate)),
         words(row.rule),
         Text(format_multiple(row.multiple)),
         Text(format_perplexity(row.perplexity)),
-        Text("by hand" if row.by_hand else f"{row.epochs}/{epochs}"),
+        Text(steps_cell(row)),
         Text(row.state, style=STATE_STYLES.get(row.state, "")),
         words(why(row)),
     ]
+
+
+def steps_cell(row: TrialRow) -> str:
+    """How far a trial got: "60/200", "60" where its length is unknown."""
+    if row.by_hand:
+        return "by hand"
+    return f"{row.step}/{row.steps}" if row.steps else str(row.step)
+
+
+def _length(summary: StudySummary) -> str:
+    return f" of {summary.steps:,} {summary.unit}s each" if summary.steps else ""
 
 
 def _value(rule: RuleRow) -> float:
@@ -222,7 +233,7 @@ def _facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("range", f"{low} to {high}"),
         (
             "trials",
-            f"{summary.total} of {summary.epochs} epochs each, {trials_done(summary)} done",
+            f"{summary.total}{_length(summary)}, {trials_done(summary)} done",
         ),
         ("storage", summary.storage),
     ]

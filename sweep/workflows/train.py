@@ -12,14 +12,15 @@ from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
 from sweep.orchestration.prepare import check_length, emptied_on_refusal, show_notes
-from sweep.results.export import Exported
+from sweep.results.export import Exported, Origin
+from sweep.results.record import EPOCH
 from sweep.results.types import TrialRow
 from sweep.workflows.foreign_code import foreign_code
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
 from trainers.data import load_corpus, take_corpus
-from trainers.report import EpochReport, Outcome, Verdict
+from trainers.report import Outcome, Report, Verdict
 
 
 def check_code(exported: Exported, *, allowed: set[str]) -> None:
@@ -113,7 +114,7 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
     config = exported.train
     spec = TrialSpec(exported.origin.trial, config, directory, trainer=exported.trainer)
     row = _row(exported, "running")
-    view.trial_started(row, config.epochs, 0)
+    view.trial_started(row)
     perplexities: dict[int, float] = {}
     with StopSignals() as stop:
         training = consume(spec, device)
@@ -123,7 +124,7 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
                 view.progressed(spec.number, event.progress)
             elif isinstance(event, Reported):
                 row = _with(row, event.report)
-                perplexities[event.report.epoch] = event.report.perplexity
+                perplexities[_place(event.report, exported.origin)] = event.report.perplexity
                 view.reported(spec.number, event.report, row)
             event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
     state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
@@ -135,10 +136,12 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
 
 def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
     """Whether the sweep's perplexity was met again."""
-    epoch, expected = exported.origin.epoch, exported.origin.perplexity
-    if epoch not in perplexities:
-        return f"the sweep's perplexity {expected:.2f} was reached in epoch {epoch}: not run here"
-    found = perplexities[epoch]
+    origin = exported.origin
+    place, expected = origin.place, origin.perplexity
+    where = f"{origin.unit} {place}"
+    if place not in perplexities:
+        return f"the sweep's perplexity {expected:.2f} was reached at {where}: not run here"
+    found = perplexities[place]
     if math.isclose(found, expected, rel_tol=1e-3):
         met = "met again"
     elif exported.origin.cohort > 1:
@@ -147,7 +150,11 @@ def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
         )
     else:
         met = "NOT met"
-    return f"epoch {epoch} gave perplexity {found:.2f}, the sweep {expected:.2f}: {met}"
+    return f"{where} gave perplexity {found:.2f}, the sweep {expected:.2f}: {met}"
+
+
+def _place(report: Report, origin: Origin) -> int:
+    return report.epoch if origin.unit == EPOCH else report.step
 
 
 def with_epochs(exported: Exported, epochs: int | None) -> Exported:
@@ -174,11 +181,11 @@ def _row(exported: Exported, state: str) -> TrialRow:
         rule="",
         multiple=float("nan"),
         perplexity=None,
-        epochs=0,
+        step=0,
         reason="",
     )
 
 
-def _with(row: TrialRow, report: EpochReport) -> TrialRow:
+def _with(row: TrialRow, report: Report) -> TrialRow:
     best = min(report.perplexity, row.perplexity or float("inf"))
-    return dataclasses.replace(row, perplexity=best, epochs=report.epoch)
+    return dataclasses.replace(row, perplexity=best, step=report.step, steps=report.steps)

@@ -38,7 +38,7 @@ from trainers.evaluate import evaluate_all
 from trainers.lockstep import Lockstep
 from trainers.member import Member
 from trainers.models import build_model, parameter_count
-from trainers.report import Ending, EpochReport
+from trainers.report import Ending, Report
 from trainers.steps.cohort import step_together
 from trainers.train import course
 
@@ -152,7 +152,7 @@ def train_all(configs: list[TrainConfig], folder: Path) -> list[dict[str, Any]]:
     ]
     while said := lockstep.advance():
         for number, word in said.items():
-            if isinstance(word, EpochReport):
+            if isinstance(word, Report):
                 runs[number]["losses"].append(round(word.validation_loss, 5))
                 runs[number]["skipped"] += word.skipped_steps
             elif isinstance(word, Ending):

@@ -31,10 +31,10 @@ from trainers.report import Outcome, Verdict
 # Generators without a model: an executor knows no more of a trainer than what it says.
 TRAINERS = """\
     import math, os, time
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def reports(epoch):
-        return EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+        return Report(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
 
     def three_epochs(config, *, device, directory):
         for epoch in (1, 2, 3):
@@ -313,7 +313,7 @@ class TestAFailure:
             (
                 "says_nonsense",
                 Outcome.FAILED,
-                "failed: TypeError: a trainer yields Progress and EpochReport, not 'epoch 1'",
+                "failed: TypeError: a trainer yields Progress and Report, not 'epoch 1'",
             ),
         ],
     )

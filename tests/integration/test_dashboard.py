@@ -21,7 +21,7 @@ HELD_TRAINER = """
     import time
     from pathlib import Path
     from trainers.train import train as shared
-    from trainers.report import EpochReport
+    from trainers.report import Report
 
     def train(config, *, device, directory):
         training = shared(config, device=device, directory=directory)
@@ -32,7 +32,7 @@ HELD_TRAINER = """
             except StopIteration as end:
                 return end.value
             verdict = yield said
-            if held and isinstance(said, EpochReport) and said.epoch == 2:
+            if held and isinstance(said, Report) and said.epoch == 2:
                 while not Path("seen").exists():
                     time.sleep(0.05)
 """
@@ -146,7 +146,7 @@ def test_a_running_sweep_is_seen_in_the_dashboard(
 
         browser.get(f"{address}/studies/1/trials?numbers=0&numbers=2")
         text = text_with(browser, "Trial 0", "Trial 1", "Trial 2", "nearest_rule", "reason")
-        assert "trained all its epochs" in text
+        assert "trained to its end" in text
         assert "Running" in text
         assert "Complete" in text
         text_with(browser, "learning_rate", "Intermediate Values")
@@ -191,7 +191,7 @@ def test_the_answer_is_in_the_dashboard(
     browser.save_screenshot(str(tmp_path / "note.png"))
 
     browser.get(f"{address}/studies/1/trials?numbers=0")
-    text_with(browser, "complete: trained all its epochs")
+    text_with(browser, "complete: trained to its end")
 
     # The page itself, as the dashboard serves it.
     (page,) = [meta for meta in get_all_artifact_meta(workspace.study()) if meta.mimetype == HTML]

@@ -17,7 +17,7 @@ MODEL = """\
 # The shared trainer with a word of its own at every report.
 TRAINER = """\
     import dataclasses
-    from trainers.report import EpochReport
+    from trainers.report import Report
     from trainers.train import train
 
     def loud(config, *, device, directory):

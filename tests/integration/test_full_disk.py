@@ -17,7 +17,7 @@ HELD = """\
     import time
     from pathlib import Path
     from trainers import train as shared
-    from trainers.report import EpochReport
+    from trainers.report import Report
 
     def train(config, *, device, directory):
         training, verdict = shared.train(config, device=device, directory=directory), None
@@ -27,7 +27,7 @@ HELD = """\
             except StopIteration as stop:
                 return stop.value
             verdict = yield said
-            while isinstance(said, EpochReport) and said.epoch == 1 and Path("hold").exists():
+            while isinstance(said, Report) and said.epoch == 1 and Path("hold").exists():
                 time.sleep(0.1)
 """
 SIZE = 16 * 2**20

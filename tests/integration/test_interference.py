@@ -21,7 +21,7 @@ from sweep.storage import connect, retry
 STEPS = """\
     import math, time
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         for epoch in range(1, config.epochs + 1):
@@ -29,7 +29,7 @@ STEPS = """\
                 if (yield Progress(epoch, 1, 2)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
-            verdict = yield EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+            verdict = yield Report(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
             if verdict != "continue":
                 return Ending(Outcome.PRUNED if verdict == "prune" else Outcome.PAUSED)
         return Ending(Outcome.COMPLETED)

@@ -11,7 +11,7 @@ from support import Workspace, gone, refusal, wait_for
 SLOW = """\
     import math, os, time
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ SLOW = """\
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
             perplexity = 60 - epoch + abs(math.log(config.learning_rate / 0.03))
-            yield EpochReport(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 """
 RUN = ("run", "--trainer", "slow:train", "--study", "shared", "--json", "--trials", 8)

@@ -14,7 +14,7 @@ from support import Workspace, gone, refusal
 # No model, so that an attempt costs nothing; what is trained is kept, as in a checkpoint.
 FAULTY = """\
     import math, os, signal, subprocess, time
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def attempt(directory):
         file = directory / "attempts"
@@ -36,7 +36,7 @@ FAULTY = """\
                 with file.open("a") as log:
                     log.write(f"{epoch} ")
             perplexity = 60 - epoch + int(directory.name)
-            yield EpochReport(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 
     def dies(first, directory):
@@ -228,14 +228,14 @@ def test_out_of_memory_goes_on_with_fewer_rows_to_the_same_result(workspace: Wor
 KILLED = """\
     import os
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         yield Progress(1, 1, 2)
         if not config.micro_batch:
             Path("GROUP/cgroup.procs").write_text(str(os.getpid()))
             hoard = bytearray(2**29)
-        yield EpochReport(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
+        yield Report(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 """
 

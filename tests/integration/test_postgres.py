@@ -15,12 +15,12 @@ from trainers.report import Outcome
 
 FAST = """\
     import math, time
-    from trainers.report import Ending, EpochReport, Outcome
+    from trainers.report import Ending, Report, Outcome
 
     def train(config, *, device, directory):
         for epoch in range(1, 21):
             time.sleep(0.05)
-            yield EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 """
 

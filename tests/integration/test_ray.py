@@ -90,11 +90,11 @@ def test_a_sweep_that_loses_its_last_node_waits_for_another_one(
 ON_A_GPU = """\
     import math, time
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         for epoch in range(1, config.epochs + 1):
-            yield EpochReport(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
             while not Path("lost").exists():
                 yield Progress(epoch, 1, 2)
                 time.sleep(0.05)
@@ -105,7 +105,7 @@ ON_A_GPU = """\
 # Says which GPUs Ray lets it see, and goes on when it is told to.
 SHARING = """\
     import math, os, time
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         seen = directory / "seen"
@@ -113,7 +113,7 @@ SHARING = """\
         while not directory.with_name("go").exists():
             yield Progress(1, 1, 2)
             time.sleep(0.05)
-        yield EpochReport(1, 4.0, math.log(60), 0.1, 1e-3, 1e3, 1, 0)
+        yield Report(1, 4.0, math.log(60), 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 """
 

@@ -16,7 +16,7 @@ SQRT, UNSCALED, LINEAR = 3e-2 * math.sqrt(2), 3e-2, 6e-2
 # Trials that end in every way there is; no model, so that an end costs nothing.
 ZOO = """\
     import math, os, signal
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     CURVES = {
         0: (50, 40, 30), 1: (51, 41, 31), 2: (52, 42, 32), 3: (190, 189, 188), 4: (45,),
@@ -29,7 +29,7 @@ ZOO = """\
         for epoch, perplexity in enumerate(CURVES.get(number, (53, 43, 33)), 1):
             if number in (5, 6, 8, 10):
                 break
-            verdict = yield EpochReport(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
+            verdict = yield Report(epoch, 4.0, math.log(perplexity), 0.1, 1e-3, 1e3, 1, 0)
             if verdict == "prune":
                 return Ending(Outcome.PRUNED)
         if number == 1:
@@ -117,7 +117,7 @@ class TestAWholeSweep:
                 "unscaled", "linear", "sqrt", "model_size", "sqrt_model_size",
             }  # fmt: skip
             assert about["outcome"] == "completed"
-            assert about["reason"] == "trained all its epochs"
+            assert about["reason"] == "trained to its end"
             assert 0 < about["accuracy"] < 1
 
     def test_the_study_records_what_it_is(self, finished: Workspace, english: Path) -> None:
@@ -322,7 +322,7 @@ class TestTheTrainerThatNeverWorks:
     def test_the_sweep_gives_up_after_two_trials_in_one_line(self, workspace: Workspace) -> None:
         workspace.write("broken.py", "def train(config, *, device, directory):\n    yield 7\n")
         refused = workspace.invoke("run", "--trainer", "broken:train", code=2)
-        assert "a trainer yields Progress and EpochReport, not 7" in refusal(refused)
+        assert "a trainer yields Progress and Report, not 7" in refusal(refused)
         assert workspace.states()[:2] == ["FAIL", "FAIL"]
 
 

@@ -7,7 +7,7 @@ from support import Workspace, gone, wait_for
 SILENT = """\
     import os, time
     from pathlib import Path
-    from trainers.report import EpochReport, Progress
+    from trainers.report import Report, Progress
 
     def train(config, *, device, directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -16,7 +16,7 @@ SILENT = """\
             if epoch == 2 and Path("hold").exists():
                 (directory / "pid").write_text(str(os.getpid()))
                 time.sleep(3600)  # one step that takes an hour
-            yield EpochReport(epoch, 4.0, 4.0 - epoch / 10, 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch, 4.0, 4.0 - epoch / 10, 0.1, 1e-3, 1e3, 1, 0)
 """
 
 

@@ -21,7 +21,7 @@ RUN = ("run", "--trials", 1, "--epochs", 1, "--json")
 STEPS = """\
     import os, time
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ STEPS = """\
                 if (yield Progress(epoch, 1, 2)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.05)
-            yield EpochReport(epoch, 4.0, 4.0 - epoch / 10, 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch, 4.0, 4.0 - epoch / 10, 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 """
 

@@ -92,4 +92,4 @@ def _pictures(report: "Report", folder: Path, *, force: bool) -> list[str]:
     from sweep.view.report.charts_matplotlib import save_png
 
     files = save_png(charts(report), folder, force=force)
-    return [f"{file}" for file in files] or ["no pictures: no epoch has been reported yet"]
+    return [f"{file}" for file in files] or ["no pictures: nothing has been reported yet"]

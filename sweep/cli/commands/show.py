@@ -15,7 +15,7 @@ from sweep.url import StorageUrl
 @database_option
 @click.option("--json", "json_lines", is_flag=True, help="Write one JSON object.")
 def command(trial: int, study: str | None, storage: StorageUrl, json_lines: bool) -> None:
-    """Shows one trial: its rate against every rule's, its epochs, how it ended."""
+    """Shows one trial: its rate against every rule's, its reports, how it ended."""
     from rich.console import Console
 
     from sweep.results.lookup import find_trial, open_study

@@ -5,7 +5,7 @@ no infinity. Beside such a perplexity stands `"diverged": true`.
 
     {"event": "note", "text": ...}                  and "warning", with the same field
     {"event": "study_started", "study": STUDY}
-    {"event": "trial_started", "trial": TRIAL, "epochs": 10, "epochs_done": 0}
+    {"event": "trial_started", "trial": TRIAL}
     {"event": "trial_progressed", "number": 3, "progress": PROGRESS}
     {"event": "trial_reported", "number": 3, "report": REPORT, "trial": TRIAL}
     {"event": "trial_ended", "trial": TRIAL}
@@ -16,7 +16,7 @@ no infinity. Beside such a perplexity stands `"diverged": true`.
     STUDY     the fields of `results.types.StudySummary`: `trials` a list of TRIAL, `best` a TRIAL
               or null, `rules` a list of RuleRow's fields, its `trial` the trial's number or null
     PROGRESS  the fields of `trainers.report.Progress`
-    REPORT    the fields of `trainers.report.EpochReport`, perplexity, and diverged
+    REPORT    the fields of `trainers.report.Report`, perplexity, and diverged
 
 A trial whose state at "trial_ended" is "running" was stopped with the sweep and goes on later; one
 that is "paused" was left after a look, and goes on should its rate be asked for again.
@@ -31,7 +31,7 @@ from typing import Any, Self, TextIO
 
 from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from sweep.view.json_objects import finite, is_infinite, study_object, trial_object
-from trainers.report import EpochReport, Progress
+from trainers.report import Progress, Report
 
 
 class JsonView:
@@ -56,16 +56,15 @@ class JsonView:
         """Writes "study_started"."""
         self._write("study_started", study=study_object(summary))
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """Writes "trial_started"."""
-        trial = trial_object(row)
-        self._write("trial_started", trial=trial, epochs=epochs, epochs_done=epochs_done)
+        self._write("trial_started", trial=trial_object(row))
 
     def progressed(self, number: int, progress: Progress) -> None:
         """Writes "trial_progressed"."""
         self._write("trial_progressed", number=number, progress=asdict(progress))
 
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
+    def reported(self, number: int, report: Report, row: TrialRow) -> None:
         """Writes "trial_reported"."""
         value = {"perplexity": report.perplexity, "diverged": is_infinite(report.perplexity)}
         whole = asdict(report) | value

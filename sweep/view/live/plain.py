@@ -10,10 +10,10 @@ from rich.console import Console
 
 from sweep.formatting import format_multiple, format_perplexity, format_rate, one_line
 from sweep.results.types import RatePosterior, StudySummary, TrialRow
-from sweep.view.live.running import RunningTrial
+from sweep.view.live.running import RunningTrial, of_steps
 from sweep.view.sentences import kept, why
 from sweep.view.tables import print_header, print_summary
-from trainers.report import EpochReport, Progress
+from trainers.report import Progress, Report
 
 PROGRESS_EVERY_S = 10.0
 
@@ -55,12 +55,14 @@ class PlainView:
         print_header(summary, self._console)
         self._stream.flush()
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """Writes the trial's rate, its rule and where it begins."""
-        trial = RunningTrial.of(row, epochs, epochs_done)
+        trial = RunningTrial.of(row)
         self._running[row.number] = trial
         rule = f"{format_multiple(row.multiple)} of {one_line(row.rule)}'s rate" if row.rule else ""
-        self._trial_line(trial, rule, trial.place, f"{epochs} epochs" if not epochs_done else "")
+        self._trial_line(
+            trial, rule, trial.place, f"{row.steps} steps" if row.steps and not row.step else ""
+        )
 
     def progressed(self, number: int, progress: Progress) -> None:
         """Writes how far the trial is, where it has been silent for ten seconds."""
@@ -71,12 +73,11 @@ class PlainView:
         if self._clock() - self._spoke[number] >= PROGRESS_EVERY_S:
             self._trial_line(trial, trial.place, _speed(progress.tokens_per_second))
 
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
-        """Writes the epoch's perplexity."""
-        epochs = self._running[number].epochs if number in self._running else "?"
+    def reported(self, number: int, report: Report, row: TrialRow) -> None:
+        """Writes the perplexity at the step."""
         perplexity = f"perplexity {format_perplexity(report.perplexity)}"
         speed = _speed(report.tokens_per_second)
-        self._trial_line(row, f"epoch {report.epoch}/{epochs}", perplexity, speed)
+        self._trial_line(row, of_steps(report.step, report.steps or row.steps), perplexity, speed)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Writes how the trial ended and the best it reached."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sweep.results.types import TrialRow
-from trainers.report import EpochReport, Progress
+from trainers.report import Progress, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +16,13 @@ class RunningTrial:
         first: the time (s) and share of the first sign of life, None before it. The time left is
             measured from there, so that loading the data does not count as training.
         last: the time (s) of the last sign of life.
-        perplexity: of the last epoch.
-        place: "epoch 3/10 step 4/6".
+        perplexity: of the last report.
+        place: "step 52/200".
     """
 
     number: int
     learning_rate: float
-    epochs: int
+    steps: int
     share: float
     place: str = "starting"
     first: tuple[float, float] | None = None
@@ -31,44 +31,53 @@ class RunningTrial:
     tokens_per_second: float = 0.0
 
     @classmethod
-    def of(cls, row: TrialRow, epochs: int, epochs_done: int) -> Self:
-        """A trial that begins, or goes on after `epochs_done` epochs."""
+    def of(cls, row: TrialRow) -> Self:
+        """A trial that begins, or goes on after its last step."""
         return cls(
             row.number,
             row.learning_rate,
-            epochs,
-            epochs_done / epochs,
-            f"going on after epoch {epochs_done}/{epochs}" if epochs_done else "starting",
+            row.steps,
+            _share(row.step, row.steps),
+            f"going on after {of_steps(row.step, row.steps)}" if row.step else "starting",
             perplexity=row.perplexity,
         )
 
     def progressed(self, progress: Progress, now: float) -> Self:
         """The trial after a sign of life at `now` seconds."""
-        inside = progress.step / max(1, progress.steps)
-        share = min(1.0, (progress.epoch - 1 + inside) / self.epochs)
+        steps = progress.steps or self.steps
+        share = _share(progress.step, steps)
         return replace(
             self,
             share=share,
-            place=f"epoch {progress.epoch}/{self.epochs} step {progress.step}/{progress.steps}",
+            place=of_steps(progress.step, steps) if progress.step else self.place,
             first=self.first or (now, share),
             last=now,
             tokens_per_second=progress.tokens_per_second,
         )
 
-    def reported(self, report: EpochReport, now: float) -> Self:
-        """The trial after an epoch; one that a resumed trial repeats takes nothing back."""
+    def reported(self, report: Report, now: float) -> Self:
+        """The trial after a report; one that a resumed trial repeats takes nothing back."""
         return replace(
             self,
-            share=max(self.share, report.epoch / self.epochs),
+            share=max(self.share, _share(report.step, report.steps or self.steps)),
             last=now,
             perplexity=report.perplexity,
             tokens_per_second=report.tokens_per_second,
         )
 
     def seconds_left(self, now: float) -> float | None:
-        """Until the last epoch's end at the pace so far; None before that can be told."""
+        """Until the last step at the pace so far; None before that can be told."""
         if self.first is None or self.share <= self.first[1]:
             return None
         began, first_share = self.first
         pace = (self.last - began) / (self.share - first_share)
         return max(0.0, pace * (1 - self.share) - (now - self.last))
+
+
+def of_steps(step: int, steps: int) -> str:
+    """Where a run is: "step 52/200", "step 52" where its length is unknown."""
+    return f"step {step:,}/{steps:,}" if steps else f"step {step:,}"
+
+
+def _share(step: int, steps: int) -> float:
+    return min(1.0, step / steps) if steps else 0.0

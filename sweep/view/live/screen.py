@@ -17,7 +17,7 @@ from sweep.view.live.frame import Trials, frame
 from sweep.view.live.running import RunningTrial
 from sweep.view.sentences import kept, why
 from sweep.view.tables import PRINTED, print_header, print_summary, trials_table
-from trainers.report import EpochReport, Progress
+from trainers.report import Progress, Report
 
 
 def on_terminal(stream: TextIO) -> "RichView":
@@ -61,17 +61,17 @@ class RichView:
         self._summary = summary
         self._live.start(refresh=True)
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """Gives the trial a bar."""
         self._show(row)
-        self._run(RunningTrial.of(row, epochs, epochs_done))
+        self._run(RunningTrial.of(row))
 
     def progressed(self, number: int, progress: Progress) -> None:
         """Moves the trial's bar."""
         if number in self._running:
             self._run(self._running[number].progressed(progress, self._clock()))
 
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
+    def reported(self, number: int, report: Report, row: TrialRow) -> None:
         """Moves the trial's bar and its row."""
         self._show(row)
         if number in self._running:

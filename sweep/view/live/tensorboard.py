@@ -1,8 +1,8 @@
 """A `View` that also writes TensorBoard event files, by torch's own writer (extra `tensorboard`).
 
-One folder a trial, DIRECTORY/STUDY/0003-lr-3.19e-2: its curves by epoch, and at its end its rate
+One folder a trial, DIRECTORY/STUDY/0003-lr-3.19e-2: its curves by step, and at its end its rate
 and best perplexity for TensorBoard's table of hyperparameters. A resumed sweep adds a second file
-to the folder; epochs that are stored already are not written again.
+to the folder; reports that are stored already are not written again.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from sweep.formatting import format_rate
 from sweep.orchestration.listener import Forwarding, View
 from sweep.orchestration.log import say
 from sweep.results.types import StudySummary, TrialRow
-from trainers.report import EpochReport
+from trainers.report import Report
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -70,7 +70,7 @@ class TensorBoardView(Forwarding):
             ) from error
         super().started(summary)
 
-    def trial_started(self, row: TrialRow, epochs: int, epochs_done: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """Opens the trial's event file."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -78,14 +78,14 @@ class TensorBoardView(Forwarding):
         name = f"{row.number:04d}-lr-{format_rate(row.learning_rate)}"
         with self._as_long_as_it_can(row.number):
             self._writers[row.number] = SummaryWriter(str(self._folder / name))
-        super().trial_started(row, epochs, epochs_done)
+        super().trial_started(row)
 
-    def reported(self, number: int, report: EpochReport, row: TrialRow) -> None:
-        """Writes an epoch."""
+    def reported(self, number: int, report: Report, row: TrialRow) -> None:
+        """Writes a report."""
         if writer := self._writers.get(number):
             with self._as_long_as_it_can(number):
                 for tag, value in _scalars(report).items():
-                    writer.add_scalar(tag, value, report.epoch)
+                    writer.add_scalar(tag, value, report.step)
                 writer.flush()
         super().reported(number, report, row)
 
@@ -126,8 +126,8 @@ class TensorBoardView(Forwarding):
             say(f"trial {number} is shown in TensorBoard no more ({reason}), and the work goes on")
 
 
-def _scalars(report: EpochReport) -> dict[str, float]:
-    return {
+def _scalars(report: Report) -> dict[str, float]:
+    every = {
         "perplexity/validation": report.perplexity,
         "loss/training": report.train_loss,
         "loss/validation": report.validation_loss,
@@ -137,3 +137,5 @@ def _scalars(report: EpochReport) -> dict[str, float]:
         "speed/tokens_per_second": report.tokens_per_second,
         **{f"metrics/{name}": value for name, value in report.metrics.items()},
     }
+    # NaN is what a trainer has not measured; infinity is a result.
+    return {tag: value for tag, value in every.items() if not math.isnan(value)}

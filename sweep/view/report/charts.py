@@ -35,8 +35,8 @@ LOST = " Diverged ones stand in a row of their own."
 
 
 def charts(report: Report) -> list[Chart]:
-    """The pictures that a study has something for: none before the first epoch was reported."""
-    every = [_response(report), _belief(report), _epochs(report), _batches(report)]
+    """The pictures that a study has something for: none before the first report."""
+    every = [_response(report), _belief(report), _steps(report), _batches(report)]
     return [chart for chart in every if chart is not None]
 
 
@@ -203,12 +203,12 @@ def _belief(report: Report) -> Chart | None:
     )
 
 
-def _epochs(report: Report) -> Chart | None:
-    """Every trial's perplexity over the epochs."""
+def _steps(report: Report) -> Chart | None:
+    """Every trial's perplexity over the steps."""
     values = [value for history in report.histories for value in history.perplexities]
     if not any(map(math.isfinite, values)):
         return None
-    x = linear_axis("epoch", 0.7, 1.06 * report.study.epochs + 0.3, whole=True)
+    x = _steps_axis(report)
     y = perplexity_axis("validation perplexity", values, _unigram(report), room=4.0)
     layers: list[Layer] = [*_break(x, y), *_unigram_line(report, x)]
     rows = {row.number: row for row in report.study.trials}
@@ -218,8 +218,8 @@ def _epochs(report: Report) -> Chart | None:
     pairs.sort(key=lambda pair: (pair[1] == best, pair[1].learning_rate))
     layers += [line for pair in pairs for line in _history_layers(*pair, report)]
     return Chart(
-        "epochs",
-        "Perplexity by epoch",
+        "steps",
+        f"Perplexity by {report.study.unit}",
         "Every trial from the lowest rate (dark) to the highest (bright), with its number; the "
         f"best is thick, pruned ones are dashed.{LOST if y.lost else ''}"
         f"{BROKEN if y.broken else ''}",
@@ -229,15 +229,23 @@ def _epochs(report: Report) -> Chart | None:
     )
 
 
+def _steps_axis(report: Report) -> Axis:
+    first = min(history.steps[0] for history in report.histories)
+    last = max(report.study.steps, *(history.steps[-1] for history in report.histories))
+    return linear_axis(
+        report.study.unit, first - 0.05 * (last - first) - 0.3, 1.06 * last + 0.3, whole=True
+    )
+
+
 def _history_layers(history: History, row: TrialRow, report: Report) -> list[Layer]:
     """A trial's line, and a mark with its number where it ends."""
     is_best = row == report.study.chosen
     colour = GREEN if is_best else _shade(row.learning_rate, report)
-    epochs, values = tuple(map(float, history.epochs)), history.perplexities
+    steps, values = tuple(map(float, history.steps)), history.perplexities
     named = len(report.histories) <= MANY
     line = Line(
         f"{row.number}: {format_rate(row.learning_rate)}" if named else "",
-        epochs,
+        steps,
         values,
         colour,
         3.0 if is_best else 1.3,
@@ -246,23 +254,23 @@ def _history_layers(history: History, row: TrialRow, report: Report) -> list[Lay
     )
     if math.inf in values:
         return [line]
-    symbol = "end" if epochs[-1] == report.study.epochs else "dot"
+    symbol = "end" if steps[-1] == report.study.steps else "dot"
     label, text = (str(row.number),), (_trial_text(row),)
-    return [line, Points("", epochs[-1:], values[-1:], colour, symbol, label, text)]
+    return [line, Points("", steps[-1:], values[-1:], colour, symbol, label, text)]
 
 
 def _lost_marks(report: Report) -> list[Layer]:
     """Crosses where trials diverged."""
     lost = [
-        (history.number, float(history.epochs[history.perplexities.index(math.inf)]))
+        (history.number, float(history.steps[history.perplexities.index(math.inf)]))
         for history in report.histories
         if math.inf in history.perplexities
     ]
     if not lost:
         return []
-    numbers, epochs = zip(*lost, strict=True)
+    numbers, steps = zip(*lost, strict=True)
     y = (math.inf,) * len(lost)
-    return [Points("diverged", epochs, y, RED, "cross", tuple(map(str, numbers)))]
+    return [Points("diverged", steps, y, RED, "cross", tuple(map(str, numbers)))]
 
 
 def _shade(rate: float, report: Report) -> str:

@@ -9,6 +9,7 @@ from sweep.results.report import AdamScaling, Cost, Report, RuleFinding, RuleVer
 from sweep.view import confirmation
 from sweep.view.prediction import scaling
 from sweep.view.sentences import ENDED, answer, counts, edge_warning, recommendation, why
+from sweep.view.tables import steps_cell
 
 NOISY = 0.01  # nats between runs at one rate
 FEW = 3  # complete trials; with fewer an optimum is little but what the rules say
@@ -51,7 +52,7 @@ def sections(report: Report) -> list[Section]:
         _rules(report),
         _companions(report),
         _divergence(report),
-        _cost(report.cost, report.study.epochs),
+        _cost(report.cost, report.study.unit),
         _neighbours(report),
         _trials(report),
         _setting(report),
@@ -223,28 +224,28 @@ def _divergence(report: Report) -> Section:
     return Section("Where training is lost", tuple(lines))
 
 
-def _cost(cost: Cost, epochs: int) -> Section:
+def _cost(cost: Cost, unit: str) -> Section:
     if not cost.trials:
         return Section("What it took")
     kinds = ("complete", "pruned", "diverged", "failed")
     ended = ", ".join(f"{n} {kind}" for kind in kinds if (n := getattr(cost, kind)))
-    whole = cost.trials * epochs
     lines = [
         f"{_count(cost.trials, 'trial')} ({ended or 'none ended yet'}) took "
-        f"{_count(cost.epochs_spent, 'epoch')}; all to their end would be {whole}.",
+        f"{_count(cost.steps_spent, unit)}; all to their end would be "
+        f"{cost.trials * cost.whole_steps:,}.",
         f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart, "
-        f"would take {cost.grid_epochs} epochs, "
-        f"{cost.grid_epochs / max(1, cost.epochs_spent):.1f} times as many.",
-        _pruner_sentence(cost),
+        f"would take {_count(cost.grid_steps, unit)}, "
+        f"{cost.grid_steps / max(1, cost.steps_spent):.1f} times as many.",
+        _pruner_sentence(cost, unit),
     ]
     return Section("What it took", tuple(lines))
 
 
-def _pruner_sentence(cost: Cost) -> str:
+def _pruner_sentence(cost: Cost, unit: str) -> str:
     name = f" ({cost.pruner})" if cost.pruner else ""
     sentence = (
         f"The pruner{name} ended {_count(cost.pruned, 'trial')}, which left out "
-        f"{_count(cost.pruned_epochs, 'epoch')}."
+        f"{_count(cost.pruned_steps, unit)}."
     )
     if not cost.audited:
         return f"{sentence} None that it would have ended was let run on to check it."
@@ -255,7 +256,7 @@ def _pruner_sentence(cost: Cost) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _percent(share: float) -> str:
@@ -297,13 +298,13 @@ def _trials(report: Report) -> Section:
             str(row.number),
             format_rate(row.learning_rate),
             "diverged" if row.diverged else format_perplexity(row.perplexity),
-            "by hand" if row.by_hand else f"{row.epochs}/{study.epochs}",
+            steps_cell(row),
             row.state,
             why(row),
         )
         for row in study.trials
     ]
-    headings = ("trial", "rate", "perplexity", "epochs", "state", "reason")
+    headings = ("trial", "rate", "perplexity", f"{study.unit}s", "state", "reason")
     return Section("Trials", (), Table(headings, tuple(rows)) if rows else None)
 
 
@@ -315,7 +316,7 @@ def _setting(report: Report) -> Section:
         ("model", f"{study.model}, {study.parameters:,} parameters"),
         ("batch", f"{study.batch_size:,} in {study.precision} on {study.device}"),
         ("data", f"{study.data}, unigram perplexity {format_perplexity(study.unigram_perplexity)}"),
-        ("epochs a trial", str(study.epochs)),
+        (f"{study.unit}s a trial", f"{study.steps:,}" if study.steps else "not known yet"),
         ("searched range", f"{low} to {high}"),
         ("reference", study.reference_text),
         ("storage", study.storage),

@@ -14,7 +14,7 @@ from trainers.errors import TrainerError
 from trainers.lockstep import Lockstep
 from trainers.member import Member
 from trainers.models import model_names
-from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.steps.cohort import step_together
 from trainers.train import course, train
 
@@ -45,7 +45,7 @@ def alone(one, directory):
         except StopIteration as stop:
             return reports, stop.value
         verdict = None
-        if isinstance(said, EpochReport):
+        if isinstance(said, Report):
             reports.append(said)
             verdict = Verdict.CONTINUE
 
@@ -66,7 +66,7 @@ class Together:
         """One round."""
         said = self.lockstep.advance()
         for number, word in said.items():
-            if isinstance(word, EpochReport):
+            if isinstance(word, Report):
                 self.reports[number].append(word)
                 hopeless = (number, word.epoch) in self.prune
                 self.lockstep.answer(number, Verdict.PRUNE if hopeless else Verdict.CONTINUE)
@@ -132,7 +132,7 @@ def test_all_members_report_at_once_and_a_new_one_joins_between_epochs(data, tmp
     together.add(2, late, tmp_path / "2")
     together.end()
     said = [words for words in together.rounds if words]
-    report = EpochReport
+    report = Report
     both = {1: report, 2: report}
     assert said[:4] == [{0: report, 1: report}, {0: Ending}, both, both]
     assert together.endings == {0: Outcome.PRUNED, 1: Outcome.COMPLETED, 2: Outcome.COMPLETED}
@@ -153,7 +153,7 @@ def test_one_added_within_an_epoch_waits_for_its_end(data, tmp_path, monkeypatch
     together.add(1, config(data, epochs=1), tmp_path / "1")
     together.end()
     said = [words for words in together.rounds if words]
-    assert said[:2] == [{0: EpochReport}, {0: EpochReport, 1: EpochReport}]
+    assert said[:2] == [{0: Report}, {0: Report, 1: Report}]
 
 
 def test_a_cohort_of_one_is_the_run_alone_bit_for_bit(data, tmp_path):

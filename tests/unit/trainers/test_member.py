@@ -14,7 +14,7 @@ from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.errors import TrainerError
 from trainers.member import Member
-from trainers.report import EpochReport
+from trainers.report import Report
 from trainers.steps.cohort import step_alone
 
 CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def norm(gradients):
 
 def report(epoch, perplexity):
     loss = float(torch.tensor(perplexity, dtype=torch.float64).log())
-    return EpochReport(epoch, loss, loss, 0.1, 1e-2, 1e4, 2**20, 0)
+    return Report(epoch, loss, loss, 0.1, 1e-2, 1e4, 2**20, 0)
 
 
 # --- one loop for every precision
@@ -303,7 +303,7 @@ def test_best_keeps_the_first_of_the_lowest(tmp_path, batches):
     assert best["report"] == dataclasses.asdict(report(2, 8.0))
     assert all(torch.equal(best["model"][name], kept[2][name]) for name in kept[2])
     last = checkpoint.read(tmp_path / checkpoint.LAST)
-    assert [EpochReport(**fields).perplexity for fields in last["history"]] == pytest.approx(
+    assert [Report(**fields).perplexity for fields in last["history"]] == pytest.approx(
         [9.0, 8.0, 8.5, 8.0]
     )
     assert all(torch.equal(last["model"][name], kept[4][name]) for name in kept[4])

@@ -6,11 +6,11 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from trainers.report import Ending, EpochReport, Outcome, Progress, Verdict
+from trainers.report import Ending, Outcome, Progress, Report, Verdict
 
 
 def report(loss):
-    return EpochReport(1, 2.0, loss, 0.1, 1e-3, 1e4, 2**20, 0)
+    return Report(1, 2.0, loss, 0.1, 1e-3, 1e4, 2**20, 0)
 
 
 @pytest.mark.parametrize("loss", [0.0, 1.5, math.log(35.57), 700.0])

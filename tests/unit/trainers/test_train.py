@@ -30,7 +30,7 @@ from trainers.evaluate import Evaluation, evaluate
 from trainers.member import Member
 from trainers.models import build_model
 from trainers.precision.half import HalfProducts
-from trainers.report import EpochReport, Outcome, Progress, Verdict
+from trainers.report import Outcome, Progress, Report, Verdict
 from trainers.steps.cohort import step_alone
 from trainers.train import train
 
@@ -108,7 +108,7 @@ class Run:
 
     @property
     def reports(self):
-        return [said for said in self.said if isinstance(said, EpochReport)]
+        return [said for said in self.said if isinstance(said, Report)]
 
     @property
     def progress(self):
@@ -690,7 +690,7 @@ def test_a_short_training_on_cuda(make, folder, precision):
         training = train(
             dataclasses.replace(config, epochs=epochs), device="cuda", directory=directory
         )
-        said = [report for report in training if isinstance(report, EpochReport)]
+        said = [report for report in training if isinstance(report, Report)]
     assert [report.epoch for report in said] == [1, 2, 3, 4]
     tolerance = 1e-3 if precision == "fp32" else 0.02
     for report, other in zip(said, here.reports, strict=True):
@@ -705,5 +705,5 @@ def test_a_short_training_on_cuda(make, folder, precision):
 def test_on_cuda_the_peak_is_the_run_s_own(make, folder):
     torch.empty(2**30, dtype=torch.uint8, device="cuda")
     training = train(make(epochs=1), device="cuda", directory=folder())
-    reports = [said for said in training if isinstance(said, EpochReport)]
+    reports = [said for said in training if isinstance(said, Report)]
     assert reports[0].peak_memory_bytes < 2**29

@@ -165,7 +165,7 @@ class TestAsking:
             while (spec := ledger.ask()) is not None:
                 rates.append(spec.config.learning_rate)
                 ledger.report({spec.number: report(1, 50)})
-                ledger.tell(spec.number, Outcome.COMPLETED, "trained all its epochs")
+                ledger.tell(spec.number, Outcome.COMPLETED, "trained to its end")
         assert len(rates) == len(set(rates)) == 7
         assert set(runs[0]) <= set(rates)
         with open_ledger(tmp_path, trials=7) as ledger:
@@ -302,7 +302,7 @@ class TestReporting:
             ledger.report({number: report(1, 50)})
             said = ledger.report({number: report(1, 50.001)})  # in other company, or on CUDA
             assert said == {number: Verdict.CONTINUE}
-            ledger.tell(number, Outcome.COMPLETED, "trained all its epochs")
+            ledger.tell(number, Outcome.COMPLETED, "trained to its end")
         assert stored(tmp_path)[0].state.name == "COMPLETE"
 
     def test_no_number_counts_as_infinite_also_when_it_is_repeated(self, tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ class TestLooks:
             (verdict,) = ledger.report(said).values()
             if verdict is not Verdict.CONTINUE:
                 break
-        ledger.tell(spec.number, ENDED[verdict], "trained all its epochs")
+        ledger.tell(spec.number, ENDED[verdict], "trained to its end")
         return verdict
 
     def stuck(self, ledger: Ledger) -> int:
@@ -501,7 +501,7 @@ class TestLooks:
                 left = self.train(ledger, spec) is Verdict.PAUSE
                 row = ledger.row(spec.number)
                 assert row.state == ("paused" if left else "complete")
-                assert row.reason.startswith("paused: " if left else "trained all its epochs")
+                assert row.reason.startswith("paused: " if left else "trained to its end")
                 assert list(summarise(ledger.study, "").trials)[spec.number] == row
             left = [row for row in map(ledger.row, specs) if row.state == "paused"]
             assert len(left) >= 2
@@ -724,8 +724,8 @@ class TestTelling:
             ledger.report({spec.number: report(1, 50)})
             trial = stored(tmp_path)[spec.number]
             optuna.trial.Trial(ledger.study, trial._trial_id).set_user_attr("reason", "failed: x")
-            ledger.tell(spec.number, Outcome.COMPLETED, "trained all its epochs")
-        assert stored(tmp_path)[0].user_attrs["reason"] == "trained all its epochs"
+            ledger.tell(spec.number, Outcome.COMPLETED, "trained to its end")
+        assert stored(tmp_path)[0].user_attrs["reason"] == "trained to its end"
 
 
 class TestTakingUpAgain:

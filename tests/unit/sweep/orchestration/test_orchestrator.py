@@ -25,7 +25,7 @@ from trainers.report import Outcome, Verdict
 # Each trainer keeps its history in its folder, as the shared one does in its checkpoint.
 TRAINERS = """\
     import math
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def trial(config, directory, *, ends=Outcome.COMPLETED, end=None):
         directory.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ TRAINERS = """\
             if (directory / "other").exists():  # as on another machine
                 end = 30
             loss = math.log(60 - epoch if end is None else end * (90 / end) ** left)
-            verdict = yield EpochReport(epoch, loss, loss, 0.1, 1e-3, 1e3, 1, 0)
+            verdict = yield Report(epoch, loss, loss, 0.1, 1e-3, 1e3, 1, 0)
             if verdict != "continue":
                 return Ending(Outcome.PAUSED if verdict == "pause" else Outcome.PRUNED)
         return Ending(ends)

@@ -20,10 +20,10 @@ from sweep.results.record import StudyRecord, read_study
 from trainers.config import LRSchedule, TrainConfig
 
 ONE_EPOCH = """\
-    from trainers.report import Ending, EpochReport, Outcome
+    from trainers.report import Ending, Report, Outcome
 
     def train(config, *, device, directory):
-        yield EpochReport(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
+        yield Report(1, 4.0, 4.0, 0.1, 1e-3, 1e3, 1, 0)
         return Ending(Outcome.COMPLETED)
 """
 

@@ -63,14 +63,14 @@ def reported(value: float, state: TrialState) -> Write:
 
 # What is written, and the state and the reason that it has in the end.
 FOREIGN: dict[str, tuple[Write, str, str]] = {
-    "a rate in quotes": (enqueued(learning_rate="1e-3"), "complete", "trained all its epochs"),
+    "a rate in quotes": (enqueued(learning_rate="1e-3"), "complete", "trained to its end"),
     "rate 0": (enqueued(learning_rate=0), "failed", f"{NO_RATE}0"),
     "a negative rate": (enqueued(learning_rate=-1e-3), "failed", f"{NO_RATE}-0.001"),
     "rate NaN": (enqueued(learning_rate=math.nan), "failed", f"{NO_RATE}nan"),
     "rate inf": (enqueued(learning_rate=math.inf), "failed", f"{NO_RATE}inf"),
     "a text": (enqueued(learning_rate="high"), "failed", f"{NO_RATE}'high'"),
     "a table": (enqueued(learning_rate={"a": 1}), "failed", f"{NO_RATE}{{'a': 1}}"),
-    "nothing": (enqueued(), "complete", "trained all its epochs"),
+    "nothing": (enqueued(), "complete", "trained to its end"),
     "another name": (
         enqueued(lr=1e-3),
         "failed",

@@ -29,7 +29,7 @@ def trial_of(rate: float) -> FrozenTrial:
         value=33.0,
         params={"learning_rate": rate, "optimizer": None},
         distributions={"learning_rate": RATES, "optimizer": NAMES},
-        user_attrs={"multiples": {"sqrt": rate, "linear": 1.0}, "reason": "trained all its epochs"},
+        user_attrs={"multiples": {"sqrt": rate, "linear": 1.0}, "reason": "trained to its end"},
         system_attrs={"fixed": [1, "two", None, True]},
         intermediate_values={**{step: 30.0 + rate + step for step in range(1, 21)}, 21: math.inf},
     )

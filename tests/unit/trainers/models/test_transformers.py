@@ -7,7 +7,7 @@ import pytest
 from sweep.config.load import load
 from sweep.orchestration.plan import make_plan, study_name
 from trainers.config import DataConfig, ModelConfig, TrainConfig
-from trainers.report import EpochReport, Outcome, Verdict
+from trainers.report import Outcome, Report, Verdict
 from trainers.train import train
 
 pytest.importorskip("transformers")
@@ -38,7 +38,7 @@ def run(
         except StopIteration as stop:
             return said, stop.value.outcome
         verdict = None
-        if isinstance(word, EpochReport):
+        if isinstance(word, Report):
             said[word.epoch] = word.perplexity
             verdict = Verdict.PAUSE if word.epoch == pause_after else Verdict.CONTINUE
 

@@ -14,7 +14,7 @@ from trainers.data import Sequences, load_corpus
 from trainers.evaluate import evaluate
 from trainers.member import Member
 from trainers.models.context_vector import ContextVector
-from trainers.report import EpochReport
+from trainers.report import Report
 from trainers.steps.cohort import step_alone, step_together
 from trainers.steps.memory import release_memory, total_memory_bytes
 
@@ -135,7 +135,7 @@ def test_the_limit_is_the_configs_and_the_checkpoints(config, tmp_path):
     assert member.rows_that_fit(4) == 50
     member.limit_rows(20)
     step_alone(member, batches[0])
-    member.finish_epoch(EpochReport(1, 4.0, 4.0, 0.1, 1e-2, 1e3, 1, 0), tmp_path)
+    member.finish_epoch(Report(1, 4.0, 4.0, 0.1, 1e-2, 1e3, 1, 0), tmp_path)
     (again, *_), _, _ = members_of(config, tmp_path, 1)  # another micro_batch: the same run
     again.restore(tmp_path)
     assert again.rows_that_fit(1) == 20

@@ -30,7 +30,7 @@ from sweep.view.live.running import RunningTrial
 from sweep.view.live.screen import RichView
 from sweep.view.sentences import against, answer, edge_warning, kept
 from sweep.view.tables import format_perplexity, format_rate, print_summary, trials_table
-from trainers.report import EpochReport, Outcome, Progress
+from trainers.report import Outcome, Progress, Report
 
 COMMANDS = ["sweep show study", "sweep export study --format csv --output a-rather-long-name.csv"]
 RUN_ON = "sweep run --batch-size 2048 --storage sqlite:////a/rather/long/path/to/the/study.db"
@@ -71,8 +71,8 @@ def study(*rows: TrialRow, **more) -> StudySummary:
     return StudySummary(**(values | more))
 
 
-def report(epoch: int, loss: float = math.log(61.24)) -> EpochReport:
-    return EpochReport(epoch, loss, loss, 0.3, 8e-4, 12_345.0, 1, 0)
+def report(epoch: int, loss: float = math.log(61.24)) -> Report:
+    return Report(epoch, loss, loss, 0.3, 8e-4, 12_345.0, 1, 0)
 
 
 def terminal(width: int = 80, height: int = 24) -> Console:
@@ -92,7 +92,7 @@ def shown(console: Console, renderable: object) -> list[str]:
 
 
 WORST = [
-    trial(0, reason="trained all its epochs"),
+    trial(0, reason="trained to its end"),
     trial(123, "pruned", 123456.7, rule="a_rule_of_a_users_own_naming", multiple=1234.5),
     trial(7, "failed", None, reason="failed: RuntimeError: [3, 4]\n\x1b[31mdo not\x1b[0m fit " * 9),
     trial(8, "waiting", None, learning_rate=math.nan, multiple=math.nan, rule="", epochs=0),

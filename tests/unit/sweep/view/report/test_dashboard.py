@@ -56,7 +56,7 @@ def test_graphs_notes_and_files_are_there(tmp_path: Path) -> None:
         note = get_note(ledger.study)
         assert "The best learning rate for batch" in note
         assert "| sqrt |" in note
-        assert note_of(ledger, 0) == "**complete**: trained all its epochs"
+        assert note_of(ledger, 0) == "**complete**: trained to its end"
         folder = artifact_folder(str(tmp_path / "sweep.db"))
         metas = get_all_artifact_meta(ledger.study)
         texts = {meta.filename: (folder / meta.artifact_id).read_text("utf-8") for meta in metas}
