@@ -106,7 +106,6 @@ class ProgramConfig:
     Attributes:
         command: its arguments, with placeholders such as {learning_rate}; no shell reads them.
             None of them: this tool's own trainer.
-        script: the hash of the file that it runs; "" where it is none. Part of what a study is.
         pattern: how reports are read from what it prints: a name of `trainers.program.patterns`, or
             a regular expression with named groups; "" for a program that reports by itself.
         resume: arguments appended where a trial has begun before and goes on from the program's own
@@ -116,7 +115,6 @@ class ProgramConfig:
     """
 
     command: tuple[str, ...] = ()
-    script: str = ""
     pattern: str = ""
     resume: tuple[str, ...] = ()
     grace: Annotated[FiniteFloat, Field(ge=0)] = 30.0

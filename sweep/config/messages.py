@@ -12,6 +12,7 @@ FLAGS = {
     "batch": "trainer.batch_size",
     "precision": "trainer.precision",
     "epochs": "trainer.epochs",
+    "steps": "trainer.steps",
     "seed": "trainer.seed",
     "device": "device",
     "model": "model",

@@ -39,6 +39,7 @@ class SearchSettings:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
+        script: the hash of the program's script.
         until: ends the study when less than this share of perplexity is left to gain; None: never.
     """
 
@@ -55,6 +56,7 @@ class SearchSettings:
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
     until: float | None = None
+    script: str = ""
 
 
 class TrialCounts:
