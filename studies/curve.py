@@ -14,8 +14,7 @@ class Curve:
 
     Attributes:
         rates: increasing.
-        low, middle, high: quantiles of what a run reaches at each rate, lost runs among them; of a
-            number that is to be large, `low` is the better end all the same.
+        low, middle, high: quantiles of what a run reaches at each rate, lost runs among them.
     """
 
     rates: tuple[float, ...]
@@ -33,12 +32,14 @@ def fitted_curve(posterior: Posterior, x: Array, mass: float = 0.9) -> Curve | N
     if not len(posterior.seen.y):
         return None
     values, weights = posterior.outcomes(x)
+    objective = posterior.seen.objective
     shares = (0.5 - mass / 2, 0.5, 0.5 + mass / 2)
+    if objective.direction == "maximize":  # the least nats are the highest value
+        shares = shares[::-1]
     order = np.argsort(values, axis=1)
     ranked = np.take_along_axis(values, order, axis=1)
     share = np.take_along_axis(weights, order, axis=1)
     reached = np.cumsum(share, axis=1) - share / 2
-    objective = posterior.seen.objective
     low, middle, high = (
         tuple(
             objective.value(float(np.interp(each, *pair)))

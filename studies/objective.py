@@ -1,10 +1,11 @@
 """What a study makes small or large: its name and unit, and the nats that the search works in."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, overload
+from typing import Final, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ LEAST = {PERPLEXITY: 1.0, VALIDATION_LOSS: 0.0, BITS_PER_BYTE: 0.0}
 UNITS = {VALIDATION_LOSS: "nats", BITS_PER_BYTE: "bits a byte"}
 
 KNOWN_FROM = 30.0  # a text of characters has a unigram perplexity of some 20, and 3 is a good one
+FAR_OFF = 8.0  # times the middle one's distance to the best; what is further off sets no scale
 AS_LOSSES = 1.5  # of the loss of a model without context
 
 
@@ -91,8 +93,10 @@ class Objective:
         return f"at least {self.least:g}" if self.known_unit else "finite"
 
     def signed(self, value: float) -> float:
-        """A value as it is stored; a stored one as it is shown. NaN stays NaN."""
-        return value if self.direction == "minimize" else -value
+        """A value as it is stored; a stored one as it is shown. Infinity, that of a training which
+        diverged, is the same in both.
+        """
+        return value if self.direction == "minimize" or value == math.inf else -value
 
     def valid(self, stored: float) -> bool:
         """Whether it can be a stored number: infinity can, of a training that diverged."""
@@ -126,6 +130,30 @@ class Objective:
         """What is shown of so many nats."""
         return self.signed(self.stored(nats))
 
+    def scaled_to(self, stored: Sequence[float]) -> Self:
+        """The same, knowing from some stored numbers how much of it is as much as a nat.
+
+        Over rates some factor of ten apart, trainings of a language model come to about a nat
+        apart. So of a number whose unit is unknown the distance of the best to the worst counts as
+        one, but no more than a few times that to the middle one: a training that was all but lost
+        sets no scale. It is a power of two, so that it seldom changes.
+        """
+        if self.known_unit or not len(stored) or not np.ptp(stored):
+            return self
+        middle = float(np.median(stored) - np.min(stored))
+        spread = min(float(np.ptp(stored)), FAR_OFF * middle or math.inf)
+        return dataclasses.replace(self, scale=2.0 ** round(math.log2(spread)))
+
+    def better(self, value: float, other: float | None) -> float:
+        """The better of two shown values; the first one where there is no other."""
+        return value if other is None else min(value, other, key=self.signed)
+
+    def nats_between(self, value: float, other: float) -> float:
+        """How much worse a shown value is than another, in nats: ln of a ratio of perplexities."""
+        if self.name == PERPLEXITY:
+            return math.log(value / other)
+        return self.nats(self.signed(value)) - self.nats(self.signed(other))
+
     @property
     def _nat(self) -> float:
         """The nats of a number of 1, but of a perplexity."""
@@ -137,6 +165,12 @@ class Objective:
             return perplexity
         known = self.name == VALIDATION_LOSS and perplexity > 0
         return math.log(perplexity) if known else None
+
+    def to_perplexity(self, value: float) -> float | None:
+        """A value as a perplexity; None where it does not tell one."""
+        if self.name == VALIDATION_LOSS:
+            return math.exp(value)
+        return value if self.name == PERPLEXITY else None
 
     def format(self, value: float | None) -> str:
         """A value as it is shown: "61.24", "3.2415"; "-" where there is none, "inf" if infinite."""

@@ -37,7 +37,6 @@ from studies.trials import (
     whole_steps,
 )
 
-FAR_OFF = 8.0  # times the middle trial's distance to the best; what is further off sets no scale
 KEPT = 4  # posteriors, of one study after another
 
 _last: dict[Hashable, Posterior] = {}
@@ -107,26 +106,15 @@ class Look:
 
 
 def scaled(table: Table, terms: Terms) -> Terms:
-    """The same, knowing how much of a number of unknown unit is as much as a nat.
-
-    Over rates some factor of ten apart, trainings of a language model come to about a nat apart. So
-    the distance of the best trial to the worst counts as one, but no more than a few times that to
-    the middle one: a training that was all but lost sets no scale. It is a power of two, so that it
-    seldom changes.
-    """
+    """The same, knowing how much of a number of unknown unit is as much as a nat."""
     objective = terms.objective
     if objective.known_unit:
         return terms
     best = table.column(_lowest, objective)
-    seen = best[np.isfinite(best)]
-    if len(seen) and not np.ptp(seen):  # of one trial its course is all there is
-        seen = np.append(seen, [value for trial in table for value in _finite(trial)])
-    if not len(seen) or not np.ptp(seen):
-        return terms
-    spread = min(np.ptp(seen), FAR_OFF * (np.median(seen) - seen.min()) or math.inf)
-    return dataclasses.replace(
-        terms, objective=dataclasses.replace(objective, scale=2.0 ** round(math.log2(spread)))
-    )
+    seen = best[np.isfinite(best)].tolist()
+    if len(set(seen)) == 1:  # of one trial its course is all there is
+        seen += [value for trial in table for value in _finite(trial)]
+    return dataclasses.replace(terms, objective=objective.scaled_to(seen))
 
 
 def _lowest(trial: FrozenTrial, objective: Objective) -> float:

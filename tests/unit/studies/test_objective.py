@@ -1,7 +1,6 @@
 import math
 
 import pytest
-
 from studies.perplexity import is_perplexity, look_like_losses
 
 
