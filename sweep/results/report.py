@@ -242,8 +242,7 @@ def _rules(
             row.learning_rate,
             weights.get(row.name, 0.0),
             found is not None and found.low <= row.learning_rate <= found.high,
-            _seen_cost(row, summary, posterior.seen.objective)
-            or (None if math.isnan(cost) else math.expm1(cost)),
+            _seen_cost(row, summary, objective) or (None if math.isnan(cost) else math.expm1(cost)),
             row,
         )
         for row, cost in zip(summary.rules, costs.tolist(), strict=True)

@@ -40,8 +40,8 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
         )
     if summary.baseline is not None and trial.value >= summary.baseline:
         raise SweepError(
-            f"{summary.objective.described(trial.value)} is no better than counting words, so there "
-            "is no reference to write: train for more epochs, or widen --range"
+            f"{summary.objective.described(trial.value)} is no better than counting words, so "
+            "there is no reference to write: train for more epochs, or widen --range"
         )
     return ReferenceSettings(
         # Nothing finer than 20 % of a rate is worth claiming: three digits are plenty.

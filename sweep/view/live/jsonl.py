@@ -14,7 +14,8 @@ no infinity. Beside such a value stands `"diverged": true`.
 
     TRIAL     the fields of `results.types.TrialRow` but for the objective, and diverged
     STUDY     the fields of `results.types.StudySummary`, its objective as metric and direction:
-              `trials` a list of TRIAL, `best` and `recommended` a TRIAL or null, `rules` a list of RuleRow's fields, its `trial` the trial's number or null
+              `trials` a list of TRIAL, `best` and `recommended` a TRIAL or null,
+              `rules` a list of RuleRow's fields, its `trial` the trial's number or null
     PROGRESS  the fields of `trainers.report.Progress`
     REPORT    the fields of `trainers.report.Report`, perplexity, value (of the study's metric), and
               diverged

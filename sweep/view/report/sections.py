@@ -94,8 +94,8 @@ def headline(report: Report) -> list[str]:
     if report.noise is not None and report.noise > NOISY:
         lines.append(
             "Runs at nearly the same rate differ by "
-            f"{objective.portion(math.expm1(report.noise))} of {objective.words}: nothing finer than "
-            "that is known, and the best single trial may be luck."
+            f"{objective.portion(math.expm1(report.noise))} of {objective.words}: nothing finer "
+            "than that is known, and the best single trial may be luck."
         )
     if report.verdict is not None:
         lines.append(verdict(report.verdict))
