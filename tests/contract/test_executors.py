@@ -34,7 +34,7 @@ TRAINERS = """\
     from trainers.report import Ending, Report, Outcome, Progress
 
     def reports(epoch):
-        return Report(epoch, 4.0, math.log(60 - epoch), 0.1, 1e-3, 1e3, 1, 0)
+        return Report(epoch=epoch, train_loss=4.0, validation_loss=math.log(60 - epoch), accuracy=0.1, learning_rate=1e-3, tokens_per_second=1e3)
 
     def three_epochs(config, *, device, directory):
         for epoch in (1, 2, 3):

@@ -81,7 +81,15 @@ def norm(gradients):
 
 def report(epoch, perplexity):
     loss = float(torch.tensor(perplexity, dtype=torch.float64).log())
-    return Report(epoch, loss, loss, 0.1, 1e-2, 1e4, 2**20, 0)
+    return Report(
+        epoch=epoch,
+        train_loss=loss,
+        validation_loss=loss,
+        accuracy=0.1,
+        learning_rate=1e-2,
+        tokens_per_second=1e4,
+        peak_memory_bytes=2**20,
+    )
 
 
 # --- one loop for every precision

@@ -10,7 +10,15 @@ from trainers.report import Ending, Outcome, Progress, Report, Verdict
 
 
 def report(loss):
-    return Report(1, 2.0, loss, 0.1, 1e-3, 1e4, 2**20, 0)
+    return Report(
+        epoch=1,
+        train_loss=2.0,
+        validation_loss=loss,
+        accuracy=0.1,
+        learning_rate=1e-3,
+        tokens_per_second=1e4,
+        peak_memory_bytes=2**20,
+    )
 
 
 @pytest.mark.parametrize("loss", [0.0, 1.5, math.log(35.57), 700.0])

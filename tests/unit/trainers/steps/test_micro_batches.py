@@ -135,7 +135,17 @@ def test_the_limit_is_the_configs_and_the_checkpoints(config, tmp_path):
     assert member.rows_that_fit(4) == 50
     member.limit_rows(20)
     step_alone(member, batches[0])
-    member.finish_epoch(Report(1, 4.0, 4.0, 0.1, 1e-2, 1e3, 1, 0), tmp_path)
+    member.finish_epoch(
+        Report(
+            epoch=1,
+            train_loss=4.0,
+            validation_loss=4.0,
+            accuracy=0.1,
+            learning_rate=1e-2,
+            tokens_per_second=1e3,
+        ),
+        tmp_path,
+    )
     (again, *_), _, _ = members_of(config, tmp_path, 1)  # another micro_batch: the same run
     again.restore(tmp_path)
     assert again.rows_that_fit(1) == 20

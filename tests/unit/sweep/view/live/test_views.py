@@ -72,7 +72,14 @@ def study(*rows: TrialRow, **more) -> StudySummary:
 
 
 def report(epoch: int, loss: float = math.log(61.24)) -> Report:
-    return Report(epoch, loss, loss, 0.3, 8e-4, 12_345.0, 1, 0)
+    return Report(
+        epoch=epoch,
+        train_loss=loss,
+        validation_loss=loss,
+        accuracy=0.3,
+        learning_rate=8e-4,
+        tokens_per_second=12_345.0,
+    )
 
 
 def terminal(width: int = 80, height: int = 24) -> Console:
