@@ -8,7 +8,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, WIDE
-from studies.objective import PERPLEXITY, Objective
+from studies.objective import PERPLEXITY, VALIDATION_LOSS, Objective
 from studies.prior import log_distance, multiples, nearest_rule
 from studies.trials import rate_of, sound, value_of
 from sweep.errors import SweepError
@@ -39,12 +39,14 @@ def add(study: Study, rate: float, value: float, note: str) -> int:
         raise SweepError(f"--rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
     objective = read_study(study).objective
     if not (math.isfinite(value) and objective.valid(objective.signed(value))):
-        raise SweepError(f"--value must be a {objective.words}, {objective.bounds}, got {value:g}")
+        raise SweepError(
+            f"{flag_of(objective)} must be a {objective.words}, {objective.bounds}, got {value:g}"
+        )
     is_perplexity = objective.name == PERPLEXITY
     if is_perplexity and is_loss(rate, value, study.get_trials(deepcopy=False)):
         raise SweepError(
-            f"--value {value:g} looks like a loss in nats: perplexity is exp(loss); did you mean "
-            f"{math.exp(value):.4g}?"
+            f"--perplexity {value:g} looks like a loss in nats: perplexity is exp(loss); did you "
+            f"mean {math.exp(value):.4g}?"
         )
     rates = read_study(study).rule_rates
     name, multiple = nearest_rule(rate, rates)
@@ -81,11 +83,21 @@ def given_value(
     """
     given = {name: each for name, each in named.items() if each is not None}
     if len(given) + (value is not None) != 1:
-        raise SweepError(f"--value takes what the run came to: give its {objective.words}, once")
+        raise SweepError(
+            f"{flag_of(objective)} is missing, or given twice: it is what the run came to"
+        )
     for name in given.keys() - {objective.name}:
         flag = name.replace("_", "-")
-        raise SweepError(f"--{flag}: the study's metric is {objective.name}: give it by --value")
+        raise SweepError(
+            f"--{flag}: the study's metric is {objective.name}: give {flag_of(objective)}"
+        )
     return next(iter(given.values())) if value is None else value
+
+
+def flag_of(objective: Objective) -> str:
+    """The flag of a study's metric."""
+    own = (PERPLEXITY, VALIDATION_LOSS)
+    return f"--{objective.name.replace('_', '-')}" if objective.name in own else "--value"
 
 
 def is_loss(rate: float, perplexity: float, trials: Iterable[FrozenTrial]) -> bool:
