@@ -45,7 +45,7 @@ def make_pruner(
             "learning-rate".
         patience: reports in a row that a trial must be behind at; not for "learning-rate".
         seed: chooses the trials that "learning-rate" audits.
-        terms: what "learning-rate" knows beside the trials.
+        terms: what "learning-rate" knows beside the trials; of the others what their numbers are.
 
     Raises:
         StudyError: an unknown name or a number out of its bounds.
@@ -63,7 +63,8 @@ def make_pruner(
             raise StudyError(f"pruner {field} must be at least {least}, got {value}")
     if name == LEARNING_RATE:
         return LearningRatePruner(terms=terms, seed=seed)
-    return PatientPruner(QUANTILES[name], floor, startup, patience)
+    objective = terms.objective if terms else None
+    return PatientPruner(QUANTILES[name], floor, startup, patience, objective)
 
 
 class LearningRatePruner(StudyPruner):
@@ -86,7 +87,8 @@ class LearningRatePruner(StudyPruner):
     def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
         if diverged(trial):
-            return f"perplexity is not finite after step {trial.last_step}"
+            words = self._terms.objective.words if self._terms else "perplexity"
+            return f"{words} is not finite after step {trial.last_step}"
         return "" if self._is_audited(trial) else self._behind(trials, trial)
 
     def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:

@@ -136,6 +136,9 @@ class TrainConfig:
         seed: of initial weights, data order and dropout.
         micro_batch: rows of a batch computed at once; 0 takes what fits the memory. It changes a
             result by rounding alone, so it is no part of what a study or a checkpoint is.
+        metric: what is compared: perplexity, validation_loss (nats), bits_per_byte, or a number
+            among the metrics of the trainer's reports, by its name.
+        direction: whether that is the better the smaller ("minimize") or the larger.
         clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
     """
 
@@ -160,6 +163,8 @@ class TrainConfig:
         (10, 1.0),
         (30, 2.0),
     )
+    metric: Annotated[str, Field(min_length=1)] = "perplexity"
+    direction: Literal["minimize", "maximize"] = "minimize"
     lr_schedule: LRSchedule = Field(default_factory=LRSchedule)
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)

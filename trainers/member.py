@@ -164,7 +164,8 @@ class Member:
 
     def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
         then, now = {**LATER, **flat(stored)}, flat(_plain(self.config))
-        then["micro_batch"] = now["micro_batch"]
+        for name in ("micro_batch", "metric", "direction"):  # they change no step
+            then[name] = now[name]
         if self.config.lr_schedule.counts_horizon:
             for each in (then, now):
                 each[_HORIZON] = each.get(_HORIZON) or each.get("epochs")

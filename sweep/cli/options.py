@@ -61,6 +61,8 @@ config_options = _stack(
 )
 other_setting_options = _stack(
     click.option("--precision", help="fp32, fp16 or bf16."),
+    click.option("--metric", help="perplexity, validation_loss, or a metric of your --trainer."),
+    click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Steps a trial, of a program that is told so."),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 FLAGS = {
     "batch": "trainer.batch_size",
     "precision": "trainer.precision",
+    "metric": "trainer.metric",
+    "direction": "trainer.direction",
     "epochs": "trainer.epochs",
     "steps": "trainer.steps",
     "seed": "trainer.seed",

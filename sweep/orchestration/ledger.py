@@ -12,7 +12,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity
-from studies.perplexity import is_perplexity
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED, STEPS, is_paused
 from sweep.errors import SweepError
@@ -33,6 +32,7 @@ from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.objective import objective_of, reported, why_impossible
 from sweep.results.place import place_of
 from sweep.results.record import EPOCH, read_study, read_trial, write_study
 from sweep.results.rows import trial_row
@@ -89,7 +89,7 @@ class Ledger:
         if existing is not None:
             check_identity(existing, identity.fields)
         else:
-            make_study(storage, name)
+            make_study(storage, name, objective_of(train).stored_name)
         self.study = existing or optuna.load_study(study_name=name, storage=cache)
         self._lease = Lease(self.study, stopped)
         with self._lease.taken(join=join):
@@ -105,6 +105,7 @@ class Ledger:
         self.directory = place_of(self.study, directory)  # another run may have made it by now
         self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
         self._unit = read_study(self.study).unit
+        self._objective = read_study(self.study).objective
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, Report]] = {}
         self._unrepeatable: dict[int, str] = {}
@@ -167,7 +168,9 @@ class Ledger:
 
     def row(self, number: int) -> TrialRow:
         """A trial as the view shows it."""
-        return with_length(trial_row(self._trials.current(number)), read_study(self.study))
+        return with_length(
+            trial_row(self._trials.current(number), self._objective), read_study(self.study)
+        )
 
     def belief(self) -> RatePosterior | None:
         """What is known of the best rate; None before a trial is complete."""
@@ -202,7 +205,7 @@ class Ledger:
 
     def _ask(self) -> TrialSpec | None:
         trials, within = self._trials.all(), self.working_range
-        counts = TrialCounts(trials, self._earlier)
+        counts = TrialCounts(trials, self._earlier, self._objective)
         if self._enough(trials, counts):
             return None
         full = counts.count >= self._strategy.settings.trials
@@ -249,11 +252,11 @@ class Ledger:
         """Stores reports, then judges them in the order of trial numbers.
 
         A report that is stored already is not written again, and only the last stored one of a
-        trial can prune it. A trial whose repeated report has another perplexity than the stored one
+        trial can prune it. A trial whose repeated report has another value than the stored one
         ends here.
 
         Raises:
-            SweepError: a loss is none.
+            SweepError: a value is impossible, or the trainer does not report it.
         """
         for number, report in sorted(reports.items()):
             self._store(number, report)
@@ -364,22 +367,28 @@ class Ledger:
             return
         stored = frozen(trial).intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
-        perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
-        if not is_perplexity(perplexity):
+        said = self._said(report)
+        value = math.inf if math.isnan(said) else said
+        if not self._objective.valid(value):
             raise SweepError(
-                f"trial {number}, {self._unit} {place}: the trainer's validation_loss must be nats "
-                f"a token, at least 0, got {report.validation_loss:g}"
+                f"trial {number}, {self._unit} {place}: {why_impossible(self._objective, report)}"
             )
         if place not in stored:
             steps = self._whole(report)
             if self._strategy.length is None and steps != frozen(trial).user_attrs.get(STEPS, 0):
                 self._trials.note(trial, {STEPS: steps})
             try:
-                trial.report(perplexity, place)
+                trial.report(value, place)
             except UpdateFinishedTrialError:  # another program has ended it
                 self._trials.release(number)
-        elif fault := why_not_repeated(f"{self._unit} {place}", perplexity, stored[place]):
+        elif fault := why_not_repeated(
+            f"{self._unit} {place}", value, stored[place], self._objective
+        ):
             self._unrepeatable[number] = fault
+
+    def _said(self, report: Report) -> float:
+        """A report's number as it is stored."""
+        return self._objective.signed(reported(self._objective, report))
 
     def _judge(self, number: int, report: Report) -> Verdict:
         live = self._trials.resume(number)
@@ -388,7 +397,7 @@ class Ledger:
             return Verdict.PRUNE  # another program has ended it, or it begins anew
         # A trial's last report is paid for: there is nothing left to save by pruning it.
         whole = self._whole(report)
-        paid = bool(whole) and report.step >= whole and math.isfinite(report.perplexity)
+        paid = bool(whole) and report.step >= whole and math.isfinite(self._said(report))
         if self.place(report) != trial.last_step or paid:
             return Verdict.CONTINUE
         judged = self._strategy.judge(self._trials.peers(), trial, self.working_range)

@@ -89,11 +89,11 @@ class Logged(Forwarding):
     def trial_ended(self, row: TrialRow) -> None:
         """Logged."""
         log.info(
-            "trial %d %s at step %d, perplexity %s: %s",
+            "trial %d %s at step %d, value %s: %s",
             row.number,
             row.state,
             row.step,
-            row.perplexity,
+            row.value,
             row.reason,
         )
         super().trial_ended(row)

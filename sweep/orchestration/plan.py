@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.definition import WIDE, Identity, validate_range, working_range
+from studies.objective import Objective
 from studies.observed import Terms
 from studies.prior import Centre, Prior, centres, rule_priors
 from studies.pruner import make_pruner
@@ -19,6 +20,7 @@ from sweep.config.schema import RuleSettings, StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.execution.executors import EXECUTORS
 from sweep.orchestration.samplers import named_sampler
+from sweep.results.objective import check_metric, objective_of
 from sweep.storage.connect import sqlite_path
 from trainers.config import LATER, TrainConfig
 from trainers.data import Corpus, source_fingerprint
@@ -86,7 +88,7 @@ def make_plan(
     # A rule carries a swept reference within a factor of 3 or so; a guess may be anywhere.
     trusted = reference.swept and not borrowed
     low, high = _range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
-    _check_search(config.study, low, high)
+    _check_search(config.study, low, high, objective_of(train))
     return Plan(
         config=config,
         train=train,
@@ -223,7 +225,7 @@ def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
         ) from error
 
 
-def _check_search(study: StudySettings, low: float, high: float) -> None:
+def _check_search(study: StudySettings, low: float, high: float, objective: Objective) -> None:
     """Fails now where the ledger would fail later, with a study made and nothing in it."""
     sampler = named_sampler(study.sampler)
     make_sampler(sampler, Terms(low, high), seed=0, startup=study.startup)
@@ -231,6 +233,7 @@ def _check_search(study: StudySettings, low: float, high: float) -> None:
     EXECUTORS.check(study.executor)
     make_pruner(study.pruner, floor=1, startup=study.startup)
     import_object(study.trainer, what="trainer")
+    check_metric(objective, study.trainer)
 
 
 def _reference(config: SweepConfig) -> Reference:

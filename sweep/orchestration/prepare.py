@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optuna.study import Study
 
-from studies.perplexity import look_like_losses, suspicion
+from studies.objective import Objective
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.orchestration.listener import View
@@ -171,10 +171,11 @@ def show_notes(corpus: Corpus, view: View) -> None:
 
 def warn_of_loss(plan: Plan, corpus: Corpus, view: View) -> None:
     """Says so where the reference's perplexity is rather a loss."""
-    baseline = baseline_of(plan.config.study.trainer, corpus.unigram_perplexity)
+    perplexity = Objective()
+    baseline = baseline_of(plan.config.study.trainer, corpus.unigram_perplexity, perplexity)
     value = None if plan.borrowed else plan.reference.perplexity
-    if value is not None and baseline is not None and look_like_losses([value], baseline):
-        view.warn(f"reference.{suspicion(value, baseline)}")
+    if value is not None and (said := perplexity.suspicion([value], baseline)):
+        view.warn(f"reference.{said}")
 
 
 def check_length(train: TrainConfig, corpus: Corpus) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 import yaml
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from studies.perplexity import is_perplexity
+from studies.objective import Objective
 from studies.trials import rate_of
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error, one_line
 from sweep.outputs import STDOUT, write_output
 from sweep.results.confirmation import Confirmation, stored_confirmation
+from sweep.results.objective import objective_of
 from sweep.results.place import place_of
 from sweep.results.record import EPOCH, STEP, read_study, read_trial
 from sweep.results.yaml_text import dump, load
@@ -39,12 +40,12 @@ class Confirmed(_Strict):
 
     Attributes:
         seeds: the new ones.
-        mean_perplexity: over them.
+        mean: of their values.
         standard_error: of that mean; None of a single seed.
     """
 
     seeds: list[int]
-    mean_perplexity: float
+    mean: float = Field(validation_alias=AliasChoices("mean", "mean_perplexity"))
     standard_error: float | None
 
 
@@ -52,8 +53,8 @@ class Origin(_Strict):
     """Where a configuration came from.
 
     Attributes:
-        perplexity: the trial's lowest validation perplexity, reached at `step`; at `epoch` in an
-            earlier version's file.
+        value: the trial's best, of the metric that `train` names, reached at `step`; in an earlier
+            version's file called `perplexity`, or reached at `epoch`.
         directory: the trial's folder at the time, with its checkpoints.
         confirmed: whether it is the best over other seeds too (`sweep confirm`).
         confirmation: what those said of this rate; None where it was not among the finalists.
@@ -65,7 +66,7 @@ class Origin(_Strict):
     study: str
     storage: str
     trial: int
-    perplexity: float
+    value: float = Field(validation_alias=AliasChoices("value", "perplexity"))
     step: int | None = None
     epoch: int | None = None
     by_hand: bool = False
@@ -98,6 +99,11 @@ class Exported(_Strict):
     train: TrainConfig
     origin: Origin
 
+    @property
+    def objective(self) -> Objective:
+        """What its value is."""
+        return objective_of(self.train)
+
 
 def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Exported:
     """A trial's whole configuration and its origin.
@@ -108,7 +114,8 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
         storage: its database, as the user names it.
     """
     record = read_study(study)
-    values = {e: value for e, value in trial.intermediate_values.items() if is_perplexity(value)}
+    objective = record.objective
+    values = {e: value for e, value in trial.intermediate_values.items() if objective.valid(value)}
     place = min(values, key=lambda step: values[step]) if values else record.length or 0
     found = stored_confirmation(study)
     return Exported(
@@ -119,7 +126,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             study=study.study_name,
             storage=str(StorageUrl(storage)),
             trial=trial.number,
-            perplexity=trial.value if trial.value is not None else values[place],
+            value=objective.signed(trial.value if trial.value is not None else values[place]),
             **{record.unit: place},
             by_hand=read_trial(trial).by_hand,
             confirmed=bool(found and found.best and found.best.trial == trial.number),
@@ -141,17 +148,18 @@ def _confirmed(found: Confirmation | None, number: int) -> Confirmed | None:
         return None
     return Confirmed(
         seeds=list(found.seeds),
-        mean_perplexity=finalist.mean.mean,
+        mean=finalist.mean.mean,
         standard_error=finalist.mean.standard_error,
     )
 
 
-def confirmed_words(origin: Origin) -> str:
+def confirmed_words(exported: Exported) -> str:
     """Whether other seeds have repeated it, in one line."""
+    origin = exported.origin
     found = origin.confirmation
     if found is None:
         return "not confirmed: `sweep confirm` trains the best rates over new seeds"
-    value = format_with_error(found.mean_perplexity, found.standard_error)
+    value = format_with_error(exported.objective, found.mean, found.standard_error)
     seeds = "seed" if len(found.seeds) == 1 else "seeds"
     mean = f"{value} over {len(found.seeds)} new {seeds}"
     return f"confirmed: {mean}" if origin.confirmed else f"not the best over new seeds: {mean}"

@@ -15,10 +15,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from studies.objective import Objective
 from studies.prior import Prior
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.execution.protocol import SHARED_TRAINER
+from sweep.results.objective import stored_objective
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.naming import plain_name
 
@@ -163,6 +165,11 @@ class StudyRecord(_Record):
     def data_source(self) -> str:
         """The text's name."""
         return str(self.identity["data_source"])
+
+    @property
+    def objective(self) -> Objective:
+        """What its trials are measured by."""
+        return stored_objective(self.config)
 
     @property
     def train(self) -> TrainConfig:

@@ -49,8 +49,8 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
     trials = tuple(
         with_length(_with_rule(row, record.rule_rates), record) for row in rows_of(study)
     )
-    complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
-    best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
+    complete = [row for row in trials if row.state == "complete" and row.value is not None]
+    best = min(complete, key=lambda row: row.stored, default=None)
     return StudySummary(
         name=study.study_name,
         storage=str(StorageUrl(storage)),
@@ -77,6 +77,7 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
         fixed=record.fixed,
         forecast_met=record.forecast_met,
         baseline=stored_baseline(record),
+        objective=record.objective,
     )
 
 
@@ -133,12 +134,17 @@ def _distance(row: TrialRow, rate: float) -> float:
 def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     """One trial with its epochs and its multiples of every rule, for `sweep show`."""
     record, said = read_study(study), read_trial(trial).model_dump(mode="json", exclude_unset=True)
+    objective, reports = record.objective, sorted(trial.intermediate_values.items())
+    row = asdict(with_length(trial_row(trial, objective), record))
+    del row["objective"]
     return {
         "study": study.study_name,
-        **asdict(with_length(trial_row(trial), record)),
+        **row,
         "unit": record.unit,
         **{key: said[key] for key in DETAILS if key in said},
-        "perplexities": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
+        "metric": objective.name,
+        "direction": objective.direction,
+        "values": {str(step): objective.signed(stored) for step, stored in reports},
         "rules": record.rule_rates,
         "directory": str(place_of(study) / f"{trial.number:04d}"),
     }

@@ -184,7 +184,7 @@ class TestAWholeSweep:
         done = finished.invoke("run", "--trials", 5, "--json")
         assert [event["event"] for event in done.events][-2:] == ["study_started", "study_finished"]
         study = done.events[-1]["study"]
-        assert study["best"]["perplexity"] == finished.study().best_value
+        assert study["best"]["value"] == finished.study().best_value
         assert [row["number"] for row in study["trials"]] == [0, 1, 2, 3, 4]
 
     def test_status_list_and_show_read_it(self, finished: Workspace) -> None:
@@ -195,7 +195,7 @@ class TestAWholeSweep:
         (listed,) = finished.invoke("list", "--json").events
         assert listed["name"] == name
         shown = json.loads(finished.invoke("show", 2, "--json").out)
-        curve = {int(epoch): value for epoch, value in shown["perplexities"].items()}
+        curve = {int(epoch): value for epoch, value in shown["values"].items()}
         assert curve == finished.curves()[2]
         assert shown["multiples"]["linear"] == pytest.approx(1)
 
@@ -290,7 +290,7 @@ class TestEveryWayToEnd:
     def test_json_says_of_a_diverged_trial_that_it_is(self, zoo: Workspace) -> None:
         rows = {row["number"]: row for row in zoo.said.events[-1]["study"]["trials"]}
         assert {number for number, row in rows.items() if row["diverged"]} == {4, 9, 10}
-        assert rows[4]["perplexity"] is None
+        assert rows[4]["value"] is None
 
 
 class TestTheEdgeOfTheRange:

@@ -682,7 +682,7 @@ class TestTelling:
         assert (trial.state.name, trial.value) == ("PRUNED", math.inf)
         assert trial.last_step == len(before) + 1
         assert trial.intermediate_values[len(before) + 1] == math.inf
-        assert (row.state, row.perplexity) == ("pruned", math.inf)
+        assert (row.state, row.value) == ("pruned", math.inf)
 
     @pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.FAILED, Outcome.LOST])
     def test_what_is_no_fault_of_the_rate_is_a_failure(
