@@ -19,10 +19,10 @@ from sweep.execution.protocol import GO, Ended, Event, Progressed, Reported, Tri
 from sweep.execution.signals import leave_to_the_command
 from trainers.importing import import_object
 from trainers.lockstep import CohortMember, Lockstep
+from trainers.naming import OUTPUT_FILE
 from trainers.report import Ending, Report, Verdict
 from trainers.train import Said, course, train
 
-LOG_NAME = "output.log"
 GUARD = """
 import os, select, signal, sys, time
 os.setsid()
@@ -176,7 +176,7 @@ def log_to(directory: Path) -> None:
     """Sends what trainers print to the trial's own log, away from the live view."""
     with contextlib.suppress(OSError):  # where nothing can be written, the trainer will say so
         directory.mkdir(parents=True, exist_ok=True)
-        log = os.open(directory / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(directory / OUTPUT_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)

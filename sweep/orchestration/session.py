@@ -175,7 +175,8 @@ def _about(plan: Plan, corpus: Corpus | None) -> dict[str, Any]:
     reference = plan.reference
     where = f"batch {reference.setting.batch_size}, {reference.precision}"
     kind = "swept" if reference.swept else "a guess"
-    text = f"{reference.learning_rate:.3g} at {where} gave {reference.perplexity} ({kind})"
+    gave = f"gave {reference.perplexity} " if reference.perplexity else ""
+    text = f"{reference.learning_rate:.3g} at {where} {gave}({kind})"
     return {
         "profile": plan.config.profile,
         "device": plan.config.device,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shlex
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from sweep.results.export import Exported, Origin
 from sweep.results.objective import reported
 from sweep.results.record import EPOCH
 from sweep.results.types import TrialRow
-from sweep.workflows.foreign_code import foreign_code
+from sweep.workflows.foreign_code import foreign_code, naming
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
@@ -39,7 +38,7 @@ def check_code(exported: Exported, *, allowed: set[str]) -> None:
     if found:
         raise SweepError(
             f"the file names code, '{found[1]}', which is run only where you name it too: "
-            f"add {shlex.join(found)} if you trust it"
+            f"add {naming(found)} if you trust it"
         )
 
 
@@ -56,6 +55,8 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
 
 def _prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:
     _make_folder(directory)
+    if exported.train.program.command:
+        return
     trial = Path(exported.origin.directory)
     if not resume and any((directory / name).exists() for name in (LAST, PREVIOUS, BEST)):
         raise SweepError(
