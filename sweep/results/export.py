@@ -28,6 +28,17 @@ from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
 
 FORMAT = 1
+TOLD = (
+    "learning_rate",
+    "batch_size",
+    "precision",
+    "epochs",
+    "steps",
+    "seed",
+    "metric",
+    "direction",
+    "program",
+)  # what of a configuration a program can be told
 LARGEST = 2**20  # characters of a best.yaml: it has two thousand or so
 
 
@@ -135,7 +146,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             data_source=record.data_source,
             data_fingerprint=str(record.identity["data_fingerprint"]),
             directory=str(place_of(study) / f"{trial.number:04d}"),
-            options=list(record.train.model.options),
+            options=[] if record.train.program.command else list(record.train.model.options),
             versions=record.versions,
             git_commit=git_commit(),
         ),
@@ -176,15 +187,25 @@ def write(exported: Exported, path: Path, *, force: bool = False) -> None:
         SweepError: as of `write_output`.
     """
     train = asdict(exported.train)
+    if exported.train.program.command:  # the rest is this tool's own trainer's
+        train = {name: train[name] for name in TOLD}
+    else:
+        del train["program"]
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}
     order = ("format", "trainer", "train", "origin")
     text = dump({key: fields[key] for key in order})
     named = "best.yaml" if path == STDOUT else path.name
     header = (
         f"# The best rate of study {one_line(exported.origin.study)}. Train it again:\n"
-        f"#   {shlex.join(('sweep', 'train', named))}\n"
+        f"#   {_again(exported.train, named)}\n"
     )
     write_output(path, header + text, force=force)
+
+
+def _again(train: TrainConfig, named: str) -> str:
+    command = "sweep", "train", named
+    program = train.program
+    return shlex.join((*command, "--", *program.command) if program.command else command)
 
 
 def read(path: Path) -> Exported:
@@ -222,6 +243,8 @@ def read(path: Path) -> Exported:
 
 def _missing(train: Mapping[str, Any], origin: Origin) -> list[str]:
     """The settings that a file must have and has not: no default stands in for a lost line."""
+    if isinstance(program := train.get("program"), Mapping) and program.get("command"):
+        return [name for name in TOLD if name not in train]
     options = [f"model.options.{name}" for name in origin.options or ()]
     there = {*flat(train), *(["model.options"] if "options" in train.get("model", {}) else [])}
     return sorted({*FIRST, "model.options", *options} - there)
