@@ -100,6 +100,28 @@ class LRSchedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class ProgramConfig:
+    """A training program of the user's own; see `trainers.program`.
+
+    Attributes:
+        command: its arguments, with placeholders such as {learning_rate}; no shell reads them.
+            None of them: this tool's own trainer.
+        pattern: how reports are read from what it prints: a name of `trainers.program.patterns`, or
+            a regular expression with named groups; "" for a program that reports by itself.
+        resume: arguments appended where a trial has begun before and goes on from the program's own
+            checkpoints; without them it begins anew.
+        grace: seconds that it has to end after SIGTERM, before SIGKILL.
+        parameters: of its model, for the rules that go by them; 0 where they are unknown.
+    """
+
+    command: tuple[str, ...] = ()
+    pattern: str = ""
+    resume: tuple[str, ...] = ()
+    grace: Annotated[FiniteFloat, Field(ge=0)] = 30.0
+    parameters: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class TrainConfig:
     """One training run, whole: the same config gives the same run.
 
@@ -108,6 +130,7 @@ class TrainConfig:
         batch_size: sequences a step; the last, partial batch of an epoch is kept.
         precision: fp32, fp16 (with a gradient scaler) or bf16.
         epochs: passes over the training data.
+        steps: of a whole run, where a program of the user's own counts them; 0: it knows.
         patience: epochs without an improvement of `min_delta` before an early stop.
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
@@ -123,6 +146,7 @@ class TrainConfig:
     batch_size: PositiveInt = 32
     precision: PrecisionName = "fp32"
     epochs: PositiveInt = 50
+    steps: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
     patience: PositiveInt = 15
     min_delta: Annotated[FiniteFloat, Field(ge=0)] = 0.001
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -144,6 +168,7 @@ class TrainConfig:
     lr_schedule: LRSchedule = Field(default_factory=LRSchedule)
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+    program: ProgramConfig = Field(default_factory=ProgramConfig)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

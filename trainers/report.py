@@ -13,11 +13,13 @@ class Progress:
         step: optimizer steps of the run that were tried so far.
         steps: of the whole run; 0 where that is unknown.
         tokens_per_second: training tokens a second since the last report.
+        alive: whether the trainer has done something since the last one.
     """
 
     step: int = 0
     steps: int = 0
     tokens_per_second: float = 0.0
+    alive: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

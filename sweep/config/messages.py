@@ -14,6 +14,7 @@ FLAGS = {
     "metric": "trainer.metric",
     "direction": "trainer.direction",
     "epochs": "trainer.epochs",
+    "steps": "trainer.steps",
     "seed": "trainer.seed",
     "device": "device",
     "model": "model",

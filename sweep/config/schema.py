@@ -97,6 +97,7 @@ class StudySettings(_Strict):
     gpus_per_trial: Annotated[float, PlainValidator(_share)]
     cpus_per_trial: Annotated[float, PlainValidator(_share)]
     trainer: str
+    same_program: StrictBool
     keep: Literal["best", "all"]
     tensorboard: str
     view: str

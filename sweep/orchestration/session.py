@@ -35,6 +35,7 @@ from sweep.results.record import read_study
 from sweep.results.summary import summarise, with_recommended
 from sweep.results.types import StudySummary
 from trainers.data import Corpus
+from trainers.program.command import hash_of
 
 LEAST_TIMEOUT_S = 1e-3  # 0 would mean none
 
@@ -154,6 +155,7 @@ def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:
         trainer=settings.trainer,
         priors=plan.priors,
         until=parse_until(settings.until),
+        script=hash_of(plan.train.program.command),
     )
     return Ledger(
         ready.storage,
@@ -168,7 +170,7 @@ def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:
     )
 
 
-def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
+def _about(plan: Plan, corpus: Corpus | None) -> dict[str, Any]:
     """What a study records of itself when it is made."""
     reference = plan.reference
     where = f"batch {reference.setting.batch_size}, {reference.precision}"
@@ -182,18 +184,25 @@ def _about(plan: Plan, corpus: Corpus) -> dict[str, Any]:
         "reference": described(plan),
         "reference_text": f"{text}; {plan.borrowed}" if plan.borrowed else text,
         "reference_perplexity": None if plan.borrowed else reference.perplexity,
-        "unigram_perplexity": corpus.unigram_perplexity,
-        "unknown_share": corpus.unknown_share,
-        "training_tokens": corpus.train.targets,
-        "training_sequences": len(corpus.train.lengths),
         "exponents": {
             rule.name: [rule.batch_exponent, rule.parameter_exponent]
             for rule in plan.rules
             if isinstance(rule, ScalingRule)
         },
-        "steps_per_epoch": math.ceil(len(corpus.train.lengths) / plan.train.batch_size),
         "rules": described_rules(plan),
         "versions": versions(),
+        **({} if corpus is None else _of_text(corpus, plan)),
+    }
+
+
+def _of_text(corpus: Corpus, plan: Plan) -> dict[str, Any]:
+    sequences = len(corpus.train.lengths)
+    return {
+        "unigram_perplexity": corpus.unigram_perplexity,
+        "unknown_share": corpus.unknown_share,
+        "training_tokens": corpus.train.targets,
+        "training_sequences": sequences,
+        "steps_per_epoch": math.ceil(sequences / plan.train.batch_size),
     }
 
 

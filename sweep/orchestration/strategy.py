@@ -40,6 +40,7 @@ class SearchSettings:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
+        script: the hash of the program's script.
         until: ends the study when less than this share is left to gain (`Remaining`); None: never.
     """
 
@@ -56,6 +57,7 @@ class SearchSettings:
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
     until: float | None = None
+    script: str = ""
 
 
 class TrialCounts:

@@ -75,6 +75,7 @@ class StudyRecord(_Record):
         ran, spent_s: when it was opened last (seconds since 1970), and what all its runs took.
         finished: the criteria that it ran to its end on; empty while it has not, None of a study
             that was made before this was stored.
+        script: the hash of its program's script.
         remaining, forecast_met: sentences; "" for none.
         confirmation: what `sweep confirm` found.
     """
@@ -100,6 +101,7 @@ class StudyRecord(_Record):
     steps_per_epoch: int | None = None
     exponents: dict[str, tuple[float, float]] = {}
     versions: dict[str, str] = {}
+    script: str = ""
     transfer: dict[str, Any] | None = None
     cohort: int | None = None
     trials: int = 0

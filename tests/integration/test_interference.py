@@ -29,7 +29,7 @@ STEPS = """\
                 if (yield Progress(epoch, 1, 2)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
-            verdict = yield Report(epoch=epoch, train_loss=4.0, validation_loss=math.log(60 - epoch), accuracy=0.1, learning_rate=1e-3, tokens_per_second=1e3)
+            verdict = yield Report(epoch=epoch, validation_loss=math.log(60 - epoch))
             if verdict != "continue":
                 return Ending(Outcome.PRUNED if verdict == "prune" else Outcome.PAUSED)
         return Ending(Outcome.COMPLETED)

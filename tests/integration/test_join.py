@@ -24,7 +24,7 @@ SLOW = """\
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
             perplexity = 60 - epoch + abs(math.log(config.learning_rate / 0.03))
-            yield Report(epoch=epoch, train_loss=4.0, validation_loss=math.log(perplexity), accuracy=0.1, learning_rate=1e-3, tokens_per_second=1e3)
+            yield Report(epoch=epoch, validation_loss=math.log(perplexity))
         return Ending(Outcome.COMPLETED)
 """
 RUN = ("run", "--trainer", "slow:train", "--study", "shared", "--json", "--trials", 8)

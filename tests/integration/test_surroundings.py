@@ -31,7 +31,7 @@ STEPS = """\
                 if (yield Progress(epoch, 1, 2)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.05)
-            yield Report(epoch=epoch, train_loss=4.0, validation_loss=4.0 - epoch / 10, accuracy=0.1, learning_rate=1e-3, tokens_per_second=1e3)
+            yield Report(epoch=epoch, validation_loss=4.0 - epoch / 10)
         return Ending(Outcome.COMPLETED)
 """
 
