@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.table import Table
@@ -26,13 +26,12 @@ from sweep.orchestration.endings import (
     measured,
     why_not_repeated,
 )
-from sweep.orchestration.enqueued import why_refused
 from sweep.orchestration.opening import check_total, write_new, write_search
 from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
-from sweep.results.objective import objective_of, reported, why_impossible
+from sweep.results.objective import objective_of, stored_value
 from sweep.results.place import place_of
 from sweep.results.record import EPOCH, read_study, read_trial, write_study
 from sweep.results.rows import trial_row
@@ -103,9 +102,9 @@ class Ledger:
             else:
                 write_search(self.study, search)
         self.directory = place_of(self.study, directory)  # another run may have made it by now
-        self._strategy = Strategy(search, train.seed, terms_of(read_study(self.study)))
-        self._unit = read_study(self.study).unit
-        self._objective = read_study(self.study).objective
+        record = read_study(self.study)
+        self._strategy = Strategy(search, train.seed, terms_of(record))
+        self._unit, self._objective = record.unit, record.objective
         self._clock = Clock(self.study)
         self._reports: dict[int, dict[int, Report]] = {}
         self._unrepeatable: dict[int, str] = {}
@@ -187,7 +186,7 @@ class Ledger:
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
             self.study.sampler = self._strategy.sampler(self.working_range)
             taken_up = [self._trials.resume(trial.number) for trial in left]
-            return [self._spec(trial) for trial in taken_up if not self._refuses(trial)]
+            return [self._spec(trial) for trial in taken_up if not self._trials.refuses(trial)]
 
     def elsewhere(self) -> int:
         """How many trials other orchestrators run now."""
@@ -225,7 +224,7 @@ class Ledger:
         number = frozen(trial).number
         if number < len(trials) and trials[number].state != TrialState.WAITING:
             raise deleted(self.study)
-        return self._ask() if self._refuses(trial) else self._spec(trial)
+        return self._ask() if self._trials.refuses(trial) else self._spec(trial)
 
     def _resume_paused(self, number: int) -> TrialSpec:
         """A trial that was left after a look, as this orchestrator's own."""
@@ -299,7 +298,7 @@ class Ledger:
             attributes["reason"] = message
         self._trials.note(live, attributes)
         if outcome in BLOWN_UP:
-            self._report_infinity(trial)
+            self._trials.report_infinity(trial)
         if outcome in VALUED:
             self.study.tell(live, min(trial.intermediate_values.values()))
         elif outcome is Outcome.PRUNED or outcome in BLOWN_UP:
@@ -334,15 +333,6 @@ class Ledger:
                 self.study.tell(live, state=TrialState.PRUNED)
                 self._trials.release(trial.number)
 
-    def _refuses(self, trial: Trial) -> bool:
-        """Ends a trial that another program enqueued with a rate that none can have."""
-        reason = why_refused(frozen(trial))
-        if reason:
-            self._trials.note(trial, {"outcome": Outcome.FAILED.value, "reason": reason})
-            self.study.tell(trial, state=TrialState.FAIL)
-            self._trials.release(trial.number)
-        return bool(reason)
-
     def _spec(self, trial: Trial) -> TrialSpec:
         # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
         rate = float(trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True))
@@ -367,12 +357,10 @@ class Ledger:
             return
         stored = frozen(trial).intermediate_values
         # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
-        said = self._said(report)
-        value = math.inf if math.isnan(said) else said
-        if not self._objective.valid(value):
-            raise SweepError(
-                f"trial {number}, {self._unit} {place}: {why_impossible(self._objective, report)}"
-            )
+        try:
+            value = stored_value(self._objective, report)
+        except SweepError as error:
+            raise SweepError(f"trial {number}, {self._unit} {place}: {error}") from None
         if place not in stored:
             steps = self._whole(report)
             if self._strategy.length is None and steps != frozen(trial).user_attrs.get(STEPS, 0):
@@ -386,24 +374,20 @@ class Ledger:
         ):
             self._unrepeatable[number] = fault
 
-    def _said(self, report: Report) -> float:
-        """A report's number as it is stored."""
-        return self._objective.signed(reported(self._objective, report))
-
     def _judge(self, number: int, report: Report) -> Verdict:
         live = self._trials.resume(number)
         trial = frozen(live)
         if trial.state.is_finished() or number in self._unrepeatable:
             return Verdict.PRUNE  # another program has ended it, or it begins anew
+        place = self.place(report)
         # A trial's last report is paid for: there is nothing left to save by pruning it.
-        whole = self._whole(report)
-        paid = bool(whole) and report.step >= whole and math.isfinite(self._said(report))
-        if self.place(report) != trial.last_step or paid:
+        paid = 0 < self._whole(report) <= report.step
+        if place != trial.last_step or (paid and math.isfinite(trial.intermediate_values[place])):
             return Verdict.CONTINUE
         judged = self._strategy.judge(self._trials.peers(), trial, self.working_range)
         if judged.pauses:
             # Stored by `_leave`: as long as a worker has the trial it is no one else's.
-            trial.user_attrs.update({PAUSED: judged.reason, LOOKED: self.place(report)})
+            trial.user_attrs.update({PAUSED: judged.reason, LOOKED: place})
             return Verdict.PAUSE
         if judged.reason:
             self._trials.note(live, {"reason": f"pruned: {judged.reason}"})
@@ -414,9 +398,4 @@ class Ledger:
 
     def _measured(self, number: int) -> dict[str, Any]:
         # A resumed trial says its stored reports again, so these are all of them.
-        return measured(list(self._reports.get(number, {}).values()))
-
-    def _report_infinity(self, trial: FrozenTrial) -> None:
-        last = trial.last_step
-        if last is None or not math.isinf(trial.intermediate_values[last]):
-            self._trials.resume(trial.number).report(math.inf, (last or 0) + 1)
+        return measured([*self._reports.get(number, {}).values()])

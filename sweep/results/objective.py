@@ -63,14 +63,21 @@ def reported(objective: Objective, report: Report) -> float:
     )
 
 
-def why_impossible(objective: Objective, report: Report) -> str:
-    """What is to be said of a report whose number cannot be."""
+def stored_value(objective: Objective, report: Report) -> float:
+    """The study's number in a report as it is stored: infinite where the trainer says NaN.
+
+    A trainer of the user's own may say it, which Optuna would make a failure of the trial.
+
+    Raises:
+        SweepError: it is impossible, or the report has none.
+    """
+    said = reported(objective, report)
+    value = math.inf if math.isnan(said) else objective.signed(said)
+    if objective.valid(value):
+        return value
     if objective.name in (PERPLEXITY, VALIDATION_LOSS):
-        return (
+        raise SweepError(
             "the trainer's validation_loss must be nats a token, at least 0, got "
             f"{report.validation_loss:g}"
         )
-    return (
-        f"the trainer's {objective.name} must be {objective.bounds}, got "
-        f"{reported(objective, report):g}"
-    )
+    raise SweepError(f"the trainer's {objective.name} must be {objective.bounds}, got {said:g}")
