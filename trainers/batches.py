@@ -70,6 +70,11 @@ class Batches:
     def __len__(self) -> int:
         return len(self._lengths_S)
 
+    @property
+    def window(self) -> int:
+        """Tokens of the longest rows."""
+        return self._tokens_SW.shape[1]
+
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """An epoch of training batches, the last one partial; their order is (seed, epoch)'s."""
         order_S = torch.randperm(len(self), generator=generator(seed, ORDER, epoch))

@@ -112,7 +112,8 @@ class TrainConfig:
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
         micro_batch: rows of a batch computed at once; 0 takes what fits the memory. It changes a
-            result by rounding alone, so it is no part of what a study or a checkpoint is.
+            result by rounding alone (and by the masks of a user's own `nn.Dropout`), so it is no
+            part of what a study or a checkpoint is.
         clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
     """
 
