@@ -15,6 +15,7 @@ from trainers.batches import Batch
 from trainers.config import TrainConfig
 from trainers.faults import out_of_memory
 from trainers.kernels.dropout import Dropout, Place
+from trainers.kernels.graphs import recordings
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
 from trainers.precision import Precision
@@ -109,9 +110,10 @@ def _gradients(
 ) -> Tensor:
     """Adds every member's gradients of a part, whose rows begin at `first`; returns nats_K."""
     precision, places = members[0].precision, [member.place for member in members]
+    window, recorded = members[0].config.data.window, recordings.serve(members[0].device)
     dropout = Dropout(
         places[:1] if len(set(places)) == 1 else places,
-        window=members[0].config.data.window,
+        window=window,
         first=first,
         of=len(batches[0].lengths_B),
     )
@@ -119,7 +121,7 @@ def _gradients(
         nats_K, _ = cohort_loss(
             model,
             stack([member.model for member in members]),
-            _side_by_side([batch.tokens_BT for batch in part]),
+            _side_by_side(part, window if model.one_shape and recorded else 0),
             [batch.lengths_B for batch in part],
             dropout=dropout,
         )
@@ -143,7 +145,8 @@ def _gradients_alone(member: Steps, batch: Batch, rows: int) -> Tensor:
     return total
 
 
-def _side_by_side(tokens: Sequence[Tensor]) -> Tensor:
-    """Members' rows as tokens_KBT; where one's longest row is shorter, it is padded."""
-    longest = max(tokens_BT.shape[1] for tokens_BT in tokens)
-    return torch.stack([F.pad(rows_BT, (0, longest - rows_BT.shape[1])) for rows_BT in tokens])
+def _side_by_side(batches: Sequence[Batch], window: int) -> Tensor:
+    """Members' rows as tokens_KBT, all as long as the longest one, or as `window` where it is."""
+    longest = window or max(int(batch.lengths_B[0]) for batch in batches)
+    rows = [batch.tokens_BT for batch in batches]
+    return torch.stack([F.pad(rows_BT, (0, longest - rows_BT.shape[1])) for rows_BT in rows])
