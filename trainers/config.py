@@ -114,6 +114,7 @@ class TrainConfig:
         micro_batch: rows of a batch computed at once; 0 takes what fits the memory. It changes a
             result by rounding alone (and by the masks of a user's own `nn.Dropout`), so it is no
             part of what a study or a checkpoint is.
+        deterministic: takes only algorithms that give the same bits again, on CUDA too; slower.
         clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
     """
 
@@ -132,6 +133,7 @@ class TrainConfig:
     eps: PositiveFloat = 1e-8
     weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     micro_batch: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+    deterministic: Annotated[bool, Field(strict=True)] = False
     clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
         (0, 0.5),
         (10, 1.0),

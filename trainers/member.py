@@ -17,7 +17,7 @@ from trainers.naming import plain_name
 from trainers.precision import Precision
 from trainers.report import EpochReport
 from trainers.schedule import clip_norm, lr_scheduler
-from trainers.seeds import WEIGHTS, seeded, stream_seed
+from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
 from trainers.steps.memory import keep_freed_memory, rows_that_fit
 
 _TEXT = "data.name"
@@ -49,6 +49,10 @@ class Member:
         half: bool = True,
     ) -> None:
         keep_freed_memory()
+        # "fp32", and every evaluation, is FP32: cuDNN's recurrences would multiply in TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        if config.deterministic:
+            repeat_bits()
         self.config = config
         self.device = device
         with seeded(stream_seed(config.seed, WEIGHTS), device):
@@ -68,21 +72,19 @@ class Member:
         self.row_limit = 0
         self.limit_rows(config.micro_batch)
 
-    def apply(self) -> bool:
-        """Take the step that the gradients ask for: unscale, clip, step, update.
-
-        Returns:
-            False where the scaler skipped it.
-        """
+    def apply(self) -> None:
+        """Take the step that the gradients ask for: unscale, clip, step, update."""
         self.precision.unscale(self.optimizer)
         limit = clip_norm(self.config.clip_schedule, len(self.history))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.precision.try_step(self.optimizer)
+
+    def advance(self, *, stepped: bool) -> None:
+        """Go on to the next step; the rate moves where the scaler did not skip this one."""
         seed, epoch, step = self.place
         self.place = (seed, epoch, step + 1)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        stepped = self.precision.step(self.optimizer)
         if stepped:
             self.scheduler.step()
-        return stepped
 
     def begin_epoch(self, number: int) -> None:
         """Dropout in an epoch depends on the seed and the epoch alone."""

@@ -1,5 +1,6 @@
 """Random numbers fixed by the seed and the place alone, so that a resumed epoch repeats."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,3 +45,15 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+def repeat_bits() -> None:
+    """Have torch take only algorithms that give the same bits again, from now on.
+
+    An operation that has none is a RuntimeError that names it.
+    """
+    # cuBLAS asks for a workspace of its own, and reads this when it is first called.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # It would fill fresh memory with NaN to show who reads it: that changes no result of ours.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

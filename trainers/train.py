@@ -195,6 +195,10 @@ class Epoch:
                     return Ending(Outcome.OVERFLOW)
             if time.monotonic() - self._spoke >= PROGRESS_INTERVAL_S:
                 self._spoke = time.monotonic()
+                # FP16's scaler skips such a step; in the others the parameters are spoilt.
+                if stepped and not math.isfinite(float(loss)):
+                    what = f"the loss of step {step} is not finite"
+                    return Ending(Outcome.DIVERGED, f"diverged in epoch {self.number}: {what}")
                 verdict = yield Progress(self.number, step, self._steps, self._speed())
                 if verdict is Verdict.PAUSE:
                     return Ending(Outcome.PAUSED)

@@ -46,7 +46,7 @@ print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA de
 : >"$out/speeds.jsonl"
 speeds gpt 50
 speeds context_vector 70
-speeds plain 60
+speeds plain 70
 part speed 15 "$python" tests/benchmarks/cuda_speed.py table <"$out/speeds.jsonl"
 
 # The files that hold CUDA tests alone: the others need what a bare machine lacks. Its versions may

@@ -18,7 +18,7 @@ from trainers.kernels.dropout import Dropout, Place
 from trainers.kernels.graphs import recordings
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
-from trainers.precision import Precision
+from trainers.precision import Precision, settle
 from trainers.seeds import DROPOUT, seeded, stream_seed
 from trainers.steps.loss import cohort_loss, sequence_loss
 from trainers.steps.memory import release_memory
@@ -46,8 +46,12 @@ class Steps(Protocol):
         """Computes no more rows at once from now on."""
         ...
 
-    def apply(self) -> bool:
-        """Takes the step that the gradients ask for; False where it was skipped."""
+    def apply(self) -> None:
+        """Takes the step that the gradients ask for."""
+        ...
+
+    def advance(self, *, stepped: bool) -> None:
+        """Goes on to the next step."""
         ...
 
 
@@ -63,7 +67,12 @@ def step_together(members: Sequence[Steps], batches: Sequence[Batch]) -> list[St
     """
     while (nats_K := _tried(members, batches)) is None:
         release_memory(members[0].device)
-    return [(nats, member.apply()) for nats, member in zip(nats_K, members, strict=True)]
+    for member in members:
+        member.apply()
+    stepped = settle([member.precision for member in members])
+    for member, did in zip(members, stepped, strict=True):
+        member.advance(stepped=did)
+    return list(zip(nats_K.unbind(), stepped, strict=True))
 
 
 def step_alone(member: Steps, batch: Batch) -> Stepped:

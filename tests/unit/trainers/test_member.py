@@ -439,6 +439,17 @@ def test_a_checkpoint_without_all_its_parts_is_one_line(tmp_path, missing):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_a_user_s_recurrence_is_fp32_and_not_tf32():
+    member()
+    torch.manual_seed(0)
+    model, x = torch.nn.GRU(256, 256), torch.randn(20, 8, 256)
+    expected = model.double()(x.double())[0]
+    found = model.float().cuda()(x.cuda())[0].cpu()
+    assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_on_cuda_a_step_never_makes_the_host_wait(precision):
     """FP16's scaler waits once a step, the others not at all."""
