@@ -69,7 +69,7 @@ class Member:
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
         self.place: Place = (config.seed, 0, 0)
         self.history: list[EpochReport] = []
-        self.row_limit = 0
+        self.rows = self.row_limit = 0
         self.limit_rows(config.micro_batch)
 
     def apply(self) -> None:

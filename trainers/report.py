@@ -14,12 +14,14 @@ class Progress:
         step: optimizer steps tried in this epoch so far.
         steps: optimizer steps in one epoch.
         tokens_per_second: training tokens a second since the epoch began.
+        rows: of a batch, that are computed at once; 0 where the trainer does not say.
     """
 
     epoch: int
     step: int
     steps: int
     tokens_per_second: float = 0.0
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

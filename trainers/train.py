@@ -65,7 +65,8 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
         directory: for checkpoints; the corpus is looked for here and in the parent.
 
     Yields:
-        Progress at most twice a second, an EpochReport after every epoch.
+        Progress at most twice a second, and before the first step where that is computed in
+        parts; an EpochReport after every epoch.
 
     Returns:
         How it ended.
@@ -114,6 +115,12 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
 
     for report in member.history:
         if ending := _obey((yield report)):
+            return ending
+    # Said before the first step, in which most of those are killed that take too much memory.
+    rows, left = member.rows_that_fit(1), config.epochs - len(member.history)
+    if left > 0 and rows < config.batch_size:
+        began = Progress(len(member.history) + 1, 0, steps, rows=rows)
+        if ending := _obey((yield began)):
             return ending
     while len(member.history) < config.epochs:
         if member.patience_spent():
@@ -199,7 +206,8 @@ class Epoch:
                 if stepped and not math.isfinite(float(loss)):
                     what = f"the loss of step {step} is not finite"
                     return Ending(Outcome.DIVERGED, f"diverged in epoch {self.number}: {what}")
-                verdict = yield Progress(self.number, step, self._steps, self._speed())
+                rows = member.rows
+                verdict = yield Progress(self.number, step, self._steps, self._speed(), rows)
                 if verdict is Verdict.PAUSE:
                     return Ending(Outcome.PAUSED)
         self._nats = self._nats.cpu()  # waits for the device: the epoch's time is complete

@@ -37,6 +37,8 @@ class Steps(Protocol):
     precision: Precision
     optimizer: torch.optim.Optimizer
     place: Place
+    rows: int
+    """Of a batch, that were computed at once last."""
 
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""
@@ -84,6 +86,7 @@ def _tried(members: Sequence[Steps], batches: Sequence[Batch]) -> Tensor | None:
     """Takes every member's gradients; None where there was no room, and fewer rows may fit."""
     rows = min(member.rows_that_fit(len(members)) for member in members)
     for member in members:
+        member.rows = rows
         member.optimizer.zero_grad(set_to_none=True)
     try:
         with members[0].precision.products():

@@ -702,6 +702,11 @@ def test_progress_comes_at_most_twice_a_second(make, folder, monkeypatch, tick):
         assert len(run.progress) >= min(1.0, tick) * 2 * 22 / 4
 
 
+def test_rows_that_are_fewer_than_the_batch_s_are_said_before_the_first_step(make, folder):
+    run = drive(make(micro_batch=4), folder())
+    assert run.progress[0] == Progress(1, 0, STEPS, rows=4)
+
+
 def test_progress_counts_the_steps(make, folder, every_step_speaks):
     run = drive(make(), folder())
     assert [(said.epoch, said.step, said.steps) for said in run.progress] == [
