@@ -31,7 +31,8 @@ part() { # name, seconds, command: its output goes to the screen and into a file
 
 speeds() { # groups: lines into speeds.jsonl, also of a group that was cut off
     local name=$1 seconds=$2 began=$SECONDS
-    timeout --kill-after=5 $((scale * seconds)) "$python" tests/benchmarks/cuda_speed.py "$name" $smoke \
+    timeout --kill-after=5 $((scale * seconds)) "$python" tests/benchmarks/cuda_speed.py \
+        "$name" $smoke \
         >>"$out/speeds.jsonl" 2>"$out/$name.txt"
     local code=$?
     [ $code = 0 ] || { failed=1; tail -n 5 "$out/$name.txt"; }

@@ -1,5 +1,7 @@
 """Every stacked model, above one block of masks: cut batches and cohorts give the run alone."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -70,3 +72,22 @@ def test_a_cohort_that_has_room_for_fewer_rows_has_the_losses_of_each_alone(conf
     together, _ = steps([member(), member()], 256, monkeypatch, 20)
     alone, _ = steps([member()], ROWS, monkeypatch, 20)
     torch.testing.assert_close(together, alone.expand(-1, 2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_cuda_deterministic_steps_give_the_same_bits(config, precision):
+    def trained():
+        device = torch.device("cuda")
+        asked = dataclasses.replace(config, precision=precision, deterministic=True)
+        member, one = Member(asked, VOCABULARY, 1, device), batch()
+        there = Batch(one.tokens_BT.to(device), one.lengths_B, one.score_from_B)
+        for _ in range(5):
+            step_together([member], [there])
+        return [parameter.detach() for parameter in member.model.parameters()]
+
+    try:
+        assert all(map(torch.equal, trained(), trained()))
+    finally:
+        torch.use_deterministic_algorithms(False)
