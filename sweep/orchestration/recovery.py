@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sweep.execution.protocol import Ended, Executor, TrialSpec
-from trainers.report import Outcome, Verdict
+from trainers.report import Outcome, Progress, Verdict
 
 PATIENCE_S = 30.0
 """Beyond its grace, for a program that is ended together with all that it started."""
 
 MEMORY_STEP = 4
-"""A trial that ran out of memory computes a quarter of the rows at once when it is tried again."""
+"""A trial that ran out of memory computes a quarter of the rows that it did, when tried again."""
 
 
 class Recovery:
@@ -46,6 +46,7 @@ class Recovery:
         self._stopped: dict[int, str] = {}
         self._kill_at: dict[int, float] = {}
         self._graces: dict[int, float] = {}
+        self._rows: dict[int, int] = {}
 
     def began(self, spec: TrialSpec) -> None:
         """Watches a trial that was submitted."""
@@ -65,6 +66,10 @@ class Recovery:
         for number in numbers:
             for other in self._company.get(number, frozenset()):
                 self._alive[other] = self._clock()
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        """A trial said how many rows it computes at once: fewer than its config where it must."""
+        self._rows[number] = progress.rows
 
     def stop_overdue(self) -> None:
         """Stops trials that hang or are over their time, with all that they started."""
@@ -89,6 +94,7 @@ class Recovery:
         number = event.number
         del self._began[number], self._alive[number], self._graces[number]
         self._kill_at.pop(number, None)
+        rows = self._rows.pop(number, 0)
         company = self._company.pop(number, frozenset()) - {number}
         stopped = event.outcome is Outcome.PAUSED and number in self._stopped
         if event.outcome is Outcome.LOST or stopped:
@@ -97,7 +103,7 @@ class Recovery:
             message = self._stopped.get(number, event.message)
             return message, self._again(spec, in_company=bool(company))
         if event.outcome in (Outcome.OUT_OF_MEMORY, Outcome.KILLED) and _takes_fewer_rows(spec):
-            fewer = self._again(_with_fewer_rows(spec), in_company=False)
+            fewer = self._again(_with_fewer_rows(spec, rows), in_company=False)
             return event.message, fewer and replace(fewer, only_trial=bool(company))
         return event.message, None
 
@@ -128,7 +134,7 @@ def _takes_fewer_rows(spec: TrialSpec) -> bool:
     return not command or any("{micro_batch" in argument for argument in command)
 
 
-def _with_fewer_rows(spec: TrialSpec) -> TrialSpec:
-    rows = spec.config.micro_batch or spec.config.batch_size
+def _with_fewer_rows(spec: TrialSpec, in_use: int) -> TrialSpec:
+    rows = in_use or spec.config.micro_batch or spec.config.batch_size
     fewer = max(1, rows // MEMORY_STEP)
     return replace(spec, config=replace(spec.config, micro_batch=fewer))

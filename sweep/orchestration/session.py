@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from optuna.study import Study
@@ -222,7 +222,14 @@ def _of_text(corpus: Corpus, plan: Plan) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
     names = ("torch", "optuna", "tokenizers", "datasets")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # put there by other means than pip's
+        return "unknown"
 
 
 def _commands(summary: StudySummary, *, only_study: bool) -> Sequence[str]:
