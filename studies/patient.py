@@ -66,8 +66,11 @@ class PatientPruner(StudyPruner):
     whose last perplexity is the lowest of all at its step.
     """
 
-    def __init__(self, quantile: float, floor: int, startup: int, patience: int) -> None:
+    def __init__(
+        self, quantile: float, floor: int, startup: int, patience: int, unit: str = "step"
+    ) -> None:
         self._quantile = quantile
+        self._unit = unit
         self._floor = floor
         self._startup = max(1, startup)
         self._patience = patience
@@ -78,7 +81,7 @@ class PatientPruner(StudyPruner):
         if step is None:
             return ""
         if not math.isfinite(trial.intermediate_values[step]):
-            return f"perplexity is not finite after step {step}"
+            return f"perplexity is not finite after {self._unit} {step}"
         peers = _sound_peers(trials, trial)
         steps = sorted(trial.intermediate_values)[-self._patience :]
         if step < self._floor or len(steps) < self._patience:
@@ -103,7 +106,7 @@ class PatientPruner(StudyPruner):
         plural = "trial" if len(field) == 1 else "trials"
         lasting = f", for {self._patience} reports" if self._patience > 1 else ""
         return (
-            f"perplexity {shown(best_until(trial, step))} after step {step} is above "
+            f"perplexity {shown(best_until(trial, step))} after {self._unit} {step} is above "
             f"{shown(self._threshold(field))}, the {bar} of {len(field)} {plural}{lasting}"
         )
 

@@ -45,7 +45,7 @@ def make_pruner(
             "learning-rate".
         patience: reports in a row that a trial must be behind at; not for "learning-rate".
         seed: chooses the trials that "learning-rate" audits.
-        terms: what "learning-rate" knows beside the trials.
+        terms: what "learning-rate" knows beside the trials; of its unit all speak.
 
     Raises:
         StudyError: an unknown name or a number out of its bounds.
@@ -63,7 +63,7 @@ def make_pruner(
             raise StudyError(f"pruner {field} must be at least {least}, got {value}")
     if name == LEARNING_RATE:
         return LearningRatePruner(terms=terms, seed=seed)
-    return PatientPruner(QUANTILES[name], floor, startup, patience)
+    return PatientPruner(QUANTILES[name], floor, startup, patience, terms.unit if terms else "step")
 
 
 class LearningRatePruner(StudyPruner):
@@ -86,7 +86,8 @@ class LearningRatePruner(StudyPruner):
     def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
         if diverged(trial):
-            return f"perplexity is not finite after step {trial.last_step}"
+            unit = self._terms.unit if self._terms else "step"
+            return f"perplexity is not finite after {unit} {trial.last_step}"
         return "" if self._is_audited(trial) else self._behind(trials, trial)
 
     def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:

@@ -345,7 +345,7 @@ def open_ledger(
         "trials": 5,
         "sampler": "random",
         "pruner": "patient-median",
-        "floor": 2,
+        "floor": 0.6,
         "startup": 1,
         "trainer": trainer,
     }

@@ -3,6 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from trainers.report import Report
+
+STEP, EPOCH = "step", "epoch"  # what a study's reports are counted by
+
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
@@ -16,6 +20,7 @@ class TrialRow:
         perplexity: the lowest so far, None before the first report, infinite where it diverged.
         step: the last one that a finite perplexity was reported at; 0 before there is one.
         steps: of the whole run; 0 where that is unknown.
+        unit: what both are counted by: "step", or "epoch" in studies of earlier versions.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
         audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
@@ -32,6 +37,7 @@ class TrialRow:
     by_hand: bool = False
     audit: str = ""
     steps: int = 0
+    unit: str = STEP
 
     @property
     def diverged(self) -> bool:
@@ -128,7 +134,7 @@ class StudySummary:
     forecast_met: str = ""
     recommended: TrialRow | None = None
     baseline: float | None = None
-    unit: str = "step"
+    unit: str = STEP
     steps: int = 0
 
     @property
@@ -141,6 +147,11 @@ class StudySummary:
         """Whether no trial came below a model without context: then no rate is an optimum."""
         reached = [row.perplexity for row in self.trials if row.perplexity is not None]
         return self.baseline is not None and bool(reached) and min(reached) >= self.baseline
+
+
+def counted(report: Report, unit: str) -> int:
+    """What a report is stored at: its step, or its epoch in a study by epochs."""
+    return report.epoch if unit == EPOCH else report.step
 
 
 def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:

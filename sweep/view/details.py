@@ -89,7 +89,8 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "perplexity",
-            f"{format_perplexity(detail['perplexity'])} up to {detail['unit']} {detail['step']}",
+            format_perplexity(detail["perplexity"])
+            + (f" up to {detail['unit']} {detail['step']}" if detail["step"] else ""),
         ),
         ("ended", detail["reason"] or "not yet"),
     ]

@@ -12,9 +12,8 @@ from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
 from sweep.orchestration.prepare import check_length, emptied_on_refusal, show_notes
-from sweep.results.export import Exported, Origin
-from sweep.results.record import EPOCH
-from sweep.results.types import TrialRow
+from sweep.results.export import Exported
+from sweep.results.types import TrialRow, counted
 from sweep.workflows.foreign_code import foreign_code
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
@@ -124,7 +123,7 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
                 view.progressed(spec.number, event.progress)
             elif isinstance(event, Reported):
                 row = _with(row, event.report)
-                perplexities[_place(event.report, exported.origin)] = event.report.perplexity
+                perplexities[counted(event.report, exported.origin.unit)] = event.report.perplexity
                 view.reported(spec.number, event.report, row)
             event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
     state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
@@ -151,10 +150,6 @@ def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
     else:
         met = "NOT met"
     return f"{where} gave perplexity {found:.2f}, the sweep {expected:.2f}: {met}"
-
-
-def _place(report: Report, origin: Origin) -> int:
-    return report.epoch if origin.unit == EPOCH else report.step
 
 
 def with_epochs(exported: Exported, epochs: int | None) -> Exported:

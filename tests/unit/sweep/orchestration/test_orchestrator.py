@@ -33,7 +33,7 @@ TRAINERS = """\
         done = int(file.read_text()) if file.exists() else 0
         for epoch in range(1, config.epochs + 1):
             if epoch > done:
-                if (yield Progress(epoch, 1, 1)) == "pause":
+                if (yield Progress(epoch, config.epochs)) == "pause":
                     return Ending(Outcome.PAUSED)
                 with (directory / "trained").open("a") as log:
                     log.write(f"{epoch} ")
@@ -55,7 +55,7 @@ TRAINERS = """\
         return trial(config, directory, end=min(90, 40 * math.exp(0.1 * away**2)))
 
     def endless(config, *, device, directory):
-        while (yield Progress(1, 1, 2)) != "pause":
+        while (yield Progress(1, 2)) != "pause":
             pass
         return Ending(Outcome.PAUSED)
 
@@ -252,7 +252,7 @@ def test_a_trial_that_is_left_goes_on_where_its_rate_is_asked_for_again(folder: 
     left = [row for row in ended if row["state"] == "paused"]
     assert left
     assert all(row["reason"].startswith("paused: ") for row in left)
-    resumed = [each for each in started if each["epochs_done"]]
+    resumed = [each for each in started if each["trial"]["step"]]
     assert {each["trial"]["state"] for each in resumed} == {"running"}
     assert {each["trial"]["number"] for each in resumed} <= {row["number"] for row in left}
 
@@ -429,7 +429,7 @@ def test_a_trial_that_cannot_be_repeated_begins_anew_and_the_study_lives(folder:
     assert resumed.done
     assert resumed.states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
     reason = resumed.trials[0].user_attrs["reason"]
-    assert reason.startswith("failed: epoch 1 cannot be repeated: perplexity ")
+    assert reason.startswith("failed: step 1 cannot be repeated: perplexity ")
     rates = [trial.params["learning_rate"] for trial in resumed.trials]
     assert rates[0] in rates[1:]
 
