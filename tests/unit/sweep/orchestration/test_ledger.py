@@ -361,11 +361,11 @@ class TestJudging:
 
     def test_only_the_last_stored_epoch_can_prune(self, tmp_path: Path) -> None:
         """A resumed trainer says its epochs again: those were judged already."""
-        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4)) as ledger:
+        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4), floor=0.5) as ledger:
             number = self.behind(ledger)
             ledger.report({number: report(2, 89)})
             killed(ledger)
-        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4)) as ledger:
+        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4), floor=0.5) as ledger:
             (spec,) = ledger.unfinished()
             assert spec.number == number
             assert ledger.report({number: report(1, 90)}) == {number: Verdict.CONTINUE}
@@ -540,7 +540,7 @@ class TestLooks:
             assert not is_paused(stored(tmp_path)[number])
             assert ledger._trials.under_way()[0].number == number
             ledger.tell(number, Outcome.PAUSED, Outcome.PAUSED.sentence)
-            assert stored(tmp_path)[number].user_attrs[PAUSED].startswith("perplexity 95 after step")
+            assert stored(tmp_path)[number].user_attrs[PAUSED].startswith("perplexity 95 after s")
             assert ledger._trials.under_way() == []
 
     def test_a_crash_before_its_worker_left_it_has_it_judged_again(self, tmp_path: Path) -> None:
@@ -644,12 +644,13 @@ class TestLooks:
                 finish(ledger, 60, 50, 40)
             number = finish(ledger, 60, outcome=Outcome.PRUNED)
         set_attribute(ledger, 0, "audit", "audit, runs on to check the pruner: as it was")
-        sql(tmp_path, "delete from study_user_attributes where key in ('sampler', 'floor')")
-        sql(tmp_path, "delete from study_user_attributes where key = 'remaining'")
+        lacking = "'sampler', 'floor', 'remaining', 'unit', 'version'"
+        sql(tmp_path, f"delete from study_user_attributes where key in ({lacking})")
         study = optuna.load_study(
             study_name="study", storage=open_storage(storage_of(tmp_path), create=False)
         )
-        assert terms_of(read_study(study)).floor == 1
+        terms = terms_of(read_study(study))
+        assert (terms.floor, terms.unit, terms.steps) == (0, "epoch", 6)
         assert recommended(study)[0] in (0, 1, 2)
         assert summarise(study, "").trials[0].audit
         assert summarise(study, "").trials[number].state == "pruned"
