@@ -1,6 +1,7 @@
 """How likely a study's results are under each curve that the response may have.
 
-With x = ln rate, y = ln perplexity (nats a token) and B the y of a model that knows no context,
+With x = ln rate, y what a run comes to in nats, such as ln perplexity, and B the y of a model that
+knows no context,
 
     y(x) = B - D exp(-u - u^2 / 4),    u = a phi(x) / D,
 
@@ -18,7 +19,7 @@ shows it, or that none does. All numbers stand in `studies.numbers`.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -60,6 +61,7 @@ from studies.numbers import (
     WALL_BLUR,
     WALLS,
 )
+from studies.objective import Objective
 from studies.progress import log_fit
 from studies.table import Array, Indices, Mask, Singles
 
@@ -76,7 +78,7 @@ class Repeat:
     Attributes:
         seed: its own.
         x: ln rate.
-        y: ln perplexity; infinite where it diverged.
+        y: what it came to, in nats; infinite where it diverged.
     """
 
     seed: int
@@ -90,13 +92,14 @@ class Observations:
 
     Attributes:
         x: rates with a result.
-        y: their ln perplexity.
+        y: what they came to, in nats.
         lost: rates that diverged.
         running: rates whose result is still to come.
-        baseline: ln perplexity of a model that knows no context; infinite where it is unknown.
+        baseline: what a model comes to that knows no context; infinite where it is unknown.
         fall: how fast each result still fell at its end (`studies.progress`), nats for each unit of
             ln step, NaN where it says nothing; None where none does.
         repeats: runs of the same thing with other seeds.
+        objective: of whose values these are the nats.
     """
 
     x: Array
@@ -106,6 +109,7 @@ class Observations:
     baseline: float = math.inf
     fall: Array | None = None
     repeats: tuple[Repeat, ...] = ()
+    objective: Objective = field(default_factory=Objective)
 
 
 @dataclass(slots=True)
@@ -164,7 +168,7 @@ def merged(x: Array, y: Array) -> tuple[Array, Array]:
 
     Args:
         x: ln rates.
-        y: ln perplexities.
+        y: what they came to, in nats.
 
     Returns:
         Rates and values, the means of what was merged.
@@ -305,7 +309,7 @@ def _density(cells: Cells, mu: Array, x: float, y: float) -> Singles:
 
 
 def _lost_density(above: Singles, depth: Singles) -> Array:
-    """Of a lost run's ln perplexity, so far above B: between m and B, at B, or above it."""
+    """Of what a lost run came to, so far above B: between m and B, at B, or above it."""
     between = (above > -depth - 0.01) & (above < 0.01)
     density = np.where(between, LOST_BETWEEN / np.maximum(depth, 0.1), 1e-6)
     half_normal = np.exp(-0.5 * (above / LOST_SD) ** 2) / (LOST_SD * math.sqrt(math.pi / 2))

@@ -67,5 +67,4 @@ AUDITED = 0.05  # share of the runs to be left that go on to check it
 
 # The end.
 SURE = 0.9  # the probability with which as little is left to gain as was asked for
-SURE = 0.9  # the probability with which as little is left to gain as was asked for
 LEAST_COMPLETE = 3  # whole runs; with fewer the posterior is little but the prior

@@ -1,5 +1,6 @@
 """From a study's trials to what the response model takes in, and to what it makes of them."""
 
+import dataclasses
 import math
 import threading
 from collections.abc import Hashable, Iterable, Mapping
@@ -17,7 +18,7 @@ from studies.numbers import (
     SHIFT,
     SHIFT_SD,
 )
-from studies.perplexity import is_perplexity
+from studies.objective import Objective
 from studies.posterior import Posterior
 from studies.prior import Prior
 from studies.progress import ending_fall
@@ -32,6 +33,7 @@ from studies.trials import (
     learned_at,
     ln_rate,
     sound,
+    value_of,
     whole_steps,
 )
 
@@ -49,15 +51,16 @@ class Terms:
         low: the lowest rate of the range.
         high: the highest.
         priors: what each rule says.
-        baseline: perplexity of a model that knows no context; None where it is unknown.
+        objective: what the trials' numbers are.
+        baseline: what a model comes to that knows no context; None where it is unknown.
         constant_rate: whether trials train at one rate, after a warm-up, to the end.
         steps: of a whole run; None takes what the trainers said, else the longest one's.
         floor: the share of its steps that a run gets before it is compared, such as its warm-up.
         unit: what reports are counted by: "step", or "epoch" in studies of earlier versions.
-        repeats: runs of the same thing with other seeds.
+        repeats: runs of the same thing with other seeds; their `y` as it is stored.
         pauses: whether runs may be left as they are after a look and go on later.
-        lenient: whether a complete trial whose value is no perplexity is left out as a failed one
-            is, and not refused: where other programs write trials too, it is none of the search's.
+        lenient: whether a complete trial whose value is impossible is left out as a failed one is,
+            and not refused: where other programs write trials too, it is none of the search's.
     """
 
     low: float
@@ -71,11 +74,12 @@ class Terms:
     repeats: tuple[Repeat, ...] = ()
     pauses: bool = True
     lenient: bool = False
+    objective: Objective = field(default_factory=Objective)
 
     @property
-    def ln_baseline(self) -> float:
+    def nats_baseline(self) -> float:
         """Infinite where it is unknown."""
-        return math.log(self.baseline) if self.baseline else math.inf
+        return math.inf if self.baseline is None else self.objective.nats(self.baseline)
 
     def key(self) -> Hashable:
         """Equal for the same terms."""
@@ -101,6 +105,27 @@ class Look:
     floor: int = 1
 
 
+def scaled(table: Table, terms: Terms) -> Terms:
+    """The same, knowing how much of a number of unknown unit is as much as a nat."""
+    objective = terms.objective
+    if objective.known_unit:
+        return terms
+    best = table.column(_lowest, objective)
+    seen = best[np.isfinite(best)].tolist()
+    if len(set(seen)) == 1:  # of one trial its course is all there is
+        seen += [value for trial in table for value in _finite(trial)]
+    return dataclasses.replace(terms, objective=objective.scaled_to(seen))
+
+
+def _lowest(trial: FrozenTrial, objective: Objective) -> float:
+    values = [best_until(trial, math.inf, objective), value_of(trial)]
+    return math.nan if diverged(trial) else float(np.fmin.reduce(values))
+
+
+def _finite(trial: FrozenTrial) -> list[float]:
+    return [each for each in trial.intermediate_values.values() if math.isfinite(each)]
+
+
 def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
     """Reads trials: nothing but what the study stores.
 
@@ -116,15 +141,15 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
         The observations, in the order of the trials.
 
     Raises:
-        StudyError: a trial's value is below 1, so that it is no perplexity, and the terms are not
-            lenient.
+        StudyError: a trial's value is impossible, such as a perplexity below 1, and the terms are
+            not lenient.
     """
-    table = Table.of(trials)
-    x, y = table.column(ln_rate), table.column(_ln_value)
+    table, objective = Table.of(trials), terms.objective
+    x, y = table.column(ln_rate), table.column(_nats, objective)
     tried = ~np.isnan(x) & ~table.mask(failed)
     if not terms.lenient:
         for place in places(tried & np.isneginf(y)):
-            _refuse(table[place])
+            _refuse(table[place], objective)
     tried &= ~np.isneginf(y)
     lost = tried & table.mask(diverged)
     known = tried & ~lost & ~np.isnan(y)
@@ -133,9 +158,12 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
         y=y[known],
         lost=x[lost],
         running=x[tried & ~lost & np.isnan(y) & table.mask(_under_way)],
-        baseline=terms.ln_baseline,
-        fall=_falls(table, known)[known] if terms.constant_rate else None,
-        repeats=terms.repeats,
+        baseline=terms.nats_baseline,
+        fall=_falls(table, known, objective)[known] if terms.constant_rate else None,
+        repeats=tuple(
+            dataclasses.replace(repeat, y=objective.nats(repeat.y)) for repeat in terms.repeats
+        ),
+        objective=objective,
     )
 
 
@@ -145,10 +173,10 @@ def look_of(table: Table, terms: Terms) -> Look:
     Where none has learned so early, half a run.
     """
     steps = terms.steps or int(table.column(whole_steps).max(initial=0))
-    steps = steps or int(table.column(last_step)[table.mask(sound)].max(initial=0))
+    steps = steps or int(table.column(last_step)[table.mask(sound, terms.objective)].max(initial=0))
     if not steps:
         return Look(None, 0, False)
-    first = _earliest(table.column(learned_at, terms.ln_baseline))
+    first = _earliest(table.column(learned_at, terms.nats_baseline, terms.objective))
     learned = first <= steps / 2
     floor = math.ceil(round(terms.floor * steps, 6))
     least = max(first if learned else steps / 2, floor)
@@ -165,10 +193,16 @@ def cross_section(table: Table, step: int, terms: Terms) -> Observations:
     """All runs that got as far as a step, as they were then."""
     x, last = table.column(ln_rate), table.column(last_step)
     lost = table.mask(diverged) & (last <= step) & ~np.isnan(x)
-    with np.errstate(divide="ignore"):
-        y = np.log(table.column(best_until, step))
+    y = terms.objective.nats(table.column(best_until, step, terms.objective))
     known = (last >= step) & ~np.isnan(x) & np.isfinite(y) & ~lost
-    return Observations(x[known], y[known], x[lost], np.zeros(0), terms.ln_baseline)
+    return Observations(
+        x[known],
+        y[known],
+        x[lost],
+        np.zeros(0),
+        terms.nats_baseline,
+        objective=terms.objective,
+    )
 
 
 def shift_to(step: int, look: Look, terms: Terms) -> tuple[float, float]:
@@ -198,6 +232,7 @@ def posterior_of(
         StudyError: as of `observe`.
     """
     table = Table.of(trials)
+    terms = scaled(table, terms)
     at = judged and (judged.number, judged.last_step)
     asked = (table.contents(), terms.key(), at)
     with _lock:
@@ -230,26 +265,27 @@ def _further(table: Table, terms: Terms, look: Look, step: int) -> Array | None:
     return np.asarray(factor / factor.max() + OTHERWISE)
 
 
-def _falls(table: Table, whole: Mask) -> Array:
+def _falls(table: Table, whole: Mask, objective: Objective) -> Array:
     """How fast each trial still fell at its end; NaN of those that ended before the longest."""
     last = table.column(last_step)
     longest = whole & (last == last[whole].max(initial=0.0))
-    return np.where(longest, table.column(ending_fall), np.nan)
+    return np.where(longest, table.column(ending_fall, objective), np.nan)
 
 
-def _ln_value(trial: FrozenTrial) -> float:
-    """ln of its value at the end; NaN where it has not got there, -inf of no perplexity."""
+def _nats(trial: FrozenTrial, objective: Objective) -> float:
+    """Its value at the end, in nats; NaN where it has not got there, -inf of an impossible one."""
     value = trial.value if trial.state == TrialState.COMPLETE else None
     if value is None or diverged(trial):
         return math.nan
-    return math.log(value) if is_perplexity(value) else -math.inf
+    return objective.nats(value) if objective.valid(value) else -math.inf
 
 
 def _under_way(trial: FrozenTrial) -> bool:
     return not trial.state.is_finished() and not is_paused(trial)
 
 
-def _refuse(trial: FrozenTrial) -> None:
+def _refuse(trial: FrozenTrial, objective: Objective) -> None:
     raise StudyError(
-        f"trial {trial.number}: value must be a perplexity, at least 1, got {trial.value:g}"
+        f"trial {trial.number}: value must be a {objective.words}, {objective.bounds}, got "
+        f"{trial.value:g}"
     )

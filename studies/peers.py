@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.definition import range_within
-from studies.perplexity import is_perplexity
+from studies.objective import Objective
 from studies.trials import diverged, failed, rate_of, value_of
 
 APART = 0.05
@@ -58,11 +58,13 @@ class WorkingRangeSampler(BaseSampler):
         high: float,
         seed: int,
         trial_number: int | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self._build = build
         self._low, self._high = low, high
         self._seed = seed
         self._trial_number = trial_number
+        self._objective = objective or Objective()
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -100,7 +102,7 @@ class WorkingRangeSampler(BaseSampler):
     def _draws(
         self, known: Sequence[FrozenTrial], param_name: str, space: FloatDistribution, number: int
     ) -> Iterator[float]:
-        mirror = _mirror(known, param_name, space)
+        mirror = _mirror(known, param_name, space, self._objective)
         # A draw that is not taken stays in the mirror as a running trial, which repels the next.
         for attempt in range(ATTEMPTS):
             words = np.random.SeedSequence([self._seed, number, attempt]).generate_state(1)
@@ -125,13 +127,18 @@ def middle_of_widest_gap(low: float, high: float, taken: Sequence[float]) -> flo
     return math.sqrt(below * above)
 
 
-def _mirror(trials: Sequence[FrozenTrial], param_name: str, space: FloatDistribution) -> Study:
+def _mirror(
+    trials: Sequence[FrozenTrial],
+    param_name: str,
+    space: FloatDistribution,
+    objective: Objective,
+) -> Study:
     with _quiet():
         mirror = optuna.create_study(direction="minimize")
     for trial in trials:
         rate = rate_of(trial, param_name)
         ended = trial.state == TrialState.COMPLETE
-        if ended and not is_perplexity(value_of(trial)):
+        if ended and not objective.valid(value_of(trial)):
             continue  # another program's: it would be the best of all
         if rate is not None and space.low <= rate <= space.high:
             mirror.add_trial(_copy(trial, param_name, rate, space))

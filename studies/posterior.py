@@ -133,7 +133,7 @@ class Posterior:
 
     @property
     def noise(self) -> float:
-        """The sd of ln perplexity between runs at one rate, nats."""
+        """The sd between runs at one rate, nats."""
         return math.sqrt(float(self._weights.sum((0, 2)) @ NOISES**2))
 
     def interval(self, mass: float = 0.9) -> tuple[float, float]:
@@ -255,7 +255,7 @@ class Posterior:
         return found
 
     def outcomes(self, x: Array) -> tuple[Array, Array]:
-        """What a run of the study's seed may reach at each ln rate: ln perplexities and weights.
+        """What a run of the study's seed may reach at each ln rate: nats and weights.
 
         Of the likeliest hypotheses, each on the curve, noise and misfit included, or lost.
 

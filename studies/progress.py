@@ -1,4 +1,4 @@
-"""What a run's own course says of its rate: how fast its perplexity still falls at the end.
+"""What a run's own course says of its rate: how fast what it reports still falls at the end.
 
 At a constant rate x = ln rate, after t steps, ln perplexity is about
 
@@ -22,6 +22,7 @@ import math
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from studies.objective import Objective
 from studies.table import Array
 from studies.trials import diverged
 
@@ -32,24 +33,26 @@ LEAST_FALL = 0.03  # nats; smaller ones are noise
 UNLIKE_RUN, UNLIKE_STUDY = 0.15, 0.1  # share of what is not like that
 ANY_FALL = 0.2  # density of ln fall where nothing is known of it
 LEAST_REPORTS = 4
-STILL_LEARNS = 0.8  # of the reports, after which the lowest perplexity must lie
+STILL_LEARNS = 0.8  # of the reports, after which the lowest must lie
 
 
-def ending_fall(trial: FrozenTrial) -> float:
-    """How fast a trial's lowest ln perplexity fell over its second half, for each unit of ln step.
+def ending_fall(trial: FrozenTrial, objective: Objective) -> float:
+    """How fast a trial's lowest report fell over its second half, for each unit of ln step.
 
     Returns:
-        Nats; NaN with fewer than four reports, or where the lowest perplexity does not lie in the
-        last fifth: a run that learns its text by heart says nothing of its rate.
+        Nats; NaN with fewer than four reports, or where the lowest does not lie in the last fifth:
+        a run that learns its text by heart says nothing of its rate.
     """
     steps = sorted(trial.intermediate_values)
     values = np.array([trial.intermediate_values[step] for step in steps])
-    if len(steps) < LEAST_REPORTS or steps[0] < 1 or diverged(trial) or values.min() <= 0:
+    if len(steps) < LEAST_REPORTS or steps[0] < 1 or diverged(trial):
         return math.nan
     if values.argmin() < STILL_LEARNS * len(steps):
         return math.nan
     half = len(steps) // 2 - 1
-    y = np.log(np.minimum.accumulate(values))[half:]
+    y = objective.nats(np.minimum.accumulate(values))[half:]
+    if np.isnan(y).any():
+        return math.nan
     t = np.log(steps[half:])
     t -= t.mean()
     return -float(t @ y / (t @ t))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from studies.errors import StudyError
-from studies.perplexity import is_perplexity
+from studies.objective import Objective
 
 LARGEST_EXPONENT = 4.0
 
@@ -58,7 +58,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         _require_positive("reference.learning_rate", self.learning_rate)
-        if self.perplexity is not None and not is_perplexity(self.perplexity):
+        if self.perplexity is not None and not Objective().valid(self.perplexity):
             raise StudyError(f"reference.perplexity must be at least 1, got {self.perplexity:g}")
 
 

@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial
 from studies.definition import PARAMETER, range_within, validate_range
 from studies.errors import StudyError, unknown_name
 from studies.failures import as_tried
+from studies.objective import PERPLEXITY, Objective
 from studies.observed import Terms, posterior_of
 from studies.patient import StudyPruner
 from studies.peers import PEERS, Build, WorkingRangeSampler
-from studies.perplexity import look_like_losses, suspicion
 from studies.posterior import Posterior
 from studies.prior import Prior
 from studies.strategy import next_rate
@@ -47,7 +47,8 @@ def make_sampler(
     Args:
         named: "learning-rate", "tpe" or "random"; or a function (seed, startup) that makes any
             sampler of Optuna's, which then draws one rate from the trials within the range.
-        terms: the range, and what else is known; all but the range is for "learning-rate" alone.
+        terms: the range, and what else is known; all but the range and what values are is for
+            "learning-rate" alone.
         seed: the study's seed, at least 0.
         startup: trials finished within the range before TPE starts; random until then.
         trial_number: seeds the draw of all but "learning-rate" as for this trial; None takes the
@@ -69,12 +70,17 @@ def make_sampler(
         return LearningRateSampler.by(terms, seed=seed, known=known)
     build = PEERS[named] if isinstance(named, str) else named
     return WorkingRangeSampler(
-        lambda draw_seed: build(draw_seed, startup), terms.low, terms.high, seed, trial_number
+        lambda draw_seed: build(draw_seed, startup),
+        terms.low,
+        terms.high,
+        seed,
+        trial_number,
+        terms.objective,
     )
 
 
 class LearningRateSampler(BaseSampler):
-    """Exact Bayes for one log-scale float `learning_rate` whose value is a perplexity.
+    """Exact Bayes for one log-scale float `learning_rate` whose value is a perplexity, or a loss.
 
     The same study gets the same next rate, whoever opened it: there is no state but the study's,
     and no chance in a rate. Any other parameter is drawn at random. A training that diverged should
@@ -90,15 +96,18 @@ class LearningRateSampler(BaseSampler):
         seed: of the other parameters.
         low: the lowest rate to ask for, where the parameter allows it; None for its own.
         high: the highest.
-        baseline: perplexity of a model that knows no context (the unigram perplexity): where it is
+        baseline: what a model comes to that knows no context (the unigram perplexity): where it is
             known, a plateau at which rates learn nothing is not taken for the basin.
         constant_rate: whether trials train at one rate from a warm-up to the end and report as
             they go: how fast they still learn at the end then tells on which side of the best
             rate to look, and short runs like higher rates.
         steps: of a whole run; None takes the longest one's.
+        objective: what the value is: perplexity, validation_loss, bits_per_byte, or any other
+            number that is the better the smaller, by its name.
 
     Raises:
-        StudyError: a prior's rate is not positive, or the baseline is no perplexity.
+        StudyError: a prior's rate is not positive, the baseline is an impossible value, or the
+            objective's name is empty.
     """
 
     def __init__(
@@ -111,14 +120,20 @@ class LearningRateSampler(BaseSampler):
         baseline: float | None = None,
         constant_rate: bool = False,
         steps: int | None = None,
+        objective: str = PERPLEXITY,
     ) -> None:
-        if baseline is not None and not 1 <= baseline < math.inf:
-            raise StudyError(f"baseline must be a perplexity, at least 1, got {baseline:g}")
+        measured = Objective(objective)
+        if baseline is not None and not measured.least <= baseline < math.inf:
+            raise StudyError(
+                f"baseline must be a {measured.words}, {measured.bounds}, got {baseline:g}"
+            )
         given = {
             name: prior if isinstance(prior, Prior) else Prior(prior)
             for name, prior in (priors or {}).items()
         }
-        self._terms = Terms(0.0, math.inf, given, baseline, constant_rate, steps)
+        self._terms = Terms(
+            0.0, math.inf, given, baseline, constant_rate, steps, objective=measured
+        )
         self._seed, self._low, self._high = seed, low, high
         self._known: Sequence[FrozenTrial] | None = None
         self._looks: bool | None = None  # as the study's pruner does
@@ -161,7 +176,7 @@ class LearningRateSampler(BaseSampler):
 
         Raises:
             StudyError: the rate's scale is not logarithmic or allows no rate of the range, a value
-                is no perplexity, or the study maximizes.
+                is impossible, or the study maximizes.
             ValueError: the study has several objectives.
         """
         self._raise_error_if_multi_objective(study)
@@ -172,12 +187,14 @@ class LearningRateSampler(BaseSampler):
                 study, trial, param_name, param_distribution
             )
         if study.direction != StudyDirection.MINIMIZE:
-            raise StudyError("direction must be minimize: a trial's value is a perplexity")
+            raise StudyError(
+                f"direction must be minimize: a trial's value is a {self._terms.objective.words}"
+            )
         terms = self._within(param_distribution, study)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = as_tried(Table.of(trials).without(trial.number))
         if self._known is None:
-            _warn_of_losses(known, terms.baseline)
+            _warn_of_losses(known, terms)
         return next_rate(known, terms)[0]
 
     def posterior(self, study: Study) -> Posterior:
@@ -211,7 +228,7 @@ class LearningRateSampler(BaseSampler):
         return dataclasses.replace(self._terms, low=low, high=high, pauses=looks)
 
 
-def _warn_of_losses(trials: Table, baseline: float | None) -> None:
-    values = trials.column(value_of)[trials.mask(sound)]
-    if baseline is not None and look_like_losses(values, baseline):
-        warnings.warn(f"{suspicion(values[0], baseline)}; return that", stacklevel=2)
+def _warn_of_losses(trials: Table, terms: Terms) -> None:
+    values = trials.column(value_of)[trials.mask(sound, terms.objective)].tolist()
+    if said := terms.objective.suspicion(values, terms.baseline):
+        warnings.warn(f"{said}; return that", stacklevel=2)

@@ -19,8 +19,8 @@ class Remaining:
     """What another training could still gain.
 
     Attributes:
-        share: of the perplexity at the recommended rate, as expected; None where too few trials
-            have run to their end.
+        share: of the perplexity at the recommended rate, as expected, or of another number as many
+            nats as that is; None where too few trials have run to their end.
         enough: whether it is that surely under what was asked for.
         sentence: both in words.
     """
@@ -63,8 +63,8 @@ def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple
         at one rate, the earliest first.
     """
     table = Table.of(trials)
-    x = table.column(ln_rate)
-    places = np.flatnonzero(table.mask(sound) & ~np.isnan(x))
+    x, objective = table.column(ln_rate), posterior.seen.objective
+    places = np.flatnonzero(table.mask(sound, objective) & ~np.isnan(x))
     if not len(places):
         return []
     rates, place = np.unique(x[places], return_inverse=True)
@@ -81,7 +81,7 @@ def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple
 
 
 def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float) -> Remaining:
-    """Says whether what is left to gain is under a share of the perplexity.
+    """Says whether what is left to gain is under a share, as `Remaining` has it.
 
     Args:
         posterior: of the study.
@@ -102,10 +102,12 @@ def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float)
 def _sentence(share: float, most: float, until: float, rate: float, posterior: Posterior) -> str:
     relation = "under" if most < until else "not under"
     low, high = posterior.interval(0.9)
+    objective = posterior.seen.objective
     sentence = (
-        f"{100 * share:.2g} % of perplexity is expected to be left to gain over rate {rate:.3g}, "
-        f"at most {100 * most:.2g} % with {100 * SURE:.0f} % probability: {relation} "
-        f"{100 * until:.2g} %; the best rate lies between {low:.2g} and {high:.2g}"
+        f"{objective.portion(share)} of {objective.words} is expected to be left to gain over rate "
+        f"{rate:.3g}, at most {objective.portion(most)} with {100 * SURE:.0f} % probability: "
+        f"{relation} {objective.portion(until)}; the best rate lies between {low:.2g} and "
+        f"{high:.2g}"
     )
     if posterior.edge:
         sentence += f", perhaps beyond the {posterior.edge} end of the range"

@@ -3,7 +3,7 @@
 A run is looked at at the first report that teaches something: where another rate then promises
 more for the steps that it takes, or where a few looks at further rates still tell much of where
 the optimum lies, the run is left as it is, and goes on should its rate be asked for again. A run
-that sits at the perplexity of a model without context while others have learned is left whenever
+that sits at what a model without context comes to while others have learned is left whenever
 that is seen. What is never asked for again was pruned: pausing, scanning and pruning are one.
 """
 
@@ -24,7 +24,15 @@ from studies.numbers import (
     SCAN_UNSURE,
     TIE,
 )
-from studies.observed import Look, Terms, cross_section, look_of, posterior_of, shift_to
+from studies.observed import (
+    Look,
+    Terms,
+    cross_section,
+    look_of,
+    posterior_of,
+    scaled,
+    shift_to,
+)
 from studies.posterior import Posterior
 from studies.prior import Prior
 from studies.table import Array, Table
@@ -51,6 +59,7 @@ def next_rate(table: Table, terms: Terms, *, new: bool = True) -> tuple[float, i
         new: whether another trial may be started; if not, and none is whole, the paused one that is
             nearest goes on however far it is.
     """
+    terms = scaled(table, terms)
     x, paused = table.column(ln_rate), table.mask(is_paused)
     known = ~np.isnan(x)
     scan = _scan(table, terms) if new else None
@@ -58,7 +67,7 @@ def next_rate(table: Table, terms: Terms, *, new: bool = True) -> tuple[float, i
         return _rate(_best(scan, x[known], terms, LOOK_APART)[0], terms), None
     wanted, _ = _best(posterior_of(table, terms), x[known & ~paused], terms, APART)
     near = np.where(paused & known, np.abs(x - wanted), math.inf)
-    within = RESUMED_WITHIN if new or table.mask(sound).any() else math.inf
+    within = RESUMED_WITHIN if new or table.mask(sound, terms.objective).any() else math.inf
     if (paused & known).any() and near.min() <= within:
         place = int(near.argmin())
         return math.exp(x[place]), table[place].number
@@ -73,6 +82,7 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
         trial: under way, and not diverged.
         terms: what is known beside them.
     """
+    terms = scaled(table, terms)
     step, look = trial.last_step, look_of(table, terms)
     if step is None or not look.step or not look.step <= step < look.steps:
         return ""
@@ -85,16 +95,16 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
 
 def _is_stuck(table: Table, trial: FrozenTrial, terms: Terms) -> str:
     """It has learned nothing although another run had by this step."""
-    step = trial.last_step
-    if step is None or terms.baseline is None or not stuck(trial, terms.ln_baseline):
+    step, objective, top = trial.last_step, terms.objective, terms.nats_baseline
+    if step is None or terms.baseline is None or not stuck(trial, top, objective):
         return ""
     others = table.without(trial.number)
     there = others.column(last_step) >= step
-    best = float(others.column(best_until, step)[there].min(initial=math.inf))
-    if not best < math.exp(terms.ln_baseline - 3 * LEARNED):
+    best = float(others.column(best_until, step, objective)[there].min(initial=math.inf))
+    if not best < objective.stored(top - 3 * LEARNED):
         return ""
     return (
-        f"perplexity {trial.intermediate_values[step]:.4g} after {terms.unit} {step} is no "
+        f"{objective.words} {trial.intermediate_values[step]:.4g} after {terms.unit} {step} is no "
         f"better than a model without context ({terms.baseline:.4g}), where another rate had "
         f"{best:.4g}"
     )
@@ -115,8 +125,9 @@ def _promises_less(table: Table, trial: FrozenTrial, terms: Terms, look: Look) -
     left = float(posterior.improvement(np.array([mine]))[0])
     if abs(wanted - mine) <= RESUMED_WITHIN or left * look.steps >= gain * (look.steps - step):
         return ""
+    best = terms.objective.signed(best_until(trial, step, terms.objective))
     return (
-        f"after {terms.unit} {step}, perplexity {best_until(trial, step):.4g}, rate "
+        f"after {terms.unit} {step}, {terms.objective.words} {best:.4g}, rate "
         f"{_rate(wanted, terms):.3g} promises more"
     )
 

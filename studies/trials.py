@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import PARAMETER
 from studies.numbers import LEARNED, LOOK_LEARNED
-from studies.perplexity import is_perplexity
+from studies.objective import Objective
 
 PAUSED, LOOKED, STEPS = "paused", "looked", "steps"
 """A trial's attributes: why it was left as it is ("" while it trains), and after which step; the
@@ -39,17 +39,17 @@ def fixed_params(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 def diverged(trial: FrozenTrial) -> bool:
-    """Whether a trial is known to have been lost: any of its perplexities is not finite."""
+    """Whether a trial is known to have been lost: any of its numbers is not finite."""
     values = [*trial.intermediate_values.values()]
     if trial.value is not None and trial.state == TrialState.COMPLETE:
         values.append(trial.value)
     return not all(math.isfinite(value) for value in values)
 
 
-def best_until(trial: FrozenTrial, last: int) -> float:
-    """The lowest perplexity reported up to a step; infinite where there is none."""
+def best_until(trial: FrozenTrial, last: float, objective: Objective) -> float:
+    """The lowest number reported up to a step; infinite where there is none."""
     values = trial.intermediate_values.items()
-    known = (value for step, value in values if step <= last and is_perplexity(value))
+    known = (value for step, value in values if step <= last and objective.valid(value))
     return min(known, default=math.inf)
 
 
@@ -64,19 +64,23 @@ def failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not diverged(trial)
 
 
-def sound(trial: FrozenTrial) -> bool:
-    """Whether it ran to its end at a rate, with a value that a perplexity can have."""
+def sound(trial: FrozenTrial, objective: Objective) -> bool:
+    """Whether it ran to its end at a rate, with a value that is possible."""
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    return value is not None and value < math.inf and not why_no_result(rate_of(trial), value)
+    return (
+        value is not None
+        and value < math.inf
+        and not why_no_result(rate_of(trial), value, objective)
+    )
 
 
-def why_no_result(rate: float | None, value: float | None) -> str:
+def why_no_result(rate: float | None, value: float | None, objective: Objective) -> str:
     """Why a trial's end is no result, whatever program wrote it; "" where it is one."""
     if rate is None:
         return f"it has no {PARAMETER}"
-    if value is None or not is_perplexity(value):
+    if value is None or not objective.valid(value):
         shown = "none" if value is None else f"{value:g}"
-        return f"its value must be a perplexity, at least 1, got {shown}"
+        return f"its value must be a {objective.words}, {objective.bounds}, got {shown}"
     return ""
 
 
@@ -118,21 +122,27 @@ def was_looked_at(trial: FrozenTrial) -> bool:
     return pruned or LOOKED in trial.user_attrs
 
 
-def learned_at(trial: FrozenTrial, ln_baseline: float) -> float:
-    """The first step at which a trial's perplexity was below a model's without context.
+def learned_at(trial: FrozenTrial, baseline: float, objective: Objective) -> float:
+    """The first step at which a trial was below a model without context.
 
-    Where that is unknown, below its own first one. NaN where it never was.
+    Where that is unknown, below its own first report. NaN where it never was.
+
+    Args:
+        trial: of whose reports it is said.
+        baseline: of a model without context, in nats; infinite where it is unknown.
+        objective: what they are.
     """
-    reports = trial.intermediate_values
-    steps = sorted(step for step in reports if math.isfinite(reports[step]))
-    if not steps or min(reports[step] for step in steps) <= 0:
+    finite = sorted(each for each in trial.intermediate_values.items() if math.isfinite(each[1]))
+    reports = [(step, objective.nats(value)) for step, value in finite]
+    if not reports or any(math.isnan(nats) for _, nats in reports):
         return math.nan
-    top = ln_baseline if math.isfinite(ln_baseline) else math.log(reports[steps[0]])
-    below = (step for step in steps if math.log(reports[step]) < top - LOOK_LEARNED)
+    top = baseline if math.isfinite(baseline) else reports[0][1]
+    below = (step for step, nats in reports if nats < top - LOOK_LEARNED)
     return float(next(below, math.nan))
 
 
-def stuck(trial: FrozenTrial, ln_baseline: float) -> bool:
-    """Whether a trial's last perplexity is no better than a model's without context."""
+def stuck(trial: FrozenTrial, baseline: float, objective: Objective) -> bool:
+    """Whether a trial's last report is no better than a model without context, in nats."""
     last = trial.last_step
-    return last is not None and trial.intermediate_values[last] > math.exp(ln_baseline - LEARNED)
+    highest = objective.stored(baseline - LEARNED)
+    return last is not None and trial.intermediate_values[last] > highest

@@ -4,6 +4,8 @@ import math
 import re
 import textwrap
 
+from studies.objective import PERPLEXITY, Objective
+
 # What no line may break in: a command, a share, a difference or another formula.
 _WHOLE = re.compile(r"`[^`]*`|\d %| (?:\+-|[-=/]) ")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -52,45 +54,32 @@ def format_multiple(multiple: float) -> str:
 
 def format_perplexity(perplexity: float | None) -> str:
     """Four significant digits ("61.24", "12,345"); "-" where there is none, "inf" if infinite."""
-    if perplexity is None:
-        return "-"
-    if not math.isfinite(perplexity):
-        return str(perplexity)
-    if perplexity >= 1e6:
-        return format_rate(perplexity)
-    digits = 3 - min(3, max(0, len(str(int(perplexity))) - 1))
-    return f"{perplexity:,.{digits}f}"
+    return Objective().format(perplexity)
 
 
-def format_mean(mean: float, error: float | None) -> tuple[str, str]:
-    """A mean perplexity and its standard error, neither finer than two digits of the error.
+def format_mean(objective: Objective, mean: float, error: float | None) -> tuple[str, str]:
+    """A mean value and its standard error, neither finer than two digits of the error.
 
     Args:
-        mean: of the perplexities.
+        objective: what it is.
+        mean: of the values.
         error: its standard error; None where it is not known.
 
     Returns:
         Both as text: ("72.50", "0.58"), ("130", "12"), ("72.50", "") of an unknown error.
     """
     if error is None:
-        return format_perplexity(mean), ""
+        return objective.format(mean), ""
     if not error > 0:
-        return format_perplexity(mean), f"{error:g}"
-    digits = min(4, max(0, 1 - math.floor(math.log10(error))))
+        return objective.format(mean), f"{error:g}"
+    most = 4 if objective.name == PERPLEXITY else 9
+    digits = min(most, max(0, 1 - math.floor(math.log10(error))))
     return f"{mean:,.{digits}f}", f"{error:,.{digits}f}"
 
 
-def format_with_error(mean: float, error: float | None) -> str:
-    """A mean perplexity with its standard error: "72.50 +- 0.58"."""
-    return " +- ".join(filter(None, format_mean(mean, error)))
-
-
-def signed(gap: float) -> str:
-    """A gap of ln perplexities as "+0.3 %", a very large one as a factor."""
-    percent = 100 * math.expm1(gap)
-    if percent >= 1000:
-        return f"x{math.exp(gap):,.0f}"
-    return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
+def format_with_error(objective: Objective, mean: float, error: float | None) -> str:
+    """A mean value with its standard error: "72.50 +- 0.58"."""
+    return " +- ".join(filter(None, format_mean(objective, mean, error)))
 
 
 def one_line(text: str) -> str:

@@ -437,7 +437,7 @@ MAKE = """\
     print("ready", flush=True)
     sys.stdin.readline()
     storage = open_storage(sys.argv[1], create=True, say=print)
-    make_study(storage, "mine")
+    make_study(storage, "mine", "perplexity")
 """
 
 

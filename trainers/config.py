@@ -106,7 +106,6 @@ class ProgramConfig:
     Attributes:
         command: its arguments, with placeholders such as {learning_rate}; no shell reads them.
             None of them: this tool's own trainer.
-        script: the hash of the file that it runs; "" where it is none. Part of what a study is.
         pattern: how reports are read from what it prints: a name of `trainers.program.patterns`, or
             a regular expression with named groups; "" for a program that reports by itself.
         resume: arguments appended where a trial has begun before and goes on from the program's own
@@ -116,7 +115,6 @@ class ProgramConfig:
     """
 
     command: tuple[str, ...] = ()
-    script: str = ""
     pattern: str = ""
     resume: tuple[str, ...] = ()
     grace: Annotated[FiniteFloat, Field(ge=0)] = 30.0
@@ -137,7 +135,12 @@ class TrainConfig:
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
         micro_batch: rows of a batch computed at once; 0 takes what fits the memory. It changes a
-            result by rounding alone, so it is no part of what a study or a checkpoint is.
+            result by rounding alone (and by the masks of a user's own `nn.Dropout`), so it is no
+            part of what a study or a checkpoint is.
+        deterministic: takes only algorithms that give the same bits again, on CUDA too; slower.
+        metric: what is compared: perplexity, validation_loss (nats), bits_per_byte, or a number
+            among the metrics of the trainer's reports, by its name.
+        direction: whether that is the better the smaller ("minimize") or the larger.
         clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
     """
 
@@ -157,11 +160,14 @@ class TrainConfig:
     eps: PositiveFloat = 1e-8
     weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     micro_batch: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+    deterministic: Annotated[bool, Field(strict=True)] = False
     clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
         (0, 0.5),
         (10, 1.0),
         (30, 2.0),
     )
+    metric: Annotated[str, Field(min_length=1)] = "perplexity"
+    direction: Literal["minimize", "maximize"] = "minimize"
     lr_schedule: LRSchedule = Field(default_factory=LRSchedule)
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)

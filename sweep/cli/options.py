@@ -61,7 +61,10 @@ config_options = _stack(
 )
 other_setting_options = _stack(
     click.option("--precision", help="fp32, fp16 or bf16."),
+    click.option("--metric", help="perplexity, validation_loss, or a metric of your --trainer."),
+    click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
+    click.option("--steps", type=int, help="Steps a trial, of a program that is told so."),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
     click.option("--model", help='A model\'s name, or "package.module:factory".'),
@@ -85,7 +88,10 @@ worker_options = _stack(
     click.option("--devices", help='CUDA devices, one worker each: 0,1,2 or "all".'),
     click.option("--executor", help="local, or ray: on the nodes of a Ray cluster."),
     click.option("--ray-address", help="The cluster's address; by default it is found."),
-    click.option("--gpus-per-trial", type=float, help="On the cluster; 0.5: two trials share one."),
+    click.option("--gpus-per-trial", type=float, help="GPUs a trial; on Ray 0.5: two share one."),
+)
+program_argument = click.argument(
+    "program", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]"
 )
 storage_option = click.option(
     "--storage", help="The database: an SQLite file or a URL.  [default: sqlite:///sweep.db]"
@@ -147,9 +153,12 @@ def load_config(
     from sweep.config.devices import check_device, cuda_found, worker_devices
     from sweep.config.load import load
 
+    program = flags.pop("program", ())
     given = {
         FLAGS[name.replace("_", "-")]: value for name, value in flags.items() if value is not None
     }
+    if program:
+        given["program.command"] = list(program)
     loaded = load(config, profile=profile, cuda=cuda_found(), assignments=assignments, flags=given)
     if check:
         if loaded.study.executor != "ray":  # whose devices are elsewhere

@@ -12,7 +12,10 @@ from sweep.config.keys import Table, check_keys
 from sweep.config.messages import describe, named
 from sweep.config.schema import ReferenceSettings, RuleSettings, SweepConfig
 from sweep.errors import SweepError
-from trainers.config import DataConfig, ModelConfig, TrainConfig
+from trainers.config import DataConfig, ModelConfig, ProgramConfig, TrainConfig
+from trainers.program import TRAINER
+from trainers.program.command import check
+from trainers.program.patterns import Patterns
 from trainers.refusals import shown
 
 FILE_NAME = "sweep.toml"
@@ -100,7 +103,10 @@ def load(
     known = _known(layers[0])
     layers.append(read_user_file(path))
     asked = _asked(assignments, flags or {}, known)
-    name = _profile_name(layers, profile or asked.get("profile"), asked.get("device"), cuda)
+    own = _program(layers, asked)
+    name = _profile_name(
+        layers, profile or asked.get("profile"), asked.get("device"), cuda, own=own
+    )
     merged = {**overlay(_merged(layers, name), asked), "profile": name}
     if merged["device"] == "auto":
         merged["device"] = "cuda" if cuda else "cpu"
@@ -158,14 +164,21 @@ def _asked(assignments: Iterable[str], flags: Mapping[str, Any], known: Table) -
     return asked
 
 
-def _profile_name(layers: list[Table], asked: str | None, device: str | None, cuda: bool) -> str:
-    """The profile asked for; "auto" follows the device that is asked for, else the one found."""
+def _program(layers: Sequence[Table], asked: Table) -> bool:
+    """Whether a program of the user's own is what trains."""
+    return any(layer.get("program", {}).get("command") for layer in (*layers, asked))
+
+
+def _profile_name(
+    layers: list[Table], asked: str | None, device: str | None, cuda: bool, *, own: bool = False
+) -> str:
+    """The profile asked for; "auto" is a program's, or follows the device asked for or found."""
     profiles = sorted({name for layer in layers for name in layer.get("profiles", {})})
     name = asked or next(layer["profile"] for layer in reversed(layers) if "profile" in layer)
     if name == "auto":
         device = device or next(layer["device"] for layer in reversed(layers) if "device" in layer)
         wants_cuda = cuda if device in (None, "auto") else str(device).startswith("cuda")
-        name = "cuda" if wants_cuda else "cpu"
+        name = "program" if own else "cuda" if wants_cuda else "cpu"
     if name not in profiles:
         raise SweepError(f"unknown profile '{name}': there are {', '.join(profiles)}")
     return name
@@ -245,6 +258,9 @@ def _resolve(merged: Table) -> SweepConfig:
     trainer = merged.pop("trainer")
     models = merged.pop("models", {})
     data = merged.pop("data")
+    program = _program_config(merged.pop("program"), trainer)
+    if program.command:
+        merged["study"] = {**merged["study"], "trainer": TRAINER}
     profile = merged["profile"]
     if "reference" not in merged:
         raise SweepError(
@@ -256,6 +272,7 @@ def _resolve(merged: Table) -> SweepConfig:
             learning_rate=1.0,  # stands in: the study gives every trial its own
             model=_model(merged["model"], models),
             data=_data(data),
+            program=program,
             **trainer,
         )
     except ValidationError as error:
@@ -276,6 +293,18 @@ def _model(name: object, models: Table) -> ModelConfig:
                 f"models.{name}.{key} must be a number, text, true or false, got {shown(value)}"
             )
     return ModelConfig(name=name, options=options)
+
+
+def _program_config(values: Table, trainer: Table) -> ProgramConfig:
+    try:
+        program = ProgramConfig(**values)
+    except ValidationError as error:
+        raise SweepError(describe(error, "program.")) from error
+    if program.command:
+        check(program.command, program.resume, steps=int(trainer.get("steps") or 0))
+        if program.pattern:
+            Patterns(program.pattern)
+    return program
 
 
 def _data(values: Table) -> DataConfig:

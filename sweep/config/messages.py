@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 FLAGS = {
     "batch": "trainer.batch_size",
     "precision": "trainer.precision",
+    "metric": "trainer.metric",
+    "direction": "trainer.direction",
     "epochs": "trainer.epochs",
+    "steps": "trainer.steps",
     "seed": "trainer.seed",
     "device": "device",
     "model": "model",

@@ -97,6 +97,7 @@ class StudySettings(_Strict):
     gpus_per_trial: Annotated[float, PlainValidator(_share)]
     cpus_per_trial: Annotated[float, PlainValidator(_share)]
     trainer: str
+    same_program: StrictBool
     keep: Literal["best", "all"]
     tensorboard: str
     view: str
@@ -109,7 +110,7 @@ class ReferenceSettings(_Strict):
     batch_size: PositiveInt
     parameters: PositiveInt
     precision: str
-    perplexity: PositiveFloat
+    perplexity: Annotated[FiniteFloat, Field(ge=0)]
     model: str
     data: str
     epochs: PositiveInt

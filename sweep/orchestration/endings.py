@@ -6,6 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.objective import Objective
 from sweep.results.record import read_trial
 from trainers.report import Outcome, Report
 
@@ -18,7 +19,7 @@ ANEW = "anew"
 """The attribute of a failed trial that could not be repeated, so that its rate begins anew."""
 
 ROUNDING = 0.01
-"""What a report's perplexity may differ by when it is trained again: in other company, or on CUDA,
+"""What a report's value may differ by when it is trained again: in other company, or on CUDA,
 it is not the same to the bit. The stored one stays."""
 
 LAST = ("train_loss", "accuracy", "tokens_per_second", "peak_memory_bytes", "skipped_steps")
@@ -41,16 +42,17 @@ def checked(outcome: Outcome, message: str, trial: FrozenTrial) -> tuple[Outcome
     if outcome not in VALUED or any(math.isfinite(value) for value in values):
         return outcome, message
     if values:
-        return Outcome.DIVERGED, "diverged: no perplexity is finite"
+        return Outcome.DIVERGED, "diverged: no value is finite"
     return Outcome.FAILED, "failed: the trainer ended without a report"
 
 
-def why_not_repeated(place: str, now: float, before: float) -> str:
+def why_not_repeated(place: str, now: float, before: float, objective: Objective) -> str:
     """Why a repeated report, such as that of "step 60", is not the stored one; "" where it is."""
     if math.isclose(before, now, rel_tol=ROUNDING):
         return ""
     return (
-        f"failed: {place} cannot be repeated: perplexity {now:.9g} now, {before:.9g} before; "
+        f"failed: {place} cannot be repeated: {objective.words} {objective.signed(now):.9g} now, "
+        f"{objective.signed(before):.9g} before; "
         "its checkpoint is gone or another study's, the machine is another one, or the trainer "
         "does not repeat itself"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.table import Table
@@ -22,15 +22,14 @@ from sweep.orchestration.endings import (
     VALUED,
     began_anew,
     checked,
-    why_not_repeated,
 )
-from sweep.orchestration.enqueued import why_refused
 from sweep.orchestration.opening import check_total, write_new, write_search
 from sweep.orchestration.reports import Reports
 from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.objective import objective_of
 from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial, write_study
 from sweep.results.types import RatePosterior, TrialRow
@@ -85,7 +84,7 @@ class Ledger:
         if existing is not None:
             check_identity(existing, identity.fields)
         else:
-            make_study(storage, name)
+            make_study(storage, name, objective_of(train).stored_name)
         self.study = existing or optuna.load_study(study_name=name, storage=cache)
         self._lease = Lease(self.study, stopped)
         with self._lease.taken(join=join):
@@ -101,6 +100,7 @@ class Ledger:
         self.directory = place_of(self.study, directory)  # another run may have made it by now
         record = read_study(self.study)
         self._strategy = Strategy(search, train.seed, terms_of(record))
+        self._objective = record.objective
         self._clock = Clock(self.study)
         self._reports = Reports(record)
         self._unrepeatable: dict[int, str] = {}
@@ -180,7 +180,7 @@ class Ledger:
             # A kill between ask and suggest leaves a trial without a rate: it is drawn again.
             self.study.sampler = self._strategy.sampler(self.working_range)
             taken_up = [self._trials.resume(trial.number) for trial in left]
-            return [self._spec(trial) for trial in taken_up if not self._refuses(trial)]
+            return [self._spec(trial) for trial in taken_up if not self._trials.refuses(trial)]
 
     def elsewhere(self) -> int:
         """How many trials other orchestrators run now."""
@@ -198,7 +198,7 @@ class Ledger:
 
     def _ask(self) -> TrialSpec | None:
         trials, within = self._trials.all(), self.working_range
-        counts = TrialCounts(trials, self._earlier)
+        counts = TrialCounts(trials, self._earlier, self._objective)
         if self._enough(trials, counts):
             return None
         full = counts.count >= self._strategy.settings.trials
@@ -218,7 +218,7 @@ class Ledger:
         number = frozen(trial).number
         if number < len(trials) and trials[number].state != TrialState.WAITING:
             raise deleted(self.study)
-        return self._ask() if self._refuses(trial) else self._spec(trial)
+        return self._ask() if self._trials.refuses(trial) else self._spec(trial)
 
     def _resume_paused(self, number: int) -> TrialSpec:
         """A trial that was left after a look, as this orchestrator's own."""
@@ -237,11 +237,11 @@ class Ledger:
         """Stores reports, then judges them in the order of trial numbers.
 
         A report that is stored already is not written again, and only the last stored one of a
-        trial can prune it. A trial whose repeated report has another perplexity than the stored one
+        trial can prune it. A trial whose repeated report has another value than the stored one
         ends here.
 
         Raises:
-            SweepError: a loss is none.
+            SweepError: a value is impossible, or the trainer does not report it.
         """
         for number, report in sorted(reports.items()):
             self._store(number, report)
@@ -284,7 +284,7 @@ class Ledger:
             attributes["reason"] = message
         self._trials.note(live, attributes)
         if outcome in BLOWN_UP:
-            self._report_infinity(trial)
+            self._trials.report_infinity(trial)
         if outcome in VALUED:
             self.study.tell(live, min(trial.intermediate_values.values()))
         elif outcome is Outcome.PRUNED or outcome in BLOWN_UP:
@@ -319,15 +319,6 @@ class Ledger:
                 self.study.tell(live, state=TrialState.PRUNED)
                 self._trials.release(trial.number)
 
-    def _refuses(self, trial: Trial) -> bool:
-        """Ends a trial that another program enqueued with a rate that none can have."""
-        reason = why_refused(frozen(trial))
-        if reason:
-            self._trials.note(trial, {"outcome": Outcome.FAILED.value, "reason": reason})
-            self.study.tell(trial, state=TrialState.FAIL)
-            self._trials.release(trial.number)
-        return bool(reason)
-
     def _spec(self, trial: Trial) -> TrialSpec:
         # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
         rate = float(trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True))
@@ -351,16 +342,16 @@ class Ledger:
         if known.state.is_finished():
             return
         place, stored = self._reports.place(report), known.intermediate_values
-        perplexity = self._reports.perplexity(number, report)
+        value = self._reports.value(number, report)
         if place not in stored:
             steps = self._reports.said_length(report)
             if steps and steps != known.user_attrs.get(STEPS):
                 self._trials.note(trial, {STEPS: steps})
             try:
-                trial.report(perplexity, place)
+                trial.report(value, place)
             except UpdateFinishedTrialError:  # another program has ended it
                 self._trials.release(number)
-        elif fault := why_not_repeated(self._reports.named(report), perplexity, stored[place]):
+        elif fault := self._reports.why_not_repeated(report, value, stored[place]):
             self._unrepeatable[number] = fault
 
     def _judge(self, number: int, report: Report) -> Verdict:
@@ -368,14 +359,15 @@ class Ledger:
         trial = frozen(live)
         if trial.state.is_finished() or number in self._unrepeatable:
             return Verdict.PRUNE  # another program has ended it, or it begins anew
+        place = self._reports.place(report)
         # A trial's last report is paid for: there is nothing left to save by pruning it.
-        paid = self._reports.is_last(report) and math.isfinite(report.perplexity)
-        if self._reports.place(report) != trial.last_step or paid:
+        paid = self._reports.is_last(report)
+        if place != trial.last_step or (paid and math.isfinite(trial.intermediate_values[place])):
             return Verdict.CONTINUE
         judged = self._strategy.judge(self._trials.peers(), trial, self.working_range)
         if judged.pauses:
             # Stored by `_leave`: as long as a worker has the trial it is no one else's.
-            trial.user_attrs.update({PAUSED: judged.reason, LOOKED: trial.last_step})
+            trial.user_attrs.update({PAUSED: judged.reason, LOOKED: place})
             return Verdict.PAUSE
         if judged.reason:
             self._trials.note(live, {"reason": f"pruned: {judged.reason}"})
@@ -383,8 +375,3 @@ class Ledger:
         if judged.audit and "audit" not in trial.user_attrs:
             self._trials.note(live, {"audit": judged.audit})
         return Verdict.CONTINUE
-
-    def _report_infinity(self, trial: FrozenTrial) -> None:
-        last = trial.last_step
-        if last is None or not math.isinf(trial.intermediate_values[last]):
-            self._trials.resume(trial.number).report(math.inf, (last or 0) + 1)

@@ -89,12 +89,12 @@ class Logged(Forwarding):
     def trial_ended(self, row: TrialRow) -> None:
         """Logged."""
         log.info(
-            "trial %d %s at %s %d, perplexity %s: %s",
+            "trial %d %s at %s %d, value %s: %s",
             row.number,
             row.state,
             row.unit,
             row.step,
-            row.perplexity,
+            row.value,
             row.reason,
         )
         super().trial_ended(row)

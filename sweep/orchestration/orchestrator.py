@@ -164,10 +164,11 @@ class Orchestrator:
 
     def _handle(self, events: list[Event]) -> None:
         """Stores all reports that arrived together before any is judged."""
-        self._recovery.saw_life(event.number for event in events)
+        self._recovery.saw_life(event.number for event in events if _lives(event))
         reports = {event.number: event.report for event in events if isinstance(event, Reported)}
         for event in events:
             if isinstance(event, Progressed):
+                self._recovery.progressed(event.number, event.progress)
                 self._view.progressed(event.number, event.progress)
         self._answer(reports)
         for event in events:
@@ -220,6 +221,10 @@ class Orchestrator:
                 f"the sweep stops: {self._failed_unheard} trials in a row ended before their "
                 f"first report. Trial {event.number} {event.message}"
             )
+
+
+def _lives(event: Event) -> bool:
+    return not isinstance(event, Progressed) or event.progress.alive
 
 
 def _how(before: TrialSpec, again: TrialSpec) -> str:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studies.definition import WIDE, Identity, validate_range, working_range
+from studies.objective import Objective
 from studies.observed import Terms
 from studies.prior import Centre, Prior, centres, rule_priors
 from studies.pruner import make_pruner
@@ -18,6 +20,7 @@ from sweep.config.schema import RuleSettings, StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.execution.executors import EXECUTORS
 from sweep.orchestration.samplers import named_sampler
+from sweep.results.objective import check_metric, objective_of
 from sweep.storage.connect import sqlite_path
 from trainers.config import LATER, TrainConfig
 from trainers.data import Corpus, source_fingerprint
@@ -25,6 +28,7 @@ from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.models import count_parameters
 from trainers.naming import plain_name
+from trainers.program.command import name_of
 from trainers.refusals import shown
 
 SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
@@ -71,6 +75,8 @@ def make_plan(
         SweepError, TrainerError, StudyError: a rule, range or model is not usable.
     """
     train = config.trainer
+    if train.program.command:
+        parameters = train.program.parameters or config.reference.parameters
     if parameters is None:
         size = len(corpus.vocabulary) if corpus else train.data.vocabulary_size
         parameters = _parameters(train, size)
@@ -82,7 +88,7 @@ def make_plan(
     # A rule carries a swept reference within a factor of 3 or so; a guess may be anywhere.
     trusted = reference.swept and not borrowed
     low, high = _range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
-    _check_search(config.study, low, high)
+    _check_search(config.study, low, high, objective_of(train))
     return Plan(
         config=config,
         train=train,
@@ -101,6 +107,8 @@ def make_plan(
 def study_name(plan: Plan) -> str:
     """The study's name: the one given, or `{model}-b{batch}-{precision}-{data}-{hash8}`."""
     train = plan.train
+    if train.program.command:
+        return _named(plan, _cut(_short(name_of(train.program.command))), "", identity_fields(plan))
     model, data = train.model.name.rpartition(":")[2], Path(plain_name(train.data.name)).name
     source = source_fingerprint(train.data)
     return _named(plan, _cut(_short(model)), _cut(_short(data)), identity_fields(plan), source)
@@ -110,15 +118,20 @@ def earlier_name(plan: Plan) -> str:
     """The name that earlier versions gave: it held the path of the text as it was spelled."""
     train = plan.train
     model, data = train.model.name.rpartition(":")[2], Path(train.data.name).name
+    if train.program.command:
+        return study_name(plan)
     source = source_fingerprint(train.data, everything=True)
     return _named(plan, _short(model), _short(data), earlier_fields(plan), source)
 
 
-def _named(plan: Plan, model: str, data: str, fields: dict[str, Any], source: str) -> str:
+def _named(
+    plan: Plan, model: str, data: str, fields: dict[str, Any], source: str | None = None
+) -> str:
     if plan.config.study.name:
         return plan.config.study.name
-    hash8 = Identity({**fields, "source": source}).hash8
-    return f"{model}-b{plan.train.batch_size}-{plan.train.precision}-{data}-{hash8}"
+    hash8 = Identity(fields if source is None else {**fields, "source": source}).hash8
+    parts = model, f"b{plan.train.batch_size}", plan.train.precision, data, hash8
+    return "-".join(part for part in parts if part)
 
 
 def identity_fields(plan: Plan) -> dict[str, Any]:
@@ -128,12 +141,16 @@ def identity_fields(plan: Plan) -> dict[str, Any]:
     their studies are found under the names that they have.
     """
     data = plan.train.data
+    if plan.train.program.command:
+        return _program_fields(plan)
     return _fields(plan, plain_name(data.name), source_fingerprint(data))
 
 
 def earlier_fields(plan: Plan) -> dict[str, Any]:
     """The same as earlier versions had them: a text as it was spelled, with what tools left."""
     data = plan.train.data
+    if plan.train.program.command:
+        return _program_fields(plan)
     return _fields(plan, data.name, source_fingerprint(data, everything=True))
 
 
@@ -147,8 +164,34 @@ def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     return {k: value for k, value in flat.items() if k not in LATER or value != LATER[k]}
 
 
-def identity(plan: Plan, corpus: Corpus) -> Identity:
-    """The study's whole identity."""
+def _program_fields(plan: Plan) -> dict[str, Any]:
+    """Of a program what it is told, and its name; whether its script is the same is asked apart."""
+    train = plan.train
+    fields = {
+        "trainer": plan.config.study.trainer,
+        "batch_size": train.batch_size,
+        "precision": train.precision,
+        "epochs": train.epochs,
+        "seed": train.seed,
+        "metric": train.metric,
+        "program.command": shlex.join(train.program.command),
+        "model.name": name_of(train.program.command),
+        "data_source": "",
+        "data_fingerprint": "",
+    }
+    later = {"steps": train.steps, "direction": train.direction}
+    return fields | {name: value for name, value in later.items() if value != LATER[name]}
+
+
+def identity(plan: Plan, corpus: Corpus | None) -> Identity:
+    """The study's whole identity.
+
+    Args:
+        plan: the study's.
+        corpus: its text; None of a program, which reads its own.
+    """
+    if corpus is None:
+        return Identity(identity_fields(plan))
     fields = {**identity_fields(plan), "data_source": corpus.source}
     return Identity({**fields, "data_fingerprint": corpus.fingerprint})
 
@@ -182,7 +225,7 @@ def _parameters(train: TrainConfig, vocabulary_size: int) -> int:
         ) from error
 
 
-def _check_search(study: StudySettings, low: float, high: float) -> None:
+def _check_search(study: StudySettings, low: float, high: float, objective: Objective) -> None:
     """Fails now where the ledger would fail later, with a study made and nothing in it."""
     sampler = named_sampler(study.sampler)
     make_sampler(sampler, Terms(low, high), seed=0, startup=study.startup)
@@ -190,6 +233,7 @@ def _check_search(study: StudySettings, low: float, high: float) -> None:
     EXECUTORS.check(study.executor)
     make_pruner(study.pruner, floor=1, startup=study.startup)
     import_object(study.trainer, what="trainer")
+    check_metric(objective, study.trainer)
 
 
 def _reference(config: SweepConfig) -> Reference:
@@ -202,7 +246,7 @@ def _reference(config: SweepConfig) -> Reference:
     return Reference(
         setting=Setting(batch_size=given.batch_size, parameters=given.parameters),
         learning_rate=given.learning_rate,
-        perplexity=given.perplexity,
+        perplexity=given.perplexity or None,
         swept=given.swept,
         precision=given.precision,
         model=given.model,
@@ -215,6 +259,8 @@ def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) 
     train = config.trainer
     fell_back = corpus is not None and corpus.source == train.data.fallback
     data = train.data.fallback if fell_back else train.data.name
+    if train.program.command:
+        return ""
     pairs = (
         ("model", reference.model, train.model.name),
         ("data", reference.data and plain_name(reference.data), plain_name(data)),

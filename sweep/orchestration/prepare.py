@@ -4,12 +4,12 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optuna.study import Study
 
-from studies.perplexity import look_like_losses, suspicion
+from studies.objective import Objective
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.orchestration.listener import View
@@ -27,12 +27,14 @@ from sweep.results.baseline import baseline_of
 from sweep.results.forecast import Forecast
 from sweep.results.lookup import check_identity, find_study
 from sweep.results.place import check_place, free_place, place_of
+from sweep.results.record import read_study
 from sweep.storage.connect import check_storage, open_storage
 from sweep.storage.retry import RetryingStorage
 from trainers.config import TrainConfig
 from trainers.data import Corpus, load_corpus, source_bytes, take_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
+from trainers.program.command import hash_of, script_of
 from trainers.schedule import check_warmup
 
 LARGE_BYTES = 50_000_000
@@ -43,13 +45,14 @@ class PreparedStudy:
     """A study ready to run.
 
     Attributes:
+        corpus: its text; None of a program, which reads its own.
         directory: where its corpus and checkpoints lie.
         kind: "search", or "fixed" for one that is given all its rates.
         forecast: what finished studies say of it; it is in the plan already.
     """
 
     plan: Plan
-    corpus: Corpus
+    corpus: Corpus | None
     name: str
     directory: Path
     storage: RetryingStorage
@@ -78,6 +81,10 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
         check_place(directory, existing)
     elif (wanted := directory) != (directory := free_place(wanted)):
         view.note(f"{wanted} is another study's: this one's files go to {directory}")
+    if config.trainer.program.command:
+        check_script(plan, existing)
+        storage = open_storage(config.study.storage, create=True, say=view.warn)
+        return _with_forecast(PreparedStudy(plan, None, name, directory, storage), existing, view)
     with emptied_on_refusal(directory):
         if text is not None:
             take_corpus(text, directory)
@@ -91,11 +98,31 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
     storage = open_storage(config.study.storage, create=True, say=view.warn)
     plan = make_plan(config, corpus)
     warn_of_loss(plan, corpus, view)
-    forecast = find_forecast(plan, corpus, storage, existing)
+    return _with_forecast(PreparedStudy(plan, corpus, name, directory, storage), existing, view)
+
+
+def _with_forecast(ready: PreparedStudy, existing: Study | None, view: View) -> PreparedStudy:
+    forecast = find_forecast(ready.plan, ready.corpus, ready.storage, existing)
     if forecast is not None:
         view.note(sentence(forecast))
-    plan = with_forecast(plan, forecast)
-    return PreparedStudy(plan, corpus, name, directory, storage, forecast=forecast)
+    return replace(ready, plan=with_forecast(ready.plan, forecast), forecast=forecast)
+
+
+def check_script(plan: Plan, existing: Study | None) -> None:
+    """Refuses to go on with a study whose program's script is not what it was.
+
+    Raises:
+        SweepError: it has changed, and the user has not said that this is all the same.
+    """
+    if existing is None or plan.config.study.same_program:
+        return
+    command = plan.train.program.command
+    if read_study(existing).script != hash_of(command):
+        raise SweepError(
+            f"{script_of(command) or command[0]} has changed since study '{existing.study_name}' "
+            "began, so its trials may not compare: --same-program goes on all the same, "
+            "--study NAME begins another"
+        )
 
 
 def find_existing(plan: Plan, suffix: str = "") -> tuple[str, Study | None]:
@@ -144,10 +171,11 @@ def show_notes(corpus: Corpus, view: View) -> None:
 
 def warn_of_loss(plan: Plan, corpus: Corpus, view: View) -> None:
     """Says so where the reference's perplexity is rather a loss."""
-    baseline = baseline_of(plan.config.study.trainer, corpus.unigram_perplexity)
+    perplexity = Objective()
+    baseline = baseline_of(plan.config.study.trainer, corpus.unigram_perplexity, perplexity)
     value = None if plan.borrowed else plan.reference.perplexity
-    if value is not None and baseline is not None and look_like_losses([value], baseline):
-        view.warn(f"reference.{suspicion(value, baseline)}")
+    if value is not None and (said := perplexity.suspicion([value], baseline)):
+        view.warn(f"reference.{said}")
 
 
 def check_length(train: TrainConfig, corpus: Corpus) -> None:

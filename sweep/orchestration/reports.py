@@ -5,9 +5,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from studies.perplexity import is_perplexity
 from sweep.errors import SweepError
-from sweep.orchestration.endings import measured
+from sweep.orchestration.endings import measured, why_not_repeated
+from sweep.results.objective import stored_value
 from sweep.results.record import StudyRecord
 from sweep.results.rows import trial_row
 from sweep.results.summary import with_length
@@ -36,7 +36,7 @@ class Reports:
 
     def row(self, trial: FrozenTrial) -> TrialRow:
         """A trial as the view shows it."""
-        return with_length(trial_row(trial), self._record)
+        return with_length(trial_row(trial, self._record.objective), self._record)
 
     def forget(self, number: int) -> None:
         """Drops the reports of a trial that has ended."""
@@ -45,10 +45,6 @@ class Reports:
     def place(self, report: Report) -> int:
         """What a report is stored at."""
         return counted(report, self._record.unit)
-
-    def named(self, report: Report) -> str:
-        """The same in words, such as "step 60"."""
-        return f"{self._record.unit} {self.place(report)}"
 
     def said_length(self, report: Report) -> int | None:
         """The steps of the whole run where only the trainer knows them, 0 where it has not said.
@@ -65,16 +61,20 @@ class Reports:
         length = self._record.length or self.said_length(report) or math.inf
         return self.place(report) >= length
 
-    def perplexity(self, number: int, report: Report) -> float:
-        """What is stored of a report: NaN, of which Optuna would make a failure, is infinite.
+    def value(self, number: int, report: Report) -> float:
+        """What is stored of a trial's report.
 
         Raises:
-            SweepError: its loss is none.
+            SweepError: it is impossible, or the trainer does not report it.
         """
-        perplexity = math.inf if math.isnan(report.perplexity) else report.perplexity
-        if not is_perplexity(perplexity):
-            raise SweepError(
-                f"trial {number}, {self.named(report)}: the trainer's validation_loss must be "
-                f"nats a token, at least 0, got {report.validation_loss:g}"
-            )
-        return perplexity
+        try:
+            return stored_value(self._record.objective, report)
+        except SweepError as error:
+            raise SweepError(f"trial {number}, {self._named(report)}: {error}") from None
+
+    def why_not_repeated(self, report: Report, now: float, before: float) -> str:
+        """Why a repeated report is not the stored one; "" where it is."""
+        return why_not_repeated(self._named(report), now, before, self._record.objective)
+
+    def _named(self, report: Report) -> str:
+        return f"{self._record.unit} {self.place(report)}"

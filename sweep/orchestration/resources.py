@@ -14,12 +14,12 @@ from trainers.data import Corpus
 from trainers.measuring.measure import cohort_size
 
 
-def find_resources(plan: Plan, corpus: Corpus, ledger: Ledger, view: View) -> Resources:
+def find_resources(plan: Plan, corpus: Corpus | None, ledger: Ledger, view: View) -> Resources:
     """Works out the executor's resources, and says where trials run together.
 
     Args:
         plan: the sweep's.
-        corpus: the text, to measure steps on.
+        corpus: the text, to measure steps on; None of a program.
         ledger: keeps a measured size of the cohorts.
         view: told where several trials run at once.
 
@@ -44,15 +44,17 @@ def find_resources(plan: Plan, corpus: Corpus, ledger: Ledger, view: View) -> Re
     return Resources(devices, cohort)
 
 
-def _cohort(plan: Plan, corpus: Corpus, ledger: Ledger, devices: tuple[str, ...]) -> int:
+def _cohort(plan: Plan, corpus: Corpus | None, ledger: Ledger, devices: tuple[str, ...]) -> int:
     """How many trials a worker trains; measured once where the user leaves it open."""
     settings = plan.config.study
+    if corpus is None:  # each trial is processes of its own
+        return 1
     # Beside the rules' rates, which are known at once, one more rate may be drawn blindly.
     at_most = min(len(plan.first) + 1, settings.trials)
     share = max(1, at_most // len(devices))
 
     def measured() -> int:
-        if settings.trainer != SHARED_TRAINER:
+        if settings.trainer != SHARED_TRAINER or corpus is None:
             return 1
         train = replace(plan.train, learning_rate=plan.first[0].learning_rate)
         device = torch.device(devices[0])

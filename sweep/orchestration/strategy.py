@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import edge, searched, widen
 from studies.failures import as_tried
+from studies.objective import Objective
 from studies.observed import Terms, look_of, posterior_of
 from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
@@ -39,7 +40,8 @@ class SearchSettings:
         trials: the study's total.
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
-        until: ends the study when less than this share of perplexity is left to gain; None: never.
+        script: the hash of the program's script.
+        until: ends the study when less than this share is left to gain (`Remaining`); None: never.
     """
 
     first: tuple[Centre, ...]
@@ -55,6 +57,7 @@ class SearchSettings:
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
     until: float | None = None
+    script: str = ""
 
 
 class TrialCounts:
@@ -66,11 +69,16 @@ class TrialCounts:
     Args:
         trials: all of them.
         earlier: numbers of those that ended in earlier runs; None for all.
+        objective: what their numbers are; None for perplexity.
     """
 
     def __init__(
-        self, trials: Sequence[FrozenTrial], earlier: frozenset[int] | None = None
+        self,
+        trials: Sequence[FrozenTrial],
+        earlier: frozenset[int] | None = None,
+        objective: Objective | None = None,
     ) -> None:
+        self._objective = objective or Objective()
         self._table = Table.of(trials)
         ended = self._table.mask(from_outside)
         if earlier is not None:
@@ -109,8 +117,8 @@ class TrialCounts:
 
     @property
     def best(self) -> float | None:
-        """The rate of the complete trial with the lowest perplexity."""
-        values = self._table.column(_sound_value)
+        """The rate of the complete trial with the best value."""
+        values = self._table.column(_sound_value, self._objective)
         return None if np.isnan(values).all() else float(self._rates[np.nanargmin(values)])
 
     def at(self, rate: float) -> tuple[int, int]:
@@ -254,5 +262,5 @@ def _rate(trial: FrozenTrial) -> float:
     return math.nan if rate is None else rate
 
 
-def _sound_value(trial: FrozenTrial) -> float:
-    return value_of(trial) if sound(trial) else math.nan
+def _sound_value(trial: FrozenTrial, objective: Objective) -> float:
+    return value_of(trial) if sound(trial, objective) else math.nan

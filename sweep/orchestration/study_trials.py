@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from studies.table import Table
 from studies.trials import is_paused, rate_of
 from sweep.errors import SweepError
+from sweep.orchestration.enqueued import why_refused
 from sweep.results.record import TrialRecord, read_trial
 from sweep.storage.retry import RetryingStorage
+from trainers.report import Outcome
 
 OWNER = "owner"
 """The trial's attribute with the lease of the orchestrator that runs it."""
@@ -99,6 +101,21 @@ class StudyTrials:
         """Holds a trial no more: it has ended, or another orchestrator may go on with it."""
         self._held.pop(number, None)
         self._read_at = -math.inf
+
+    def report_infinity(self, trial: FrozenTrial) -> None:
+        """Stores that a trial diverged after its last report, where no report says so."""
+        last = trial.last_step
+        if last is None or not math.isinf(trial.intermediate_values[last]):
+            self.resume(trial.number).report(math.inf, (last or 0) + 1)
+
+    def refuses(self, trial: Trial) -> bool:
+        """Ends a trial that another program enqueued with a rate that none can have."""
+        reason = why_refused(frozen(trial))
+        if reason:
+            self.note(trial, {"outcome": Outcome.FAILED.value, "reason": reason})
+            self._study.tell(trial, state=TrialState.FAIL)
+            self.release(trial.number)
+        return bool(reason)
 
     def note(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """What the trial's `set_user_attr` does, for several in one transaction."""

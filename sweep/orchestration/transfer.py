@@ -20,13 +20,13 @@ REACH = 2.6  # a rule's rate this many widths away from it is left to the search
 
 
 def find_forecast(
-    plan: Plan, corpus: Corpus, storage: RDBStorage, existing: Study | None
+    plan: Plan, corpus: Corpus | None, storage: RDBStorage, existing: Study | None
 ) -> Forecast | None:
     """The forecast that a study starts from.
 
     Args:
         plan: the study's, by its rules.
-        corpus: its text.
+        corpus: its text; None of a program.
         storage: where finished studies are looked for.
         existing: the study itself where it was made before: it keeps the forecast that it began
             with, so that it asks for the same rates whatever has been finished since.

@@ -1,25 +1,30 @@
 """What is known of how a study's trials are trained, where the trainer is the shared one."""
 
+from studies.objective import Objective
 from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.record import StudyRecord
 from trainers.config import TrainConfig
 
 
-def baseline_of(trainer: str, unigram_perplexity: float | None) -> float | None:
+def baseline_of(
+    trainer: str, unigram_perplexity: float | None, objective: Objective
+) -> float | None:
     """What a model reaches that knows no context: the text's unigram perplexity.
 
-    None for a trainer of the user's own, of whatever text.
+    None for a trainer of the user's own, of whatever text, and where the study's number cannot be
+    told from a perplexity.
 
     Args:
         trainer: its import path.
         unigram_perplexity: of the study's text.
+        objective: what it is told as.
     """
-    return unigram_perplexity if trainer == SHARED_TRAINER else None
+    return objective.of_perplexity(unigram_perplexity) if trainer == SHARED_TRAINER else None
 
 
 def stored_baseline(record: StudyRecord) -> float | None:
     """What a model without context reaches, by what a study has stored."""
-    return baseline_of(record.trainer, record.unigram_perplexity)
+    return baseline_of(record.trainer, record.unigram_perplexity, record.objective)
 
 
 def at_constant_rate(trainer: str, train: TrainConfig) -> bool:

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import WIDE
 from studies.likelihood import Repeat
+from studies.objective import Objective
 from studies.observed import Terms, posterior_of
 from studies.optimum import best_rate
 from studies.posterior import Posterior
@@ -17,6 +18,7 @@ from studies.pruner import LEARNING_RATE
 from studies.stopping import by_regret
 from studies.trials import sound
 from sweep.results.baseline import at_constant_rate, stored_baseline, warmup_share
+from sweep.results.confirmation import values_of
 from sweep.results.lookup import best_trial, find_trial
 from sweep.results.record import StudyRecord, read_study
 from sweep.results.types import RatePosterior
@@ -38,6 +40,7 @@ def terms_of(record: StudyRecord) -> Terms:
         repeats=tuple(_repeats(record)),
         pauses={record.sampler, record.pruner} == {LEARNING_RATE},
         lenient=True,
+        objective=record.objective,
     )
 
 
@@ -95,7 +98,7 @@ def belief(trials: Sequence[FrozenTrial], terms: Terms) -> RatePosterior | None:
     Returns:
         None before a trial is complete: until then it is the rules' rates and nothing else.
     """
-    if not any(sound(trial) for trial in trials):
+    if not any(sound(trial, terms.objective) for trial in trials):
         return None
     posterior = posterior_of(trials, terms)
     mu, probability = posterior.density
@@ -107,17 +110,17 @@ def _repeats(record: StudyRecord) -> list[Repeat]:
     """The runs of `sweep confirm`; one that failed says nothing of its rate."""
     found = record.confirmation or {"seeds": [], "finalists": []}
     return [
-        Repeat(seed, math.log(finalist["learning_rate"]), _ln(state, perplexity))
+        Repeat(seed, math.log(finalist["learning_rate"]), _stored(state, value, record.objective))
         for finalist in found["finalists"]
-        for seed, state, perplexity in zip(
+        for seed, state, value in zip(
             found["seeds"],
             finalist.get("states", ()),  # not so in the first versions' notes
-            finalist["perplexities"],
+            values_of(finalist),
             strict=False,
         )
         if state in ("complete", "diverged") and WIDE.low <= finalist["learning_rate"] <= WIDE.high
     ]
 
 
-def _ln(state: str, perplexity: float | None) -> float:
-    return math.log(perplexity) if state == "complete" and perplexity else math.inf
+def _stored(state: str, value: float | None, objective: Objective) -> float:
+    return objective.signed(value) if state == "complete" and value is not None else math.inf

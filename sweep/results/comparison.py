@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from studies.objective import Objective
 from studies.student import Mean, mean_of
 from sweep.results.runs import TrainedRun
 
@@ -15,20 +16,22 @@ class Pair:
     """One rate and seed in two precisions.
 
     Attributes:
-        gap: ln(perplexity / the baseline's perplexity); None where either has none.
+        gap: how far the other's value lies above the baseline's, in nats: ln of the ratio of
+            perplexities, the difference of losses; None where either has none.
     """
 
     baseline: TrainedRun
     other: TrainedRun
+    objective: Objective
 
     @property
     def gap(self) -> float | None:
         """See above."""
         if self.baseline.state != "complete" or self.other.state != "complete":
             return None
-        assert self.baseline.perplexity is not None
-        assert self.other.perplexity is not None
-        return math.log(self.other.perplexity / self.baseline.perplexity)
+        assert self.baseline.value is not None
+        assert self.other.value is not None
+        return self.objective.nats_between(self.other.value, self.baseline.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,7 @@ class Contrast:
     """A precision against the first one.
 
     Attributes:
-        gap: ln of the ratio of perplexities over all pairs, with its interval of level `LEVEL`;
-            None where no pair has one.
+        gap: of all pairs, in nats, with its interval of level `LEVEL`; None where no pair has one.
     """
 
     baseline: str
@@ -66,6 +68,7 @@ class Comparison:
 
     Attributes:
         device: where the runs that were missing ran.
+        objective: what their values are.
     """
 
     precisions: tuple[str, ...]
@@ -74,12 +77,15 @@ class Comparison:
     device: str
     runs: tuple[TrainedRun, ...]
     contrasts: tuple[Contrast, ...]
+    objective: Objective
 
 
-def contrast(runs: Sequence[TrainedRun], baseline: str, precision: str) -> Contrast:
+def contrast(
+    runs: Sequence[TrainedRun], baseline: str, precision: str, objective: Objective
+) -> Contrast:
     """Pairs the runs of two precisions by rate and seed."""
     pairs = [
-        Pair(mine, theirs)
+        Pair(mine, theirs, objective)
         for mine in runs
         for theirs in runs
         if (mine.precision, theirs.precision, mine.seed) == (baseline, precision, theirs.seed)

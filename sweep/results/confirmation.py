@@ -1,12 +1,13 @@
 """What other seeds have said of a search's best rates, as its attribute `confirmation` keeps it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.study import Study
 
+from studies.objective import Objective
 from studies.student import Mean, mean_of
 from sweep.results.record import read_study
 
@@ -19,17 +20,17 @@ class Finalist:
 
     Attributes:
         trial: its number in the search.
-        searched: the perplexity that it had there.
+        searched: the value that it had there.
         states: "complete", "diverged" or "failed", one a new seed.
-        perplexities: likewise; infinite unless the run is complete.
-        mean: of the perplexities; None unless every seed was trained whole.
+        values: likewise; infinite unless the run is complete.
+        mean: of the values; None unless every seed was trained whole.
     """
 
     trial: int
     learning_rate: float
     searched: float
     states: tuple[str, ...]
-    perplexities: tuple[float, ...]
+    values: tuple[float, ...]
     mean: Mean | None
 
 
@@ -40,11 +41,13 @@ class Confirmation:
     Attributes:
         study: the search.
         finalists: the best mean first, those without one last.
+        objective: what their values are.
     """
 
     study: str
     seeds: tuple[int, ...]
     finalists: tuple[Finalist, ...]
+    objective: Objective
 
     @property
     def best(self) -> Finalist | None:
@@ -57,10 +60,10 @@ class Confirmation:
         return next((each for each in self.finalists if each.trial == trial), None)
 
     def against_best(self, finalist: Finalist) -> Mean:
-        """ln of a finalist's perplexity over the best one's, paired by seed."""
+        """How much worse than the best one a finalist is, in nats, paired by seed."""
         assert self.best is not None
-        pairs = zip(finalist.perplexities, self.best.perplexities, strict=True)
-        return mean_of([math.log(one / two) for one, two in pairs], LEVEL)
+        pairs = zip(finalist.values, self.best.values, strict=True)
+        return mean_of([self.objective.nats_between(*pair) for pair in pairs], LEVEL)
 
 
 def make_finalist(
@@ -68,12 +71,12 @@ def make_finalist(
     learning_rate: float,
     searched: float,
     states: Sequence[str],
-    perplexities: Sequence[float],
+    values: Sequence[float],
 ) -> Finalist:
     """One rate's runs over the new seeds, with their mean."""
     whole = bool(states) and all(state == "complete" for state in states)
-    mean = mean_of(perplexities, LEVEL) if whole else None
-    return Finalist(trial, learning_rate, searched, tuple(states), tuple(perplexities), mean)
+    mean = mean_of(values, LEVEL) if whole else None
+    return Finalist(trial, learning_rate, searched, tuple(states), tuple(values), mean)
 
 
 def record(confirmation: Confirmation) -> dict[str, Any]:
@@ -86,11 +89,11 @@ def record(confirmation: Confirmation) -> dict[str, Any]:
             {
                 "trial": finalist.trial,
                 "learning_rate": finalist.learning_rate,
-                "searched_perplexity": finalist.searched,
-                "mean_perplexity": finalist.mean.mean if finalist.mean else None,
+                "searched": finalist.searched,
+                "mean": finalist.mean.mean if finalist.mean else None,
                 "standard_error": finalist.mean.standard_error if finalist.mean else None,
                 "states": list(finalist.states),
-                "perplexities": [y if math.isfinite(y) else None for y in finalist.perplexities],
+                "values": [y if math.isfinite(y) else None for y in finalist.values],
             }
             for finalist in confirmation.finalists
         ],
@@ -99,18 +102,27 @@ def record(confirmation: Confirmation) -> dict[str, Any]:
 
 def stored_confirmation(study: Study) -> Confirmation | None:
     """What `sweep confirm` noted in a search; None where it has not run."""
-    found = read_study(study).confirmation
+    known = read_study(study)
+    found = known.confirmation
     if not found:
         return None
     finalists = tuple(
         make_finalist(
             each["trial"],
             each["learning_rate"],
-            each["searched_perplexity"],
+            each["searched"] if "searched" in each else each["searched_perplexity"],
             each["states"],
-            [math.inf if value is None else value for value in each["perplexities"]],
+            [math.inf if value is None else value for value in values_of(each)],
         )
         for each in found["finalists"]
         if "states" in each  # not so in the first versions' notes
     )
-    return Confirmation(study.study_name, tuple(found["seeds"]), finalists) if finalists else None
+    if not finalists:
+        return None
+    return Confirmation(study.study_name, tuple(found["seeds"]), finalists, known.objective)
+
+
+def values_of(finalist: Mapping[str, Any]) -> list[float | None]:
+    """A stored finalist's values, which earlier versions called its perplexities."""
+    found: list[float | None] = finalist.get("values", finalist.get("perplexities"))
+    return found

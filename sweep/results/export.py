@@ -11,15 +11,16 @@ from typing import Any
 import yaml
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from studies.perplexity import is_perplexity
+from studies.objective import Objective
 from studies.trials import rate_of
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.formatting import format_with_error, one_line
 from sweep.outputs import STDOUT, write_output
 from sweep.results.confirmation import Confirmation, stored_confirmation
+from sweep.results.objective import objective_of
 from sweep.results.place import place_of
 from sweep.results.record import read_study, read_trial
 from sweep.results.types import EPOCH, STEP
@@ -28,6 +29,17 @@ from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
 
 FORMAT = 1
+TOLD = (
+    "learning_rate",
+    "batch_size",
+    "precision",
+    "epochs",
+    "steps",
+    "seed",
+    "metric",
+    "direction",
+    "program",
+)  # what of a configuration a program can be told
 LARGEST = 2**20  # characters of a best.yaml: it has two thousand or so
 
 
@@ -40,12 +52,12 @@ class Confirmed(_Strict):
 
     Attributes:
         seeds: the new ones.
-        mean_perplexity: over them.
+        mean: of their values.
         standard_error: of that mean; None of a single seed.
     """
 
     seeds: list[int]
-    mean_perplexity: float
+    mean: float = Field(validation_alias=AliasChoices("mean", "mean_perplexity"))
     standard_error: float | None
 
 
@@ -53,8 +65,8 @@ class Origin(_Strict):
     """Where a configuration came from.
 
     Attributes:
-        perplexity: the trial's lowest validation perplexity, reached at `step`; at `epoch` in an
-            earlier version's file.
+        value: the trial's best, of the metric that `train` names, reached at `step`; in an earlier
+            version's file called `perplexity`, or reached at `epoch`.
         directory: the trial's folder at the time, with its checkpoints.
         confirmed: whether it is the best over other seeds too (`sweep confirm`).
         confirmation: what those said of this rate; None where it was not among the finalists.
@@ -66,7 +78,7 @@ class Origin(_Strict):
     study: str
     storage: str
     trial: int
-    perplexity: float
+    value: float = Field(validation_alias=AliasChoices("value", "perplexity"))
     step: int | None = None
     epoch: int | None = None
     by_hand: bool = False
@@ -99,6 +111,11 @@ class Exported(_Strict):
     train: TrainConfig
     origin: Origin
 
+    @property
+    def objective(self) -> Objective:
+        """What its value is."""
+        return objective_of(self.train)
+
 
 def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Exported:
     """A trial's whole configuration and its origin.
@@ -109,9 +126,11 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
         storage: its database, as the user names it.
     """
     record = read_study(study)
-    values = {e: value for e, value in trial.intermediate_values.items() if is_perplexity(value)}
+    objective = record.objective
+    values = {e: value for e, value in trial.intermediate_values.items() if objective.valid(value)}
     at = min(values, key=lambda step: values[step]) if values else record.length
     place = {EPOCH: record.epochs} if at is None else {record.unit: at}
+    best = min(values.values()) if trial.value is None else trial.value
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
@@ -121,7 +140,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             study=study.study_name,
             storage=str(StorageUrl(storage)),
             trial=trial.number,
-            perplexity=trial.value if trial.value is not None else min(values.values()),
+            value=objective.signed(best),
             **place,
             by_hand=read_trial(trial).by_hand,
             confirmed=bool(found and found.best and found.best.trial == trial.number),
@@ -130,7 +149,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             data_source=record.data_source,
             data_fingerprint=str(record.identity["data_fingerprint"]),
             directory=str(place_of(study) / f"{trial.number:04d}"),
-            options=list(record.train.model.options),
+            options=[] if record.train.program.command else list(record.train.model.options),
             versions=record.versions,
             git_commit=git_commit(),
         ),
@@ -143,17 +162,18 @@ def _confirmed(found: Confirmation | None, number: int) -> Confirmed | None:
         return None
     return Confirmed(
         seeds=list(found.seeds),
-        mean_perplexity=finalist.mean.mean,
+        mean=finalist.mean.mean,
         standard_error=finalist.mean.standard_error,
     )
 
 
-def confirmed_words(origin: Origin) -> str:
+def confirmed_words(exported: Exported) -> str:
     """Whether other seeds have repeated it, in one line."""
+    origin = exported.origin
     found = origin.confirmation
     if found is None:
         return "not confirmed: `sweep confirm` trains the best rates over new seeds"
-    value = format_with_error(found.mean_perplexity, found.standard_error)
+    value = format_with_error(exported.objective, found.mean, found.standard_error)
     seeds = "seed" if len(found.seeds) == 1 else "seeds"
     mean = f"{value} over {len(found.seeds)} new {seeds}"
     return f"confirmed: {mean}" if origin.confirmed else f"not the best over new seeds: {mean}"
@@ -170,15 +190,25 @@ def write(exported: Exported, path: Path, *, force: bool = False) -> None:
         SweepError: as of `write_output`.
     """
     train = asdict(exported.train)
+    if exported.train.program.command:  # the rest is this tool's own trainer's
+        train = {name: train[name] for name in TOLD}
+    else:
+        del train["program"]
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}
     order = ("format", "trainer", "train", "origin")
     text = dump({key: fields[key] for key in order})
     named = "best.yaml" if path == STDOUT else path.name
     header = (
         f"# The best rate of study {one_line(exported.origin.study)}. Train it again:\n"
-        f"#   {shlex.join(('sweep', 'train', named))}\n"
+        f"#   {_again(exported.train, named)}\n"
     )
     write_output(path, header + text, force=force)
+
+
+def _again(train: TrainConfig, named: str) -> str:
+    command = "sweep", "train", named
+    program = train.program
+    return shlex.join((*command, "--", *program.command) if program.command else command)
 
 
 def read(path: Path) -> Exported:
@@ -216,6 +246,8 @@ def read(path: Path) -> Exported:
 
 def _missing(train: Mapping[str, Any], origin: Origin) -> list[str]:
     """The settings that a file must have and has not: no default stands in for a lost line."""
+    if isinstance(program := train.get("program"), Mapping) and program.get("command"):
+        return [name for name in TOLD if name not in train]
     options = [f"model.options.{name}" for name in origin.options or ()]
     there = {*flat(train), *(["model.options"] if "options" in train.get("model", {}) else [])}
     return sorted({*FIRST, "model.options", *options} - there)

@@ -121,7 +121,9 @@ def is_finished(study: Study) -> bool:
 
 def is_known(study: Study) -> bool:
     """Whether enough trials are complete to say where the best rate is."""
-    return sum(map(sound, study.get_trials(deepcopy=False))) >= LEAST_COMPLETE
+    objective = read_study(study).objective
+    complete = [each for each in study.get_trials(deepcopy=False) if sound(each, objective)]
+    return len(complete) >= LEAST_COMPLETE
 
 
 def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def pattern(found: Sequence[Reproduced]) -> list[tuple[str, bool | None]]:
 
 
 def _value(run: TrainedRun | None) -> float | None:
-    return None if run is None else run.perplexity
+    return None if run is None else run.value
 
 
 def _above(first: float | None, second: float | None) -> bool | None:

@@ -124,19 +124,20 @@ def find_trial(study: Study, number: int) -> FrozenTrial:
 
 
 def best_trial(study: Study) -> FrozenTrial:
-    """The complete trial with the lowest perplexity.
+    """The complete trial with the best value.
 
     Raises:
         SweepError: none is complete.
     """
-    complete = [trial for trial in study.get_trials(deepcopy=False) if sound(trial)]
+    objective = read_study(study).objective
+    complete = [each for each in study.get_trials(deepcopy=False) if sound(each, objective)]
     if not complete:
         raise SweepError(f"study '{study.study_name}' has no complete trial yet: let it run on")
     return min(complete, key=value_of)
 
 
 def finished_trial(study: Study, number: int) -> FrozenTrial:
-    """A trial that has a perplexity.
+    """A trial that has a value.
 
     Raises:
         SweepError: no such trial, or it has reported nothing, or it has diverged, or another
@@ -147,7 +148,7 @@ def finished_trial(study: Study, number: int) -> FrozenTrial:
         state = "paused" if is_paused(trial) else trial.state.name.lower()
         raise SweepError(f"trial {number} is {state} and has no result")
     if trial.value == math.inf:
-        raise SweepError(f"trial {number} diverged: its perplexity is no result, choose another")
-    if fault := why_no_result(rate_of(trial), trial.value):
+        raise SweepError(f"trial {number} diverged: its value is no result, choose another")
+    if fault := why_no_result(rate_of(trial), trial.value, read_study(study).objective):
         raise SweepError(f"trial {number}: {fault}, choose another")
     return trial

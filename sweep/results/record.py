@@ -15,10 +15,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from studies.objective import Objective
 from studies.prior import Prior
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.execution.protocol import SHARED_TRAINER
+from sweep.results.objective import stored_objective
 from sweep.results.types import EPOCH
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.naming import plain_name
@@ -73,6 +75,7 @@ class StudyRecord(_Record):
         ran, spent_s: when it was opened last (seconds since 1970), and what all its runs took.
         finished: the criteria that it ran to its end on; empty while it has not, None of a study
             that was made before this was stored.
+        script: the hash of its program's script.
         remaining, forecast_met: sentences; "" for none.
         confirmation: what `sweep confirm` found.
     """
@@ -98,6 +101,7 @@ class StudyRecord(_Record):
     steps_per_epoch: int | None = None
     exponents: dict[str, tuple[float, float]] = {}
     versions: dict[str, str] = {}
+    script: str = ""
     transfer: dict[str, Any] | None = None
     cohort: int | None = None
     trials: int = 0
@@ -161,6 +165,11 @@ class StudyRecord(_Record):
     def data_source(self) -> str:
         """The text's name."""
         return str(self.identity["data_source"])
+
+    @property
+    def objective(self) -> Objective:
+        """What its trials are measured by."""
+        return stored_objective(self.config)
 
     @property
     def train(self) -> TrainConfig:

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 from studies.curve import Curve, fitted_curve
 from studies.exponents import Exponents
 from studies.likelihood import Observations
+from studies.objective import Objective
 from studies.optimum import Optimum, optimum
-from studies.perplexity import is_perplexity
 from studies.posterior import Posterior
 from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.transfer import FORECAST
@@ -44,9 +44,9 @@ class RuleFinding:
         weight: how much it is believed after all trials; with the others and "no rule" 1. Rules
             that ask for the same rate share it.
         inside: whether its rate lies in the optimum's interval.
-        cost: what its rate costs over the recommended one, a share of the perplexity (0.01: 1 %):
-            seen where a trial ran there to its end, else expected at a new seed; None before that
-            is known.
+        cost: what its rate costs over the recommended one, a share of the perplexity (0.01: 1 %),
+            of another number as many nats as that is: seen where a trial ran there to its end, else
+            expected at a new seed; None before that is known.
         row: its formula, and the trial nearest to its rate.
     """
 
@@ -128,11 +128,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A trial's perplexities by step; infinite where it diverged."""
+    """A trial's values by step; infinite where it diverged."""
 
     number: int
     steps: tuple[int, ...]
-    perplexities: tuple[float, ...]
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,10 @@ class Report:
     Attributes:
         optimum: None before any trial is complete, and where none learned more than the words'
             frequencies.
-        noise: sd of ln perplexity between runs at nearly the same rate; None where not measured.
+        noise: sd in nats between runs at nearly the same rate; None where not measured.
         verdict: None likewise.
         companions: None where the study does not say which batch size it started from.
-        curve: fitted to the trials; None before any has a perplexity.
+        curve: fitted to the trials; None before any has a value.
         density: ln rates and the probability of each to be the best.
         prior: the same before any trial: what the rules say.
         neighbours: this study and those that differ from it in batch or model size alone.
@@ -153,6 +153,7 @@ class Report:
         held: what they have in common, in words.
         confirmation: what new seeds said of the best rates; None where `sweep confirm` has not run.
         reference: where the rules start from: learning_rate, batch_size, ...; {} where unknown.
+        objective: what the values are, and how much of them the search takes for a nat.
     """
 
     study: StudySummary
@@ -172,6 +173,7 @@ class Report:
     held: str
     confirmation: Confirmation | None
     reference: Mapping[str, Any]
+    objective: Objective
 
 
 def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ()) -> Report:
@@ -189,6 +191,7 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
     trials = study.get_trials(deepcopy=False)
     priors = priors_of(record)
     posterior = study_posterior(study)
+    objective = posterior.seen.objective
     summary = with_recommended(summary, next(iter(recommended(study)), None))
     found = optimum(posterior) if summary.best and not summary.learned_nothing else None
     family = family_of(study, others)
@@ -207,12 +210,13 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
         prior=_density(Posterior(NOTHING, priors, *posterior.range)),
-        histories=tuple(each for each in map(_history, trials) if each.steps),
+        histories=tuple(each for trial in trials if (each := _history(trial, objective)).steps),
         neighbours=neighbours(study, family),
         exponents=exponents(family),
         held=family.held,
         confirmation=stored_confirmation(study),
         reference=record.reference or {},
+        objective=objective,
     )
 
 
@@ -229,7 +233,7 @@ def _density(posterior: Posterior) -> Density:
 def _rules(
     summary: StudySummary, posterior: Posterior, found: Optimum | None
 ) -> tuple[RuleFinding, ...]:
-    weights = posterior.rule_weights()
+    weights, objective = posterior.rule_weights(), posterior.seen.objective
     rates = np.array([row.learning_rate for row in summary.rules])
     costs = posterior.regret(np.log(rates)) if found is not None else np.full(len(rates), np.nan)
     return tuple(
@@ -238,20 +242,20 @@ def _rules(
             row.learning_rate,
             weights.get(row.name, 0.0),
             found is not None and found.low <= row.learning_rate <= found.high,
-            _seen_cost(row, summary) or (None if math.isnan(cost) else math.expm1(cost)),
+            _seen_cost(row, summary, objective) or (None if math.isnan(cost) else math.expm1(cost)),
             row,
         )
         for row, cost in zip(summary.rules, costs.tolist(), strict=True)
     )
 
 
-def _seen_cost(rule: RuleRow, summary: StudySummary) -> float | None:
+def _seen_cost(rule: RuleRow, summary: StudySummary, objective: Objective) -> float | None:
     trial, chosen = rule.trial, summary.chosen
     if trial is None or not rule.own or trial.state != "complete" or chosen is None:
         return None
-    assert trial.perplexity is not None
-    assert chosen.perplexity is not None
-    return max(trial.perplexity / chosen.perplexity - 1.0, 0.0)
+    assert trial.value is not None
+    assert chosen.value is not None
+    return max(math.expm1(objective.nats_between(trial.value, chosen.value)), 0.0)
 
 
 def _verdict(rules: Sequence[RuleFinding]) -> RuleVerdict:
@@ -291,8 +295,7 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
     own = [row for row in summary.trials if not row.by_hand and row.state != "waiting"]
     last = {trial.number: trial.last_step or 0 for trial in trials}
     pruned = [row for row in own if row.state == "pruned" and not row.diverged]
-    best = summary.best.perplexity if summary.best and summary.best.perplexity else math.inf
-    ended, near = audited(summary.trials, best)
+    ended, near = audited(summary)
     low, high = summary.working_range
     grid = math.ceil(math.log(high / low) / math.log(GRID_STEP)) + 1
     return Cost(
@@ -312,6 +315,8 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
     )
 
 
-def _history(trial: FrozenTrial) -> History:
-    values = sorted(each for each in trial.intermediate_values.items() if is_perplexity(each[1]))
-    return History(trial.number, tuple(e for e, _ in values), tuple(p for _, p in values))
+def _history(trial: FrozenTrial, objective: Objective) -> History:
+    reports = trial.intermediate_values.items()
+    values = sorted(each for each in reports if objective.valid(each[1]))
+    steps = tuple(step for step, _ in values)
+    return History(trial.number, steps, tuple(objective.signed(stored) for _, stored in values))

@@ -6,9 +6,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER
-from studies.perplexity import LEAST, is_perplexity
+from studies.objective import Objective
 from studies.trials import as_rate, rate_of, why_no_result
-from sweep.results.record import TrialRecord, read_trial, trial_record
+from sweep.results.record import TrialRecord, read_study, read_trial, trial_record
 from sweep.results.types import TrialRow
 from sweep.storage.brief import brief_trials
 
@@ -17,8 +17,9 @@ def rows_of(study: Study) -> list[TrialRow]:
     """Every trial of a study, by number: what `trial_row` says of each.
 
     Args:
-        study: in one of this tool's storages.
+        study: one of this tool's, in one of its storages.
     """
+    objective = read_study(study).objective
     return [
         make_row(
             brief.number,
@@ -29,8 +30,9 @@ def rows_of(study: Study) -> list[TrialRow]:
             diverged=brief.finite < brief.reported,
             value=brief.value,
             record=trial_record(brief.attributes),
+            objective=objective,
         )
-        for brief in brief_trials(study, PARAMETER, KEPT, least=LEAST)
+        for brief in brief_trials(study, PARAMETER, KEPT, least=objective.least)
     ]
 
 
@@ -56,6 +58,7 @@ def make_row(
     diverged: bool,
     value: float | None,
     record: TrialRecord,
+    objective: Objective,
 ) -> TrialRow:
     """One stored trial as a row.
 
@@ -63,16 +66,19 @@ def make_row(
         number: the trial's.
         state: Optuna's name of it.
         rate: its learning rate, None where it has none yet.
-        lowest: the lowest perplexity, None where none was reported.
-        step: the last one with a finite perplexity, 0 for none.
+        lowest: the lowest number as it is stored, None where none was reported.
+        step: the last one with a finite number, 0 for none.
         diverged: whether one is not finite.
         value: the trial's own.
         record: what it says of itself, the fields of `KEPT` at least.
+        objective: what its numbers are.
     """
     reason = record.reason
     if state == "COMPLETE" and value == math.inf:
         state = "PRUNED"
-    elif state == "COMPLETE" and (fault := why_no_result(rate, value)):  # another program's
+    elif state == "COMPLETE" and (
+        fault := why_no_result(rate, value, objective)
+    ):  # another program's
         state, reason = "FAIL", f"failed: {fault}"
     if state == "PRUNED" and (diverged or value == math.inf):
         lowest = math.inf  # it diverged: what it reached before is no result
@@ -85,20 +91,21 @@ def make_row(
         learning_rate=math.nan if rate is None else rate,
         rule=record.nearest_rule,
         multiple=math.nan if record.multiple is None else record.multiple,
-        perplexity=lowest,
+        value=None if lowest is None else objective.signed(lowest),
         step=step,
         steps=record.steps,
         reason=f"paused: {left}" if left else reason,
         by_hand=record.by_hand,
         audit=record.audit,
+        objective=objective,
     )
 
 
-def trial_row(trial: FrozenTrial) -> TrialRow:
-    """One stored trial as a row."""
+def trial_row(trial: FrozenTrial, objective: Objective) -> TrialRow:
+    """One stored trial as a row; the objective is its study's."""
     values = trial.intermediate_values
     finite = {step: value for step, value in values.items() if math.isfinite(value)}
-    lowest = min(filter(is_perplexity, finite.values()), default=None)
+    lowest = min(filter(objective.valid, finite.values()), default=None)
     return make_row(
         trial.number,
         trial.state.name,
@@ -108,4 +115,5 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         diverged=len(finite) < len(values),
         value=trial.value,
         record=read_trial(trial),
+        objective=objective,
     )

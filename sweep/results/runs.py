@@ -9,6 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.definition import Identity
+from studies.objective import Objective
 from studies.trials import diverged, rate_of, sound
 from sweep.results.record import made_by_sweep, read_study, read_trial, without_spelling
 from sweep.results.types import EPOCH
@@ -21,8 +22,8 @@ class TrainedRun:
     Attributes:
         study, trial: where.
         state: "complete", "diverged", or "failed".
-        perplexity: the lowest, infinite where it diverged, None where it failed.
-        curve: the perplexity at each reported step.
+        value: the best, infinite where it diverged, None where it failed.
+        curve: the value at each reported step.
         reason, outcome: how it ended, in words and in one; "" where that was not stored.
         steps: tried over the whole run, skipped ones among them; None where it was not stored.
         skipped_steps, tokens_per_second, peak_memory_bytes: over the whole run, likewise. The last
@@ -35,7 +36,7 @@ class TrainedRun:
     seed: int
     precision: str
     state: str
-    perplexity: float | None
+    value: float | None
     curve: dict[int, float]
     reason: str
     steps: int | None
@@ -67,13 +68,16 @@ def stored_runs(storage: RDBStorage, mine: Identity, *, failed: bool = False) ->
         in_steps = (record.steps_per_epoch or 1) if record.unit == EPOCH else 1
         trials = study.get_trials(deepcopy=False)
         found += [
-            _run(study.study_name, mine, trial, no_cohort, in_steps)
+            _run(study.study_name, mine, trial, no_cohort, in_steps, record.objective)
             for trial in trials
-            if _whole(trial)
+            if _whole(trial, record.objective)
         ]
         if failed:
             lost = [trial for trial in trials if trial.state == TrialState.FAIL]
-            found += [_run(study.study_name, mine, trial, no_cohort, in_steps) for trial in lost]
+            found += [
+                _run(study.study_name, mine, trial, no_cohort, in_steps, record.objective)
+                for trial in lost
+            ]
     return sorted(found, key=lambda run: run.state == "failed")
 
 
@@ -82,20 +86,26 @@ def find_run(runs: Sequence[TrainedRun], rate: float) -> TrainedRun | None:
     return next((run for run in runs if run.has(rate)), None)
 
 
-def _whole(trial: FrozenTrial) -> bool:
+def _whole(trial: FrozenTrial, objective: Objective) -> bool:
     """Whether a trial was trained by this tool until there was no more to train."""
-    ended = sound(trial) or (trial.state == TrialState.PRUNED and diverged(trial))
+    ended = sound(trial, objective) or (trial.state == TrialState.PRUNED and diverged(trial))
     return ended and not read_trial(trial).by_hand
 
 
 def _run(
-    study: str, mine: Identity, trial: FrozenTrial, no_cohort: bool, in_steps: int
+    study: str,
+    mine: Identity,
+    trial: FrozenTrial,
+    no_cohort: bool,
+    in_steps: int,
+    objective: Objective,
 ) -> TrainedRun:
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "diverged"}
     state = states.get(trial.state, "failed")
-    values = {"complete": trial.value, "diverged": math.inf}
+    stored = {"complete": trial.value, "diverged": math.inf}.get(state)
     whole = read_trial(trial).whole_run
-    curve = {step * in_steps: value for step, value in sorted(trial.intermediate_values.items())}
+    reports = sorted(trial.intermediate_values.items())
+    curve = {step * in_steps: objective.signed(value) for step, value in reports}
     return TrainedRun(
         study=study,
         trial=trial.number,
@@ -103,7 +113,7 @@ def _run(
         seed=int(str(mine.fields["seed"])),
         precision=str(mine.fields["precision"]),
         state=state,
-        perplexity=values.get(state),
+        value=None if stored is None else objective.signed(stored),
         curve=curve,
         reason=read_trial(trial).reason,
         steps=whole.get("steps"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
@@ -10,12 +11,14 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import edge
 from studies.prior import nearest_rule
+from sweep.errors import SweepError
 from sweep.results.baseline import stored_baseline
 from sweep.results.place import place_of
 from sweep.results.record import RuleRecord, StudyRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import RuleRow, StudySummary, TrialRow
 from sweep.url import StorageUrl
+from trainers.naming import OUTPUT_FILE
 
 # A trial within this factor of a rule's rate speaks for the rule.
 RULE_FACTOR = 1.25
@@ -49,8 +52,8 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
     trials = tuple(
         with_length(_with_rule(row, record.rule_rates), record) for row in rows_of(study)
     )
-    complete = [row for row in trials if row.state == "complete" and row.perplexity is not None]
-    best = min(complete, key=lambda row: row.perplexity or math.inf, default=None)
+    complete = [row for row in trials if row.state == "complete" and row.value is not None]
+    best = min(complete, key=lambda row: row.stored, default=None)
     return StudySummary(
         name=study.study_name,
         storage=str(StorageUrl(storage)),
@@ -77,6 +80,7 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
         fixed=record.fixed,
         forecast_met=record.forecast_met,
         baseline=stored_baseline(record),
+        objective=record.objective,
     )
 
 
@@ -130,14 +134,36 @@ def _distance(row: TrialRow, rate: float) -> float:
     return abs(math.log(row.learning_rate / rate)) if row.learning_rate > 0 else math.inf
 
 
+def read_log(directory: Path) -> str:
+    """What a trial and all that it started have printed.
+
+    Args:
+        directory: the trial's.
+
+    Raises:
+        SweepError: there is none.
+    """
+    try:
+        return (directory / OUTPUT_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SweepError(
+            f"there is no output of that trial: {directory / OUTPUT_FILE}: {error.strerror}"
+        ) from None
+
+
 def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     """One trial with its epochs and its multiples of every rule, for `sweep show`."""
     record, said = read_study(study), read_trial(trial).model_dump(mode="json", exclude_unset=True)
+    objective, reports = record.objective, sorted(trial.intermediate_values.items())
+    row = asdict(with_length(trial_row(trial, objective), record))
+    del row["objective"]
     return {
         "study": study.study_name,
-        **asdict(with_length(trial_row(trial), record)),
+        **row,
         **{key: said[key] for key in DETAILS if key in said},
-        "perplexities": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
+        "metric": objective.name,
+        "direction": objective.direction,
+        "values": {str(step): objective.signed(stored) for step, stored in reports},
         "rules": record.rule_rates,
         "directory": str(place_of(study) / f"{trial.number:04d}"),
     }

@@ -30,9 +30,10 @@ def write_foreign(exported: Exported, name: str, path: Path, *, force: bool = Fa
     """
     title, use, arguments = FORMATS[name]
     origin = exported.origin
+    value = exported.objective.described(origin.value)
     lines = [
-        f"{title}: trial {origin.trial} of {origin.study}, perplexity {origin.perplexity:.2f}",
-        confirmed_words(origin).replace("`", ""),
+        f"{title}: trial {origin.trial} of {origin.study}, {value}",
+        confirmed_words(exported).replace("`", ""),
         use.format(path=f"{name}.yaml" if path == STDOUT else path.name),
         "What they cannot say, and is yours to add:",
         *(f"- {line}" for line in not_expressible(exported.train, name)),

@@ -1,8 +1,9 @@
 """What tables, views and programs are shown of a study: its trials, its rules and itself."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from studies.objective import Objective
 from trainers.report import Report
 
 STEP, EPOCH = "step", "epoch"  # what a study's reports are counted by
@@ -17,10 +18,11 @@ class TrialRow:
             left after a look, and goes on should its rate be asked for.
         rule: the rule whose rate is nearest in log distance.
         multiple: learning_rate / that rule's rate.
-        perplexity: the lowest so far, None before the first report, infinite where it diverged.
-        step: the last one that a finite perplexity was reported at; 0 before there is one.
+        value: the best so far, None before the first report, infinite where it diverged.
+        step: the last one that a finite value was reported at; 0 before there is one.
         steps: of the whole run; 0 where that is unknown.
         unit: what both are counted by: "step", or "epoch" in studies of earlier versions.
+        objective: what its value is.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
         audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
@@ -31,18 +33,29 @@ class TrialRow:
     learning_rate: float
     rule: str
     multiple: float
-    perplexity: float | None
+    value: float | None
     step: int
     reason: str
     by_hand: bool = False
     audit: str = ""
     steps: int = 0
     unit: str = STEP
+    objective: Objective = field(default_factory=Objective)
+
+    @property
+    def stored(self) -> float:
+        """Its value as it is stored, the better the smaller; infinite where there is none."""
+        return math.inf if self.value is None else self.objective.signed(self.value)
+
+    @property
+    def shown(self) -> str:
+        """Its value for people."""
+        return "diverged" if self.diverged else self.objective.format(self.value)
 
     @property
     def diverged(self) -> bool:
         """Whether training was lost."""
-        infinite = self.perplexity is not None and not math.isfinite(self.perplexity)
+        infinite = self.value is not None and not math.isfinite(self.value)
         named = self.reason.startswith(("diverged", "overflowed"))
         return self.state == "pruned" and (infinite or named)
 
@@ -97,9 +110,10 @@ class StudySummary:
         reference_perplexity: None where it is not comparable (another model, data or budget).
         unigram_perplexity: the baseline that a model without context reaches; None if unknown.
         working_range: the lowest and highest rate that is searched.
-        baseline: the same; None also for a trainer of the user's own, of whatever text.
+        baseline: the same in the study's own number; None also where it cannot be told so, and for
+            a trainer of the user's own, of whatever text.
         edge: "" or where the best rate leans on the range ("upper" or "lower").
-        best: the complete trial with the lowest perplexity, None before there is one.
+        best: the complete trial with the best value, None before there is one.
         recommended: the one whose rate is expected to cost least at a new seed; None where that was
             not asked.
         total: trials asked for.
@@ -107,6 +121,7 @@ class StudySummary:
         steps: of a whole run, so counted; 0 where that is not known yet.
         remaining: what is left to gain, in words; "" where the sweep was not to stop by it.
         forecast_met: how good what was forecast of the study was, in words; "" for no forecast.
+        objective: what its trials' values are.
         fixed: given all its rates, as `sweep compare` does: nothing is searched.
     """
 
@@ -136,6 +151,13 @@ class StudySummary:
     baseline: float | None = None
     unit: str = STEP
     steps: int = 0
+    objective: Objective = field(default_factory=Objective)
+
+    @property
+    def scaled(self) -> Objective:
+        """The objective, knowing from the complete trials how much is as much as a nat."""
+        whole = [row.stored for row in self.trials if row.state == "complete"]
+        return self.objective.scaled_to(whole)
 
     @property
     def chosen(self) -> TrialRow | None:
@@ -145,7 +167,7 @@ class StudySummary:
     @property
     def learned_nothing(self) -> bool:
         """Whether no trial came below a model without context: then no rate is an optimum."""
-        reached = [row.perplexity for row in self.trials if row.perplexity is not None]
+        reached = [row.value for row in self.trials if row.value is not None]
         return self.baseline is not None and bool(reached) and min(reached) >= self.baseline
 
 
@@ -154,15 +176,14 @@ def counted(report: Report, unit: str) -> int:
     return report.epoch if unit == EPOCH else report.step
 
 
-def audited(rows: tuple[TrialRow, ...], best: float) -> tuple[int, int]:
+def audited(summary: StudySummary) -> tuple[int, int]:
     """How often the pruner would have been wrong, by the trials that ran on to show it.
-
-    Args:
-        best: the study's lowest perplexity.
 
     Returns:
         How many of them ran to their end, and how many of those came within 0.5 % of the best.
     """
-    ended = [row for row in rows if row.audit and row.state == "complete"]
-    near = [row for row in ended if row.perplexity is not None and row.perplexity <= 1.005 * best]
+    objective = summary.scaled
+    ended = [row for row in summary.trials if row.audit and row.state == "complete"]
+    best = objective.nats(summary.best.stored) if summary.best else -math.inf
+    near = [row for row in ended if objective.nats(row.stored) <= best + math.log(1.005)]
     return len(ended), len(near)

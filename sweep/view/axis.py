@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from studies.objective import PERPLEXITY, Objective
 from sweep.formatting import format_exponent, format_plain
 
 NEAR_SHARE, BAR = 0.64, 0.012  # of a broken axis: the part below its break, and the break
@@ -83,35 +84,44 @@ def linear_axis(title: str, low: float, high: float, *, whole: bool = False) -> 
     return _numbered(axis, format_plain, whole=whole)
 
 
-def perplexity_axis(
+def value_axis(
     title: str,
     seen: Sequence[float],
     also: Sequence[float] = (),
     *,
+    objective: Objective,
     room: float = 1.5,
     pad: float = PAD,
 ) -> Axis:
-    """A logarithmic axis that holds all of them, broken where some lie far above the lowest.
+    """An axis that holds all of them, logarithmic for perplexities.
+
+    It is broken where some lie far above the lowest, unless large ones are the better.
 
     Args:
-        seen: perplexities; those within a factor of `room` of the lowest have the lower part.
-            Infinite ones have a row of their own.
+        seen: values; those within a factor of `room` of the lowest perplexity, or as many nats of
+            the lowest of another number, have the lower part. Infinite ones have a row of their
+            own.
         also: further ones, which decide nothing about the break; of all one at least is finite.
+        objective: what they are; of an unknown unit, scaled.
         pad: how far the axis goes beyond them, as a share of it.
     """
+    log = objective.name == PERPLEXITY
+    most_nats = math.log(room) if objective.direction == "minimize" else math.inf
     more = [each for each in also if math.isfinite(each)]
     finite = [each for each in seen if math.isfinite(each)] or more
     lost = math.inf in (*seen, *also)
     low, high = min((*finite, *more)), max((*finite, *more))
-    most = room * min(finite)
-    near = max(LEAST * low, max(each for each in finite if each <= most))
-    start, end = _padded(low, near, pad)
+    most = min(finite) * room if log else min(finite) + objective.stored(most_nats)
+    least = LEAST * low if log else low + objective.stored(math.log(LEAST))
+    near = max(least, max(each for each in finite if each <= most))
+    start, end = _padded(low, near, pad, log=log)
     if high <= end:
         knots: tuple[tuple[float, float], ...] = ((start, 0.0), (end, 1.0))
     else:
-        bar = (end, NEAR_SHARE), (end * (1 + 1e-9), NEAR_SHARE + BAR)
-        knots = ((start, 0.0), *bar, (_padded(end, high, pad)[1], 1.0))
-    return _numbered(Axis(title, knots, lost=lost), format_plain)
+        above = end * (1 + 1e-9) if log else end + 1e-9 * (end - start)
+        bar = (end, NEAR_SHARE), (above, NEAR_SHARE + BAR)
+        knots = ((start, 0.0), *bar, (_padded(end, high, pad, log=log)[1], 1.0))
+    return _numbered(Axis(title, knots, log=log, lost=lost), format_plain)
 
 
 def _numbered(axis: Axis, text: Callable[[float], str], *, whole: bool = False) -> Axis:
@@ -149,6 +159,8 @@ def round_numbers(low: float, high: float, log: bool, most: int) -> list[float]:
     return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 
 
-def _padded(low: float, high: float, pad: float = PAD) -> tuple[float, float]:
+def _padded(low: float, high: float, pad: float = PAD, *, log: bool = True) -> tuple[float, float]:
+    if not log:
+        return low - pad * (high - low), high + pad * (high - low)
     beyond = (high / low) ** pad
     return low / beyond, high * beyond

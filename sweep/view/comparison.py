@@ -9,15 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from studies.objective import PERPLEXITY
 from studies.student import Mean
-from sweep.formatting import format_perplexity, format_rate, signed
+from sweep.formatting import format_rate
 from sweep.results.comparison import LEVEL, Comparison, Contrast
 from sweep.results.runs import TrainedRun
-from sweep.view.json_objects import finite
+from sweep.view.json_objects import finite, metric_fields
 from sweep.view.tables import make_table
 
 ALIKE = 0.01
-"""A gap of perplexities (ln) below which nobody changes anything."""
+"""A gap in nats below which nobody changes anything."""
 OUTWEIGHS = 3.0
 """How many times the one effect must be the other to be called the cause."""
 MOST_REPORTS = 6
@@ -26,7 +27,7 @@ MOST_REPORTS = 6
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the runs pair by pair, their curves side by side, and the answer in words."""
     console.print(runs_table(comparison))
-    console.print(Text("\nPerplexity by step:"))
+    console.print(Text(f"\n{comparison.objective.words.capitalize()} by step:"))
     console.print(curves_table(comparison))
     console.print()
     first, *others = answer(comparison)
@@ -37,12 +38,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def comparison_object(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain JSON values; gaps in percent of perplexity."""
+    """The comparison as plain JSON values; gaps in nats, and in percent of perplexity."""
     return {
         "precisions": list(comparison.precisions),
         "rates": list(comparison.rates),
         "seeds": list(comparison.seeds),
         "device": comparison.device,
+        **metric_fields(comparison.objective),
         "runs": [finite(asdict(run)) for run in comparison.runs],
         "contrasts": [_contrast_object(comparison, each) for each in comparison.contrasts],
         "answer": answer(comparison),
@@ -51,13 +53,19 @@ def comparison_object(comparison: Comparison) -> dict[str, Any]:
 
 def _contrast_object(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
     gap = contrast.gap
+    ends = (None,) * 3 if gap is None else (gap.mean, gap.low, gap.high)
+    gaps = dict(zip(("gap", "low", "high"), ends, strict=True))
+    percents = {
+        f"{name}_percent": None if nats is None else 100 * math.expm1(nats)
+        for name, nats in gaps.items()
+        if comparison.objective.name == PERPLEXITY
+    }
     return {
         "baseline": contrast.baseline,
         "precision": contrast.precision,
         "verdict": verdict(comparison, contrast),
-        "gap_percent": None if gap is None else _percent(gap.mean),
-        "low_percent": _percent(gap.low) if gap and gap.low is not None else None,
-        "high_percent": _percent(gap.high) if gap and gap.high is not None else None,
+        **gaps,
+        **percents,
         "level": LEVEL,
         "pairs": 0 if gap is None else gap.count,
         "diverged_only": [run.learning_rate for run in contrast.diverged_only(other=True)],
@@ -65,15 +73,18 @@ def _contrast_object(comparison: Comparison, contrast: Contrast) -> dict[str, An
 
 
 def runs_table(comparison: Comparison) -> Table:
-    """One row a rate and seed: each precision's perplexity, and the gap to the first one's."""
+    """One row a rate and seed: each precision's value, and the gap to the first one's."""
     others = [f"{name} gap" for name in comparison.precisions[1:]]
     table = make_table("rate", "seed", *comparison.precisions, *others)
     for column in table.columns:
         column.justify = "right"
     for rate in comparison.rates:
         for seed in comparison.seeds:
-            cells = [_outcome(_run(comparison, name, rate, seed)) for name in comparison.precisions]
-            gaps = [_gap(each, rate, seed) for each in comparison.contrasts]
+            cells = [
+                _outcome(comparison, _run(comparison, name, rate, seed))
+                for name in comparison.precisions
+            ]
+            gaps = [_gap(comparison, each, rate, seed) for each in comparison.contrasts]
             table.add_row(format_rate(rate), str(seed), *cells, *gaps)
     return table
 
@@ -91,7 +102,7 @@ def curves_table(comparison: Comparison) -> Table:
             run = _run(comparison, name, rate, seed)
             curve = _finite(run.curve) if run else {}
             shown = format_rate(rate) if name == comparison.precisions[0] else ""
-            values = [format_perplexity(curve.get(step)) for step in steps]
+            values = [comparison.objective.format(curve.get(step)) for step in steps]
             table.add_row(shown, name, *values)
     return table
 
@@ -100,7 +111,11 @@ def answer(comparison: Comparison) -> list[str]:
     """What was asked, in words; one line each."""
     lines: list[str] = []
     for each in comparison.contrasts:
-        lines += [_headline(comparison, each), _gap_words(each), *_divergence_words(each)]
+        lines += [
+            _headline(comparison, each),
+            _gap_words(comparison, each),
+            *_divergence_words(each),
+        ]
     lines += [_rate_words(comparison, name) for name in comparison.precisions]
     lines += [line for each in comparison.contrasts for line in _cost_words(comparison, each)]
     failed = [run for run in comparison.runs if run.state == "failed"]
@@ -110,7 +125,7 @@ def answer(comparison: Comparison) -> list[str]:
 
 
 def verdict(comparison: Comparison, contrast: Contrast) -> str:
-    """What moves the perplexity: "learning rate", "precision", "both", "neither", "undecided"."""
+    """What moves the value: "learning rate", "precision", "both", "neither", "undecided"."""
     gap, rate = contrast.gap, _rate_effect(comparison, contrast.baseline)
     if gap is None or rate is None:
         return "undecided"
@@ -138,19 +153,20 @@ def _headline(comparison: Comparison, contrast: Contrast) -> str:
     return sentences[verdict(comparison, contrast)]
 
 
-def _gap_words(contrast: Contrast) -> str:
+def _gap_words(comparison: Comparison, contrast: Contrast) -> str:
     gap, names = contrast.gap, f"{contrast.precision} against {contrast.baseline}"
     if gap is None:
         return f"{names}: no rate was trained whole in both."
-    return f"{names}, same rate and seed: {_mean_words(gap)}."
+    return f"{names}, same rate and seed: {_mean_words(comparison, gap)}."
 
 
-def _mean_words(gap: Mean) -> str:
-    text = f"perplexity {signed(gap.mean)} on average"
+def _mean_words(comparison: Comparison, gap: Mean) -> str:
+    objective = comparison.objective
+    text = f"{objective.words} {objective.gap(gap.mean)}"
     if gap.low is None or gap.high is None:
-        return f"perplexity {signed(gap.mean)}, one pair only: no interval"
-    interval = f"{100 * LEVEL:.0f} % interval {signed(gap.low)} to {signed(gap.high)}"
-    return f"{text} ({interval}, {gap.count} pairs)"
+        return f"{text}, one pair only: no interval"
+    interval = f"{100 * LEVEL:.0f} % interval {objective.gap(gap.low)} to {objective.gap(gap.high)}"
+    return f"{text} on average ({interval}, {gap.count} pairs)"
 
 
 def _divergence_words(contrast: Contrast) -> list[str]:
@@ -177,10 +193,11 @@ def _rate_words(comparison: Comparison, precision: str) -> str:
     best, worst = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     if best == worst:
         return f"In {precision} one rate alone was trained whole: {format_rate(best)}."
+    objective = comparison.objective
+    low, high = (objective.format(objective.value(means[rate])) for rate in (best, worst))
     return (
-        f"In {precision} the rate alone takes it from {format_perplexity(math.exp(means[best]))} "
-        f"at {format_rate(best)} to {format_perplexity(math.exp(means[worst]))} at "
-        f"{format_rate(worst)}: {signed(means[worst] - means[best])}."
+        f"In {precision} the rate alone takes it from {low} at {format_rate(best)} to {high} at "
+        f"{format_rate(worst)}: {objective.gap(means[worst] - means[best])}."
     )
 
 
@@ -234,18 +251,19 @@ def _typical(runs: Sequence[TrainedRun], name: str) -> float:
 
 
 def _rate_effect(comparison: Comparison, precision: str) -> float | None:
-    """ln(worst / best) over the rates that were trained whole; None of fewer than two."""
+    """How many nats the worst rate lies above the best; None of fewer than two trained whole."""
     means = _means(comparison, precision).values()
     return max(means) - min(means) if len(means) > 1 else None
 
 
 def _means(comparison: Comparison, precision: str) -> dict[float, float]:
-    """The mean ln perplexity over the seeds, of each rate that every seed trained whole."""
+    """The mean nats over the seeds, of each rate that every seed trained whole."""
     means: dict[float, float] = {}
+    objective = comparison.objective
     for rate in comparison.rates:
         runs = [_run(comparison, precision, rate, seed) for seed in comparison.seeds]
-        complete = [run.perplexity for run in runs if run and run.state == "complete"]
-        values = [math.log(perplexity) for perplexity in complete if perplexity]
+        complete = [run.value for run in runs if run and run.state == "complete"]
+        values = [objective.nats(objective.signed(each)) for each in complete if each is not None]
         if len(values) == len(runs):
             means[rate] = math.fsum(values) / len(values)
     return means
@@ -259,16 +277,16 @@ def _run(comparison: Comparison, precision: str, rate: float, seed: int) -> Trai
     return None
 
 
-def _outcome(run: TrainedRun | None) -> str:
+def _outcome(comparison: Comparison, run: TrainedRun | None) -> str:
     if run is None:
         return "-"
-    return format_perplexity(run.perplexity) if run.state == "complete" else run.state
+    return comparison.objective.format(run.value) if run.state == "complete" else run.state
 
 
-def _gap(contrast: Contrast, rate: float, seed: int) -> str:
+def _gap(comparison: Comparison, contrast: Contrast, rate: float, seed: int) -> str:
     for pair in contrast.pairs:
         if pair.baseline.seed == seed and pair.baseline.has(rate):
-            return "-" if pair.gap is None else signed(pair.gap)
+            return "-" if pair.gap is None else comparison.objective.gap(pair.gap)
     return "-"
 
 
@@ -282,7 +300,3 @@ def _some(steps: Sequence[int]) -> list[int]:
         return list(steps)
     apart = (len(steps) - 1) / (MOST_REPORTS - 1)
     return [steps[round(apart * place)] for place in range(MOST_REPORTS)]
-
-
-def _percent(gap: float) -> float:
-    return 100 * math.expm1(gap)

@@ -4,13 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.formatting import (
-    format_mean,
-    format_perplexity,
-    format_rate,
-    format_with_error,
-    signed,
-)
+from studies.objective import Objective
+from sweep.formatting import format_mean, format_rate, format_with_error
 from sweep.results.confirmation import LEVEL, Confirmation, Finalist
 from sweep.view.tables import make_table
 
@@ -42,18 +37,18 @@ def headings(confirmation: Confirmation) -> tuple[str, ...]:
 
 
 def rows(confirmation: Confirmation) -> tuple[tuple[str, ...], ...]:
-    """Every finalist's perplexities: the search's, each new seed's, their mean."""
-    return tuple(map(_cells, confirmation.finalists))
+    """Every finalist's values: the search's, each new seed's, their mean."""
+    return tuple(_cells(each, confirmation.objective) for each in confirmation.finalists)
 
 
-def _cells(finalist: Finalist) -> tuple[str, ...]:
-    mean, runs = finalist.mean, zip(finalist.states, finalist.perplexities, strict=True)
-    shown = format_mean(mean.mean, mean.standard_error) if mean else ("", "")
+def _cells(finalist: Finalist, objective: Objective) -> tuple[str, ...]:
+    mean, runs = finalist.mean, zip(finalist.states, finalist.values, strict=True)
+    shown = format_mean(objective, mean.mean, mean.standard_error) if mean else ("", "")
     return (
         format_rate(finalist.learning_rate),
         str(finalist.trial),
-        format_perplexity(finalist.searched),
-        *(format_perplexity(value) if state == "complete" else state for state, value in runs),
+        objective.format(finalist.searched),
+        *(objective.format(value) if state == "complete" else state for state, value in runs),
         *(text or "-" for text in shown),
     )
 
@@ -64,7 +59,8 @@ def answer(confirmation: Confirmation) -> list[str]:
     if best is None:
         return ["Not confirmed: no finalist was trained whole at every new seed."]
     lines = [_best_words(confirmation, best)]
-    searched = min(confirmation.finalists, key=lambda finalist: finalist.searched)
+    objective = confirmation.objective
+    searched = min(confirmation.finalists, key=lambda each: objective.signed(each.searched))
     if searched is not best:
         lines.append(
             f"The search's own best was {format_rate(searched.learning_rate)} (trial "
@@ -79,11 +75,12 @@ def answer(confirmation: Confirmation) -> list[str]:
 def _best_words(confirmation: Confirmation, best: Finalist) -> str:
     count = len(confirmation.seeds)
     assert best.mean is not None
-    perplexity = format_with_error(best.mean.mean, best.mean.standard_error)
+    objective = confirmation.objective
+    mean = format_with_error(objective, best.mean.mean, best.mean.standard_error)
     return (
         f"Best over {count} new seed{'s' if count > 1 else ''}: learning rate "
-        f"{format_rate(best.learning_rate)} (trial {best.trial}), perplexity {perplexity}; "
-        f"the search's seed gave {format_perplexity(best.searched)}."
+        f"{format_rate(best.learning_rate)} (trial {best.trial}), {objective.words} {mean}; "
+        f"the search's seed gave {objective.format(best.searched)}."
     )
 
 
@@ -95,9 +92,10 @@ def _beside(confirmation: Confirmation, finalist: Finalist) -> str:
     assert confirmation.best is not None
     gap = confirmation.against_best(finalist)
     said = f"{rate} against {format_rate(confirmation.best.learning_rate)}: "
-    said += f"perplexity {signed(gap.mean)}"
+    objective = confirmation.objective
+    said += f"{objective.words} {objective.gap(gap.mean)}"
     if gap.low is None or gap.high is None:
         return f"{said}; one seed alone tells nothing apart."
-    interval = f"{100 * LEVEL:.0f} % interval {signed(gap.low)} to {signed(gap.high)}"
+    interval = f"{100 * LEVEL:.0f} % interval {objective.gap(gap.low)} to {objective.gap(gap.high)}"
     told = "" if gap.low > 0 else ": not told apart, more --seeds might"
     return f"{said} ({interval}, the same seeds){told}."

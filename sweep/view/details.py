@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from studies.objective import Objective
 from sweep.formatting import format_bound, format_multiple, format_perplexity, format_rate
 from sweep.results.types import StudySummary
 from sweep.view.sentences import trials_done
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def studies_table(summaries: Sequence[StudySummary]) -> Table:
     """One row a study: its setting, how far it is, its best rate."""
-    table = make_table("study", "batch", "precision", "trials", "best rate", "perplexity")
+    table = make_table("study", "batch", "precision", "trials", "best rate", "best")
     table.columns[0].overflow = "fold"
     table.columns[0].no_wrap = False
     for summary in summaries:
@@ -29,7 +30,7 @@ def studies_table(summaries: Sequence[StudySummary]) -> Table:
             Text(summary.precision),
             Text(f"{trials_done(summary)}/{summary.total}"),
             Text(format_rate(best.learning_rate) if best else "-"),
-            Text(format_perplexity(best.perplexity if best else None)),
+            Text(best.objective.described(best.value) if best else "-"),
         )
     return table
 
@@ -72,24 +73,25 @@ def print_trial(detail: dict[str, Any], console: Console) -> None:
         multiple = format_multiple(detail["learning_rate"] / rate)
         rules.add_row(folded(name), Text(format_rate(rate)), Text(multiple))
     console.print(rules)
-    if detail["perplexities"]:
+    if detail["values"]:
         console.print()
-        reports = make_table(detail["unit"], "perplexity")
-        for step, perplexity in detail["perplexities"].items():
-            reports.add_row(Text(step), Text(format_perplexity(perplexity)))
+        objective = _objective(detail)
+        reports = make_table(detail["unit"], objective.words)
+        for step, value in detail["values"].items():
+            reports.add_row(Text(step), Text(objective.format(value)))
         console.print(reports)
 
 
 def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
-    multiple = format_multiple(detail["multiple"])
+    multiple, objective = format_multiple(detail["multiple"]), _objective(detail)
     facts = [
         (
             "learning rate",
             f"{format_rate(detail['learning_rate'])}, {multiple} of {detail['rule']}'s rate",
         ),
         (
-            "perplexity",
-            format_perplexity(detail["perplexity"])
+            objective.words,
+            objective.format(detail["value"])
             + (f" up to {detail['unit']} {detail['step']}" if detail["step"] else ""),
         ),
         ("ended", detail["reason"] or "not yet"),
@@ -108,6 +110,10 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
     facts += [(name, f"{value:.4g}") for name, value in detail.get("metrics", {}).items()]
     facts += [("set back", message) for message in detail.get("setbacks", ())]
     return [*facts, ("folder", detail["directory"])]
+
+
+def _objective(detail: dict[str, Any]) -> Objective:
+    return Objective(detail["metric"], detail["direction"])
 
 
 def print_priors(answer: dict[str, Any], console: Console) -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from studies.objective import Objective
 from sweep.results.types import StudySummary, TrialRow
 
 
@@ -20,7 +21,9 @@ def finite(value: Any) -> Any:
 
 def trial_object(row: TrialRow) -> dict[str, Any]:
     """A TRIAL as above."""
-    return {**finite(asdict(row)), "diverged": is_infinite(row.perplexity)}
+    fields = asdict(row)
+    del fields["objective"]  # its study's
+    return {**finite(fields), "diverged": is_infinite(row.value)}
 
 
 def study_object(summary: StudySummary) -> dict[str, Any]:
@@ -33,9 +36,17 @@ def study_object(summary: StudySummary) -> dict[str, Any]:
         "trials": [trial_object(row) for row in summary.trials],
         "best": None if summary.best is None else trial_object(summary.best),
     }
-    return {**finite(asdict(summary) | {"rules": rules}), **trials}
+    recommended = summary.recommended and trial_object(summary.recommended)
+    fields = asdict(summary) | {"rules": rules, "recommended": recommended}
+    del fields["objective"]
+    return {**finite(fields), **metric_fields(summary.objective), **trials}
 
 
-def is_infinite(perplexity: float | None) -> bool:
+def metric_fields(objective: Objective) -> dict[str, str]:
+    """What the values are: "metric" and "direction"."""
+    return {"metric": objective.name, "direction": objective.direction}
+
+
+def is_infinite(value: float | None) -> bool:
     """Whether training was lost."""
-    return perplexity is not None and not math.isfinite(perplexity)
+    return value is not None and not math.isfinite(value)

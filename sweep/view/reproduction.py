@@ -59,4 +59,4 @@ def reproduction_table(found: Sequence[Reproduced]) -> Table:
 def _here(one: Reproduced) -> str:
     if one.run is None:
         return "failed"
-    return format_perplexity(one.run.perplexity) if one.run.state == "complete" else one.run.state
+    return format_perplexity(one.run.value) if one.run.state == "complete" else one.run.state

@@ -1,7 +1,9 @@
 """A study's answer in words, without layout."""
 
+import math
 from collections import Counter
 
+from studies.objective import PERPLEXITY, Objective
 from sweep.formatting import (
     format_bound,
     format_multiple,
@@ -31,23 +33,35 @@ def trials_done(summary: StudySummary) -> int:
     return sum(row.state in ENDED and not row.by_hand for row in summary.trials)
 
 
-def against(perplexity: float, name: str, other: float) -> str:
-    """Compares a perplexity with another: "31.7 % below the unigram baseline 89.70"."""
-    percent = 100 * (perplexity / other - 1)
-    if abs(percent) < 0.05:
-        return f"equal to the {name} {format_perplexity(other)}"
-    side = "below" if percent < 0 else "above"
-    return f"{abs(percent):.1f} % {side} the {name} {format_perplexity(other)}"
+def against(value: float, name: str, other: float, objective: Objective) -> str:
+    """Compares a value with another: "31.7 % below the unigram baseline 89.70"."""
+    gap = objective.nats_between(value, other)
+    if abs(gap) < 0.0005:
+        return f"equal to the {name} {objective.format(other)}"
+    side = "below" if gap < 0 else "above"
+    # A share of the other one, which is not the same in both directions.
+    share = f"{abs(100 * math.expm1(gap)):.1f} %"
+    shown = share if objective.name == PERPLEXITY else objective.portion(math.expm1(abs(gap)))
+    return f"{shown} {side} the {name} {objective.format(other)}"
+
+
+def baseline_words(summary: StudySummary) -> str:
+    """What a model without context comes to: "unigram perplexity 89.70"."""
+    objective, perplexity = summary.objective, summary.unigram_perplexity
+    value = objective.of_perplexity(perplexity)
+    if value is None:
+        return f"unigram perplexity {format_perplexity(perplexity)}"
+    return f"unigram {objective.described(value)}"
 
 
 def answer(summary: StudySummary) -> list[str]:
     """The best rate and how good it is, or why there is none and what to do; one line each."""
     best = summary.best
-    if best is None or best.perplexity is None:
+    if best is None or best.value is None:
         return _no_answer(summary)
     lines = _nothing_learned(summary) if summary.learned_nothing else _found(summary, best)
     lines.append(f"Trials: {counts(summary.trials)}.")
-    lines += _audits(summary, best.perplexity)
+    lines += _audits(summary)
     said = (summary.remaining, summary.forecast_met)
     lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
     return lines
@@ -55,15 +69,17 @@ def answer(summary: StudySummary) -> list[str]:
 
 def _found(summary: StudySummary, best: TrialRow) -> list[str]:
     lines = recommendation(summary)
-    reached = (summary.chosen or best).perplexity or best.perplexity or 0.0
-    if summary.unigram_perplexity is not None:
-        text = against(reached, "unigram baseline", summary.unigram_perplexity)
-        learned = reached < summary.unigram_perplexity
+    objective, reached = summary.objective, (summary.chosen or best).value
+    unigram = objective.of_perplexity(summary.unigram_perplexity)
+    reference = objective.of_perplexity(summary.reference_perplexity)
+    if reached is not None and unigram is not None:
+        text = against(reached, "unigram baseline", unigram, objective)
+        learned = reached < unigram
         lines.append(f"It is {text}{'' if learned else ': no better than counting words'}.")
-    if summary.reference_perplexity is not None:
-        text = against(reached, "reference's perplexity", summary.reference_perplexity)
+    if reached is not None and reference is not None:
+        text = against(reached, f"reference's {objective.words}", reference, objective)
         lines.append(f"It is {text}.")
-    else:
+    elif summary.reference_perplexity is None:
         lines.append(
             "Not compared with the reference's perplexity: the reference is borrowed from another "
             "model, data or budget."
@@ -81,12 +97,12 @@ def recommendation(summary: StudySummary, named: str = "Best learning rate") -> 
     if best is None or chosen is None:
         return []
     lines = [
-        f"{named} {format_rate(chosen.learning_rate)}, perplexity "
-        f"{format_perplexity(chosen.perplexity)} (trial {chosen.number}{_beside(chosen)})."
+        f"{named} {format_rate(chosen.learning_rate)}, {chosen.objective.described(chosen.value)} "
+        f"(trial {chosen.number}{_beside(chosen)})."
     ]
     if chosen.number != best.number:
         lines.append(
-            f"{format_rate(best.learning_rate)} had {format_perplexity(best.perplexity)} (trial "
+            f"{format_rate(best.learning_rate)} had {best.shown} (trial "
             f"{best.number}), but at a new seed {format_rate(chosen.learning_rate)} is expected to "
             "do better."
         )
@@ -104,15 +120,15 @@ def edge_warning(summary: StudySummary) -> str:
     )
 
 
-def _audits(summary: StudySummary, best: float) -> list[str]:
+def _audits(summary: StudySummary) -> list[str]:
     """How often the pruner would have been wrong, by the trials that ran on to show it."""
-    ended, near = audited(summary.trials, best)
+    ended, near = audited(summary)
     if not ended:
         return []
     plural = "trial" if ended == 1 else "trials"
     return [
         f"Audit of the pruner: {ended} {plural} ran on that it would have ended, and {near} "
-        "of them came within 0.5 % of the best."
+        f"of them came within {summary.scaled.portion(0.005)} of the best."
     ]
 
 
@@ -125,8 +141,8 @@ def _nothing_learned(summary: StudySummary) -> list[str]:
     assert chosen is not None
     return [
         f"No best rate: the one that did least badly, {format_rate(chosen.learning_rate)} (trial "
-        f"{chosen.number}), came to perplexity {format_perplexity(chosen.perplexity)}, and "
-        f"counting words alone gives {format_perplexity(summary.baseline)}.",
+        f"{chosen.number}), came to {chosen.objective.described(chosen.value)}, and "
+        f"counting words alone gives {summary.objective.format(summary.baseline)}.",
         "Nothing was learned: train for more epochs, or shorten the warm-up"
         f"{'' if summary.fixed else ', or widen --range'}.",
     ]

@@ -11,17 +11,15 @@ from rich.text import Text
 from sweep.formatting import (
     format_bound,
     format_multiple,
-    format_perplexity,
     format_rate,
     one_line,
     wrapped,
 )
 from sweep.results.types import RuleRow, StudySummary, TrialRow
-from sweep.view.sentences import ENDED, answer, edge_warning, trials_done, why
+from sweep.view.sentences import ENDED, answer, baseline_words, edge_warning, trials_done, why
 from trainers.report import Outcome
 
 __all__ = [
-    "format_perplexity",
     "format_rate",
     "make_table",
     "print_header",
@@ -70,7 +68,16 @@ def trials_table(
         fold: give long texts more lines instead of an ellipsis.
         reasons: have a column for them.
     """
-    headings = ["#", "rate", "rule", "x rule", "perplexity", f"{summary.unit}s", "state", "reason"]
+    headings = [
+        "#",
+        "rate",
+        "rule",
+        "x rule",
+        summary.objective.words,
+        f"{summary.unit}s",
+        "state",
+        "reason",
+    ]
     table = make_table(*(headings if reasons else headings[:-1]))
     for position in (0, 3, 4, 5):
         table.columns[position].justify = "right"
@@ -95,7 +102,7 @@ def visible_rows(rows: tuple[TrialRow, ...], limit: int) -> list[TrialRow]:
         return list(rows)
     room = max(1, limit - 1)
     complete = [row for row in rows if row.state == "complete"]
-    best = sorted(complete, key=lambda row: row.perplexity or math.inf)[: (room + 1) // 2]
+    best = sorted(complete, key=lambda row: row.stored)[: (room + 1) // 2]
     chosen = {row.number for row in best}
     for row in sorted(rows, key=lambda row: (row.state not in ENDED, -row.number)):
         if len(chosen) < room:
@@ -106,7 +113,9 @@ def visible_rows(rows: tuple[TrialRow, ...], limit: int) -> list[TrialRow]:
 def rules_table(summary: StudySummary, *, formulas: bool = True, outcomes: bool = True) -> Table:
     """Each rule's own rate and, with `outcomes`, how the trial nearest to it did."""
     headings = ["rule", *(["formula"] if formulas else []), "rate"]
-    table = make_table(*headings, *(["trial", "perplexity", "state"] if outcomes else []))
+    table = make_table(
+        *headings, *(["trial", summary.objective.words, "state"] if outcomes else [])
+    )
     best = min((_value(rule) for rule in summary.rules), default=math.inf)
     for rule in summary.rules:
         cells = [
@@ -185,7 +194,7 @@ def _trial_cells(row: TrialRow, words: Callable[[str], Text]) -> list[Text]:
         Text(format_rate(row.learning_rate)),
         words(row.rule),
         Text(format_multiple(row.multiple)),
-        Text(format_perplexity(row.perplexity)),
+        Text(row.objective.format(row.value)),
         Text(steps_cell(row)),
         Text(row.state, style=STATE_STYLES.get(row.state, "")),
         words(why(row)),
@@ -204,10 +213,10 @@ def _length(summary: StudySummary) -> str:
 
 
 def _value(rule: RuleRow) -> float:
-    """The perplexity that a rule's own rate reached; infinity where no trial completed there."""
-    if rule.trial is None or rule.trial.state != "complete" or rule.trial.perplexity is None:
+    """What a rule's own rate reached, as it is stored; infinity where no trial completed there."""
+    if rule.trial is None or rule.trial.state != "complete":
         return math.inf
-    return rule.trial.perplexity
+    return rule.trial.stored
 
 
 def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Text]:
@@ -220,18 +229,26 @@ def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Te
     # One trial stands for rates that are near one another: where it ran is said.
     where = "" if rule.own else f" at {format_rate(rule.trial.learning_rate)}"
     number = Text(f"{rule.trial.number}{where}")
-    return [number, Text(format_perplexity(rule.trial.perplexity)), state]
+    return [number, Text(rule.trial.objective.format(rule.trial.value)), state]
+
+
+def setting_facts(summary: StudySummary) -> list[tuple[str, str]]:
+    """What is trained, as far as it is known: of a program's model and data nothing may be."""
+    size = f", {summary.parameters:,} parameters" if summary.parameters > 1 else ""
+    facts = [
+        ("model" if summary.data else "program", f"{summary.model}{size}"),
+        ("batch", f"{summary.batch_size:,} in {summary.precision} on {summary.device}"),
+    ]
+    return [*facts, ("data", summary.data)] if summary.data else facts
 
 
 def _facts(summary: StudySummary) -> list[tuple[str, str]]:
     low, high = map(format_bound, summary.working_range)
-    baseline = format_perplexity(summary.unigram_perplexity)
+    known = [("baseline", baseline_words(summary))] if summary.data else []
     return [
-        ("model", f"{summary.model}, {summary.parameters:,} parameters"),
-        ("batch", f"{summary.batch_size:,} in {summary.precision} on {summary.device}"),
-        ("data", summary.data),
+        *setting_facts(summary),
         ("reference", summary.reference_text),
-        ("baseline", f"unigram perplexity {baseline}"),
+        *known,
         ("range", f"{low} to {high}"),
         (
             "trials",

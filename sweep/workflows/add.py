@@ -1,14 +1,14 @@
 """Runs made by hand enter a study as finished trials."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import PARAMETER, WIDE
-from studies.perplexity import is_perplexity
+from studies.objective import PERPLEXITY, VALIDATION_LOSS, Objective
 from studies.prior import log_distance, multiples, nearest_rule
 from studies.trials import rate_of, sound, value_of
 from sweep.errors import SweepError
@@ -20,13 +20,13 @@ ALIKE = 1.5  # factor of the perplexity there
 FAR = 4.0  # factor below all that the study has reached
 
 
-def add(study: Study, rate: float, perplexity: float, note: str) -> int:
+def add(study: Study, rate: float, value: float, note: str) -> int:
     """Adds a run that this tool did not train.
 
     Args:
         study: one that `sweep run` made.
         rate: its learning rate.
-        perplexity: its lowest validation perplexity, at least 1.
+        value: its best, of the study's metric.
         note: where it is from.
 
     Returns:
@@ -37,19 +37,23 @@ def add(study: Study, rate: float, perplexity: float, note: str) -> int:
     """
     if not WIDE.low <= rate <= WIDE.high:
         raise SweepError(f"--rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
-    if not (math.isfinite(perplexity) and is_perplexity(perplexity)):
-        raise SweepError(f"--perplexity must be a number of 1 or more, got {perplexity:g}")
-    if is_loss(rate, perplexity, study.get_trials(deepcopy=False)):
+    objective = read_study(study).objective
+    if not (math.isfinite(value) and objective.valid(objective.signed(value))):
         raise SweepError(
-            f"--perplexity {perplexity:g} looks like a loss in nats: perplexity is exp(loss); did "
-            f"you mean {math.exp(perplexity):.4g}?"
+            f"{flag_of(objective)} must be a {objective.words}, {objective.bounds}, got {value:g}"
+        )
+    is_perplexity = objective.name == PERPLEXITY
+    if is_perplexity and is_loss(rate, value, study.get_trials(deepcopy=False)):
+        raise SweepError(
+            f"--perplexity {value:g} looks like a loss in nats: perplexity is exp(loss); did you "
+            f"mean {math.exp(value):.4g}?"
         )
     rates = read_study(study).rule_rates
     name, multiple = nearest_rule(rate, rates)
     trial = optuna.trial.create_trial(
         params={PARAMETER: rate},
         distributions={PARAMETER: WIDE},
-        value=perplexity,
+        value=objective.signed(value),
         user_attrs={
             "by_hand": True,
             "reason": f"by hand{': ' + note if note else ''}",
@@ -64,13 +68,45 @@ def add(study: Study, rate: float, perplexity: float, note: str) -> int:
     return number
 
 
+def given_value(
+    objective: Objective, value: float | None, named: Mapping[str, float | None]
+) -> float:
+    """The one value that was given, of the study's own metric.
+
+    Args:
+        objective: the study's.
+        value: of --value.
+        named: of the flags of one metric, by its name.
+
+    Raises:
+        SweepError: none or several were given, or another metric's flag.
+    """
+    given = {name: each for name, each in named.items() if each is not None}
+    if len(given) + (value is not None) != 1:
+        raise SweepError(
+            f"{flag_of(objective)} is missing, or given twice: it is what the run came to"
+        )
+    for name in given.keys() - {objective.name}:
+        flag = name.replace("_", "-")
+        raise SweepError(
+            f"--{flag}: the study's metric is {objective.name}: give {flag_of(objective)}"
+        )
+    return next(iter(given.values())) if value is None else value
+
+
+def flag_of(objective: Objective) -> str:
+    """The flag of a study's metric."""
+    own = (PERPLEXITY, VALIDATION_LOSS)
+    return f"--{objective.name.replace('_', '-')}" if objective.name in own else "--value"
+
+
 def is_loss(rate: float, perplexity: float, trials: Iterable[FrozenTrial]) -> bool:
     """Whether a run's perplexity is, as good as certainly, its loss in nats.
 
     That is where a trial around its rate came to about exp(perplexity), and none in the study to
     anything like the perplexity itself.
     """
-    known = [(rate_of(trial), value_of(trial)) for trial in trials if sound(trial)]
+    known = [(rate_of(trial), value_of(trial)) for trial in trials if sound(trial, Objective())]
     if not known or FAR * perplexity > min(value for _, value in known):
         return False
     return any(

@@ -17,7 +17,7 @@ SIGNIFICANT_DIGITS = 3
 def measured_reference(report: Report, model: str, data: DataConfig) -> ReferenceSettings:
     """A trial of a finished sweep as a reference: the one that is recommended.
 
-    The best trial itself owes part of its perplexity, and so of its rate, to luck.
+    The best trial itself owes part of its value, and so of its rate, to luck.
 
     Args:
         report: of the finished study.
@@ -25,16 +25,23 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
         data: as sweep.toml has it; what was measured on its fallback stands under that one's name.
 
     Raises:
-        SweepError: no trial is complete, or none learned more than the words' frequencies.
+        SweepError: no trial is complete, none learned more than the words' frequencies, or the
+            study's number cannot be told as a perplexity.
     """
     summary = report.study
     trial = summary.chosen
-    if trial is None or trial.perplexity is None:
+    if trial is None or trial.value is None:
         raise SweepError("no trial is complete, so there is no reference to write")
-    if summary.baseline is not None and trial.perplexity >= summary.baseline:
+    perplexity = summary.objective.to_perplexity(trial.value)
+    if perplexity is None:
         raise SweepError(
-            f"perplexity {trial.perplexity:.2f} is no better than counting words, so there is no "
-            "reference to write: train for more epochs, or widen --range"
+            f"a reference has a perplexity, which {summary.objective.words} does not tell: "
+            "calibrate with --metric perplexity"
+        )
+    if summary.baseline is not None and trial.value >= summary.baseline:
+        raise SweepError(
+            f"{summary.objective.described(trial.value)} is no better than counting words, so "
+            "there is no reference to write: train for more epochs, or widen --range"
         )
     return ReferenceSettings(
         # Nothing finer than 20 % of a rate is worth claiming: three digits are plenty.
@@ -42,7 +49,7 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
         batch_size=summary.batch_size,
         parameters=summary.parameters,
         precision=summary.precision,
-        perplexity=round(trial.perplexity, 2),
+        perplexity=round(perplexity, 2),
         model=model,
         data=data.fallback if summary.data == data.fallback else data.name,
         epochs=summary.epochs,

@@ -15,6 +15,7 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.plan import identity_fields, make_plan
 from sweep.results.comparison import Comparison, contrast
 from sweep.results.lookup import study_names
+from sweep.results.objective import objective_of
 from sweep.results.record import read_study, read_trial, without_spelling
 from sweep.storage.connect import check_storage, open_storage
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
@@ -58,13 +59,19 @@ def compare(
     if runs is None:
         return None
     found = list(chain.from_iterable(runs))
+    objective = objective_of(config.trainer)
+    whole = [run.value for run in found if run.state == "complete" and run.value is not None]
+    objective = objective.scaled_to([objective.signed(value) for value in whole])
     return Comparison(
         precisions=tuple(precisions),
         rates=tuple(rates),
         seeds=tuple(numbers),
         device=config.device,
         runs=tuple(found),
-        contrasts=tuple(contrast(found, precisions[0], other) for other in precisions[1:]),
+        contrasts=tuple(
+            contrast(found, precisions[0], other, objective) for other in precisions[1:]
+        ),
+        objective=objective,
     )
 
 
@@ -110,8 +117,9 @@ def _bound(identity: Mapping[str, object]) -> dict[str, object]:
 
 
 def _complete(study: Study) -> dict[float, float]:
-    """Perplexities by rate of the trials that were trained whole."""
-    trials = filter(sound, study.get_trials(deepcopy=False))
+    """Stored values by rate of the trials that were trained whole."""
+    objective = read_study(study).objective
+    trials = [each for each in study.get_trials(deepcopy=False) if sound(each, objective)]
     return {
         rate: value_of(trial)
         for trial in trials

@@ -1,12 +1,11 @@
 """`sweep confirm`: a search's finalists over new seeds.
 
-The best of a dozen trials owes part of its perplexity to its seed: it was chosen for it. So the
+The best of a dozen trials owes part of its value to its seed: it was chosen for it. So the
 search's own seed counts for nothing here. Each new seed is a study of given rates beside the
 search, for the seed is part of a study's identity; the search itself keeps only what came of it.
 """
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from studies.objective import Objective
 from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
@@ -26,7 +26,7 @@ from sweep.results.notes import note_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study
 from sweep.results.runs import TrainedRun
-from sweep.workflows.foreign_code import foreign_code
+from sweep.workflows.foreign_code import foreign_code, naming
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 
 
@@ -67,9 +67,10 @@ def confirm(
     if runs is None:
         return None
     found = list(chain.from_iterable(runs))
-    made = [_finalist(trial, found) for trial in finalists]
-    made.sort(key=lambda finalist: finalist.mean.mean if finalist.mean else math.inf)
-    confirmation = Confirmation(study.study_name, tuple(numbers), tuple(made))
+    objective = read_study(study).objective
+    made = [_finalist(trial, found, objective) for trial in finalists]
+    made.sort(key=lambda each: objective.signed(each.mean.mean) if each.mean else math.inf)
+    confirmation = Confirmation(study.study_name, tuple(numbers), tuple(made), objective)
     note_confirmation(study, record(confirmation), then=lambda: before_release(study))
     return confirmation, found
 
@@ -107,7 +108,7 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     if found:
         raise SweepError(
             f"study '{study.study_name}' was made with '{found[1]}', which is run only where you "
-            f"name it too: add {shlex.join(found)} if you trust it"
+            f"name it too: add {naming(found)} if you trust it"
         )
     known = config.model_copy(update={"trainer": train, "model": train.model.name})
     return with_study(known, trainer=stored.trainer)
@@ -122,13 +123,13 @@ def confirmation_object(confirmation: Confirmation, runs: Sequence[TrainedRun]) 
     }
 
 
-def _finalist(trial: FrozenTrial, found: Sequence[TrainedRun]) -> Finalist:
+def _finalist(trial: FrozenTrial, found: Sequence[TrainedRun], objective: Objective) -> Finalist:
     rate = float(rate_of(trial) or 0.0)
     runs = [run for run in found if run.has(rate)]
     return make_finalist(
         trial.number,
         rate,
-        float(trial.value or math.inf),
+        objective.signed(math.inf if trial.value is None else trial.value),
         [run.state for run in runs],
-        [math.inf if run.perplexity is None else run.perplexity for run in runs],
+        [math.inf if run.value is None else run.value for run in runs],
     )

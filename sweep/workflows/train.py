@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-import shlex
 import shutil
 from pathlib import Path
 
+from studies.objective import Objective
 from sweep.errors import SweepError
 from sweep.execution.protocol import Ended, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
@@ -13,8 +13,9 @@ from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
 from sweep.orchestration.prepare import check_length, emptied_on_refusal, show_notes
 from sweep.results.export import Exported
+from sweep.results.objective import reported
 from sweep.results.types import TrialRow, counted
-from sweep.workflows.foreign_code import foreign_code
+from sweep.workflows.foreign_code import foreign_code, naming
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
@@ -36,7 +37,7 @@ def check_code(exported: Exported, *, allowed: set[str]) -> None:
     if found:
         raise SweepError(
             f"the file names code, '{found[1]}', which is run only where you name it too: "
-            f"add {shlex.join(found)} if you trust it"
+            f"add {naming(found)} if you trust it"
         )
 
 
@@ -53,6 +54,8 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
 
 def _prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:
     _make_folder(directory)
+    if exported.train.program.command:
+        return
     trial = Path(exported.origin.directory)
     if not resume and any((directory / name).exists() for name in (LAST, PREVIOUS, BEST)):
         raise SweepError(
@@ -64,7 +67,7 @@ def _prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -
     show_notes(corpus, view)
     check_length(exported.train, corpus)
     if corpus.fingerprint != exported.origin.data_fingerprint:
-        view.warn("the text is not the study's own any more: perplexities do not compare exactly")
+        view.warn("the text is not the study's own any more: values do not compare exactly")
     if resume and not (directory / LAST).exists():
         _take_checkpoint(trial, directory)
     if resume:
@@ -114,7 +117,7 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
     spec = TrialSpec(exported.origin.trial, config, directory, trainer=exported.trainer)
     row = _row(exported, "running")
     view.trial_started(row)
-    perplexities: dict[int, float] = {}
+    values: dict[int, float] = {}
     with StopSignals() as stop:
         training = consume(spec, device)
         event = next(training)
@@ -122,25 +125,26 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
             if isinstance(event, Progressed):
                 view.progressed(spec.number, event.progress)
             elif isinstance(event, Reported):
-                row = _with(row, event.report)
-                perplexities[counted(event.report, exported.origin.unit)] = event.report.perplexity
+                value = reported(exported.objective, event.report)
+                row = _with(row, event.report, value, exported.objective)
+                values[counted(event.report, exported.origin.unit)] = value
                 view.reported(spec.number, event.report, row)
             event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
     state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
     state = "running" if event.outcome is Outcome.PAUSED else state
     view.trial_ended(dataclasses.replace(row, state=state, reason=event.message))
-    view.note(beside_the_sweep(exported, perplexities))
+    view.note(beside_the_sweep(exported, values))
     return event
 
 
-def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
-    """Whether the sweep's perplexity was met again."""
-    origin = exported.origin
-    place, expected = origin.place, origin.perplexity
+def beside_the_sweep(exported: Exported, values: dict[int, float]) -> str:
+    """Whether the sweep's value was met again."""
+    origin, objective = exported.origin, exported.objective
+    place, expected = origin.place, origin.value
     where = f"{origin.unit} {place}"
-    if place not in perplexities:
-        return f"the sweep's perplexity {expected:.2f} was reached at {where}: not run here"
-    found = perplexities[place]
+    if place not in values:
+        return f"the sweep's {objective.described(expected)} was reached at {where}: not run here"
+    found = values[place]
     if math.isclose(found, expected, rel_tol=1e-3):
         met = "met again"
     elif exported.origin.cohort > 1:
@@ -149,7 +153,9 @@ def beside_the_sweep(exported: Exported, perplexities: dict[int, float]) -> str:
         )
     else:
         met = "NOT met"
-    return f"{where} gave perplexity {found:.2f}, the sweep {expected:.2f}: {met}"
+    return (
+        f"{where} gave {objective.described(found)}, the sweep {objective.format(expected)}: {met}"
+    )
 
 
 def with_epochs(exported: Exported, epochs: int | None) -> Exported:
@@ -175,12 +181,12 @@ def _row(exported: Exported, state: str) -> TrialRow:
         learning_rate=exported.train.learning_rate,
         rule="",
         multiple=float("nan"),
-        perplexity=None,
+        value=None,
         step=0,
         reason="",
     )
 
 
-def _with(row: TrialRow, report: Report) -> TrialRow:
-    best = min(report.perplexity, row.perplexity or float("inf"))
-    return dataclasses.replace(row, perplexity=best, step=report.step, steps=report.steps)
+def _with(row: TrialRow, report: Report, value: float, objective: Objective) -> TrialRow:
+    best = objective.better(value, row.value)
+    return dataclasses.replace(row, value=best, step=report.step, steps=report.steps)

@@ -421,7 +421,7 @@ def test_another_studys_name_is_refused_and_nothing_is_lost(
         ("report --png sweep.toml", ["sweep.toml", "cannot be written to"]),
         ("add --rate 0 --perplexity 20", ["--rate", "from 1e-07 to 10", "got 0"]),
         ("add --rate nan --perplexity 20", ["--rate", "got nan"]),
-        ("add --rate 1e-3 --perplexity 0.5", ["--perplexity", "1 or more", "0.5"]),
+        ("add --rate 1e-3 --perplexity 0.5", ["--perplexity", "at least 1", "0.5"]),
         ("add --rate 1e-3 --perplexity inf", ["--perplexity", "inf"]),
         ("add --rate 1e-3", ["--perplexity"]),
         ("dashboard --host 999.1.1.1", ["999.1.1.1", "--host"]),

@@ -34,10 +34,10 @@ def test_the_best_trials_run_again_at_new_seeds(confirmed: Workspace, finished: 
     assert {one["trial"] for one in said["finalists"]} == {trial.number for trial in best[:2]}
     for finalist in said["finalists"]:
         runs = [r for r in said["runs"] if r["learning_rate"] == finalist["learning_rate"]]
-        values = [run["perplexity"] for run in runs]
+        values = [run["value"] for run in runs]
         assert [run["seed"] for run in runs] == [1, 2]
-        assert len({*values, finalist["searched_perplexity"]}) == 3
-        assert finalist["mean_perplexity"] == pytest.approx(statistics.fmean(values))
+        assert len({*values, finalist["searched"]}) == 3
+        assert finalist["mean"] == pytest.approx(statistics.fmean(values))
         assert finalist["standard_error"] == pytest.approx(statistics.stdev(values) / 2**0.5)
 
 
@@ -60,7 +60,7 @@ def test_export_takes_the_confirmed_best(confirmed: Workspace, tmp_path: Path) -
     out = confirmed.invoke("export", "-o", tmp_path / "best.yaml").out
     assert "confirmed: " in out
     exported = yaml.safe_load((tmp_path / "best.yaml").read_text())
-    best = min(said["finalists"], key=lambda one: one["mean_perplexity"])
+    best = min(said["finalists"], key=lambda one: one["mean"])
     assert exported["origin"]["trial"] == said["trial"] == best["trial"]
     assert exported["origin"]["confirmed"] is True
     assert exported["origin"]["confirmation"]["seeds"] == [1, 2]

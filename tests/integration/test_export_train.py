@@ -69,7 +69,7 @@ class TestExport:
         study = finished.study()
         assert origin["study"] == study.study_name
         assert origin["trial"] == study.best_trial.number
-        assert origin["perplexity"] == study.best_value
+        assert origin["value"] == study.best_value
         assert best_curve(finished)[origin["epoch"]] == study.best_value
         assert origin["data_fingerprint"] == study.user_attrs["identity"]["data_fingerprint"]
         assert set(origin["versions"]) == {"python", "torch", "optuna", "tokenizers", "datasets"}
@@ -86,7 +86,7 @@ class TestExport:
         exported = yaml.safe_load(file.read_text())
         trial = finished.study().get_trials(deepcopy=False)[1]
         assert exported["train"]["learning_rate"] == trial.params["learning_rate"]
-        assert exported["origin"]["perplexity"] == trial.value
+        assert exported["origin"]["value"] == trial.value
 
 
 class TestTrain:

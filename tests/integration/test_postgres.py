@@ -98,7 +98,7 @@ class TestAServerThatGoesAway:
                 ledger.report({0: report(epoch, 60 - epoch)})
             postgres.sql("postgres", CLOSE)
             ledger.tell(0, Outcome.COMPLETED, "")
-            assert ledger.row(0).perplexity == pytest.approx(57)
+            assert ledger.row(0).value == pytest.approx(57)
 
     def test_a_crash_is_waited_for_and_said_once(self, tmp_path: Path, postgres: Postgres) -> None:
         with open_ledger(tmp_path) as ledger:

@@ -53,7 +53,7 @@ def test_small_the_rates_are_the_same_multiples_of_the_profiles_reference() -> N
 def found(*perplexities: float | None) -> list[Reproduced]:
     run = TrainedRun("study", 0, 1e-3, 0, "fp16", "complete", None, {}, "", None, None, None, None)
     return [
-        Reproduced(case, 1e-3, 100, dataclasses.replace(run, perplexity=value))
+        Reproduced(case, 1e-3, 100, dataclasses.replace(run, value=value))
         for case, value in zip(SEED_TABLE, perplexities, strict=True)
     ]
 

@@ -2,3 +2,5 @@
 
 `trainer.run` is the generator that workers drive, as they drive `trainers.train.train`.
 """
+
+TRAINER = "trainers.program.trainer:run"

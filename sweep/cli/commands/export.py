@@ -44,7 +44,7 @@ def command(
     from sweep.results.lookup import finished_trial, open_study
     from sweep.results.record import read_study
     from sweep.results.trainer_formats import write_foreign
-    from sweep.view.tables import format_perplexity, format_rate
+    from sweep.view.tables import format_rate
 
     opened = open_study(storage, study)
     chosen = chosen_trial(opened) if trial is None else finished_trial(opened, trial)
@@ -55,15 +55,16 @@ def command(
     else:
         write_foreign(exported, format_, target, force=force)
     baseline = stored_baseline(read_study(opened))
-    if baseline is not None and exported.origin.perplexity >= baseline:
-        warn("its perplexity is no better than counting words: this rate is no optimum")
+    if baseline is not None and exported.origin.value >= baseline:
+        words = exported.objective.words
+        warn(f"its {words} is no better than counting words: this rate is no optimum")
     aside = target == STDOUT
     click.echo(
         f"{target}: trial {chosen.number} of {opened.study_name}, "
         f"learning rate {format_rate(exported.train.learning_rate)}, "
-        f"perplexity {format_perplexity(exported.origin.perplexity)}",
+        f"{exported.objective.described(exported.origin.value)}",
         err=aside,
     )
-    click.echo(confirmed_words(exported.origin), err=aside)
+    click.echo(confirmed_words(exported), err=aside)
     if format_ == "yaml" and not aside:
         click.echo(f"train it: {shlex.join(('sweep', 'train', str(target)))}")

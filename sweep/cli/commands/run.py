@@ -10,6 +10,7 @@ from sweep.cli.options import (
     load_config,
     named_option,
     other_setting_options,
+    program_argument,
     same_command,
     storage_option,
     worker_options,
@@ -41,19 +42,26 @@ from sweep.execution.signals import PAUSED
     "--no-transfer", is_flag=True, help="Do not start from what finished studies forecast."
 )
 @click.option("--trainer", help='Your own training generator, "package.module:function".')
+@click.option(
+    "--same-program", is_flag=True, help="Go on although the program's script has changed."
+)
 @click.option("--join", is_flag=True, help="Work on a study beside the run that has it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be tried and what it would take.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+@program_argument
 def command(
     json_lines: bool,
     dry_run: bool,
     range_: tuple[float, float] | None,
     batches: tuple[int, ...],
     no_transfer: bool,
+    same_program: bool,
     join: bool,
     **flags: Any,
 ) -> None:
     """Searches the learning rate: starts a study, or goes on with it.
+
+    After -- stands the command of your own training program, with {learning_rate} in it.
 
     Several batch sizes are studied in turn, each finished study a start for the next.
     """
@@ -64,6 +72,8 @@ def command(
         flags["range"] = list(range_)
     if no_transfer:
         flags["assignments"] += ("study.transfer=false",)
+    if same_program:
+        flags["assignments"] += ("study.same_program=true",)
     configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))

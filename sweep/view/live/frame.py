@@ -7,7 +7,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.formatting import format_duration, format_perplexity, format_rate, format_speed
+from studies.objective import BITS_PER_BYTE, PERPLEXITY, VALIDATION_LOSS, Objective
+from sweep.formatting import format_duration, format_rate, format_speed
 from sweep.results.types import RatePosterior, StudySummary
 from sweep.view.live.plot import live_plot
 from sweep.view.live.running import RunningTrial
@@ -38,6 +39,9 @@ class Trials:
         if self._of is None or any(a is not b for a, b in zip(of, self._of, strict=True)):
             self._drawn, self._of = _drawn(*of), of
         return self._drawn
+
+
+SHORT = {PERPLEXITY: "ppl", VALIDATION_LOSS: "loss", BITS_PER_BYTE: "bits/byte"}
 
 
 def frame(
@@ -96,8 +100,8 @@ def _header(summary: StudySummary) -> Table:
     best = summary.best
     reached = Text("no trial complete yet", style="dim")
     if best is not None:
-        value, rate = format_perplexity(best.perplexity), format_rate(best.learning_rate)
-        reached = Text(f"best {value} at {rate} (trial {best.number})", style="green")
+        rate = format_rate(best.learning_rate)
+        reached = Text(f"best {best.shown} at {rate} (trial {best.number})", style="green")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
     grid.add_column(no_wrap=True)
@@ -119,13 +123,17 @@ def _bars(running: Sequence[RunningTrial], now: float) -> Table:
     return grid
 
 
+def _short(objective: Objective) -> str:
+    return SHORT.get(objective.name, objective.name)
+
+
 def _bar_cells(trial: RunningTrial, now: float) -> list[RenderableType]:
     return [
         Text(str(trial.number), style="bold"),
         Text(format_rate(trial.learning_rate), style="cyan"),
         ProgressBar(total=1.0, completed=trial.share),
         cut(trial.place),
-        Text(f"ppl {format_perplexity(trial.perplexity)}"),
+        Text(f"{_short(trial.objective)} {trial.objective.format(trial.value)}"),
         Text(format_speed(trial.tokens_per_second), style="dim"),
         Text(f"{format_duration(trial.seconds_left(now))} left"),
     ]

@@ -1,7 +1,7 @@
 """JSON lines, one object an event, for other programs.
 
 Every object has `event` and `time` (UTC, ISO 8601). A number that is not finite is null: JSON has
-no infinity. Beside such a perplexity stands `"diverged": true`.
+no infinity. Beside such a value stands `"diverged": true`.
 
     {"event": "note", "text": ...}                  and "warning", with the same field
     {"event": "study_started", "study": STUDY}
@@ -12,11 +12,13 @@ no infinity. Beside such a perplexity stands `"diverged": true`.
     {"event": "study_finished", "study": STUDY, "commands": [...]}
     {"event": "study_paused", "study": STUDY, "command": ...}
 
-    TRIAL     the fields of `results.types.TrialRow`, and diverged
-    STUDY     the fields of `results.types.StudySummary`: `trials` a list of TRIAL, `best` a TRIAL
-              or null, `rules` a list of RuleRow's fields, its `trial` the trial's number or null
+    TRIAL     the fields of `results.types.TrialRow` but for the objective, and diverged
+    STUDY     the fields of `results.types.StudySummary`, its objective as metric and direction:
+              `trials` a list of TRIAL, `best` and `recommended` a TRIAL or null,
+              `rules` a list of RuleRow's fields, its `trial` the trial's number or null
     PROGRESS  the fields of `trainers.report.Progress`
-    REPORT    the fields of `trainers.report.Report`, perplexity, and diverged
+    REPORT    the fields of `trainers.report.Report`, perplexity, value (of the study's metric), and
+              diverged
 
 A trial whose state at "trial_ended" is "running" was stopped with the sweep and goes on later; one
 that is "paused" was left after a look, and goes on should its rate be asked for again.
@@ -29,6 +31,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from sweep.results.objective import reported
 from sweep.results.types import RatePosterior, StudySummary, TrialRow
 from sweep.view.json_objects import finite, is_infinite, study_object, trial_object
 from trainers.report import Progress, Report
@@ -66,8 +69,9 @@ class JsonView:
 
     def reported(self, number: int, report: Report, row: TrialRow) -> None:
         """Writes "trial_reported"."""
-        value = {"perplexity": report.perplexity, "diverged": is_infinite(report.perplexity)}
-        whole = asdict(report) | value
+        value = reported(row.objective, report)
+        added = {"perplexity": report.perplexity, "value": value, "diverged": is_infinite(value)}
+        whole = asdict(report) | added
         self._write("trial_reported", number=number, report=whole, trial=trial_object(row))
 
     def trial_ended(self, row: TrialRow) -> None:

@@ -8,7 +8,8 @@ from typing import Self, TextIO
 
 from rich.console import Console
 
-from sweep.formatting import format_multiple, format_perplexity, format_rate, one_line
+from sweep.formatting import format_multiple, format_rate, one_line
+from sweep.results.objective import reported
 from sweep.results.types import RatePosterior, StudySummary, TrialRow, counted
 from sweep.view.live.running import RunningTrial, of_steps
 from sweep.view.sentences import kept, why
@@ -73,17 +74,17 @@ class PlainView:
             self._trial_line(trial, trial.place, _speed(progress.tokens_per_second))
 
     def reported(self, number: int, report: Report, row: TrialRow) -> None:
-        """Writes the perplexity at the step."""
-        perplexity = f"perplexity {format_perplexity(report.perplexity)}"
+        """Writes the value at the step."""
+        value = row.objective.described(reported(row.objective, report))
         speed = _speed(report.tokens_per_second)
         place = of_steps(counted(report, row.unit), row.steps, row.unit)
-        self._trial_line(row, place, perplexity, speed)
+        self._trial_line(row, place, value, speed)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Writes how the trial ended and the best it reached."""
         self._running.pop(row.number, None)
-        sound = row.perplexity is not None and math.isfinite(row.perplexity)
-        best = f"best perplexity {format_perplexity(row.perplexity)}" if sound else ""
+        sound = row.value is not None and math.isfinite(row.value)
+        best = f"best {row.objective.described(row.value)}" if sound else ""
         state = "paused" if row.state == "running" else row.state
         self._trial_line(row, state, why(row), best)
 

@@ -1,4 +1,4 @@
-"""A small plot for the terminal: perplexity by rate, and under it where the best rate lies."""
+"""A small plot for the terminal: values by rate, and under it where the best rate lies."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from sweep.formatting import format_bound, format_fitted, format_perplexity
+from sweep.formatting import format_bound, format_fitted
 from sweep.results.types import RatePosterior, TrialRow
-from sweep.view.axis import Axis, perplexity_axis
+from sweep.view.axis import Axis, value_axis
 
 # (sign, style); the last one drawn in a cell is the one seen
 LOOKS = {
@@ -21,7 +21,7 @@ LOOKS = {
     "best": ("★", "bold green"),
 }
 BLOCKS = " ▁▂▃▄▅▆▇█"
-LABELS = 8  # columns before the plot: a perplexity, or "diverged"
+LABELS = 8  # columns before the plot: a value, or "diverged"
 AROUND = 1.3  # how far beyond the lowest and the highest rate the plot reaches
 FAR = 40.0  # and how far from the best one at most; what lies further stands at the edge
 BELOW = 3  # lines under the points: the belief, the rates, what they say
@@ -48,7 +48,7 @@ def live_plot(
     width: int,
     height: int,
 ) -> Text:
-    """Draws the plot; empty before a trial has a perplexity.
+    """Draws the plot; empty before a trial has a value.
 
     Args:
         rows: every trial of the study.
@@ -57,13 +57,14 @@ def live_plot(
         width: columns.
         height: lines, at least 6.
     """
-    shown = [row for row in rows if row.perplexity is not None and row.learning_rate > 0]
-    finite = [p for row in shown if (p := row.perplexity) is not None and math.isfinite(p)]
+    shown = [row for row in rows if row.value is not None and row.learning_rate > 0]
+    finite = [row for row in shown if row.value is not None and math.isfinite(row.value)]
     if not finite:
         return Text()
     x = _rates(shown, best, known, width - LABELS - 1)
-    seen = [math.inf if row.diverged else row.perplexity or 0.0 for row in shown]
-    y = _Cells(perplexity_axis("", seen, pad=0), height - BELOW)
+    objective = shown[0].objective.scaled_to([row.stored for row in finite])
+    seen = [math.inf if row.diverged else row.value or 0.0 for row in shown]
+    y = _Cells(value_axis("", seen, objective=objective, pad=0), height - BELOW)
     lines = [_points(shown, best, x, y)]
     if known is not None:
         lines.append(_belief(known, x))
@@ -91,10 +92,10 @@ def _points(rows: Sequence[TrialRow], best: TrialRow | None, x: _Cells, y: _Cell
     cells: dict[tuple[int, int], str] = {}
     kinds = {row.number: _kind(row, best) for row in rows}
     for row in sorted(rows, key=lambda row: list(LOOKS).index(kinds[row.number])):
-        perplexity = math.inf if row.diverged else row.perplexity or 0.0
-        cells[y.cell(perplexity), x.cell(row.learning_rate)] = kinds[row.number]
+        value = math.inf if row.diverged else row.value or 0.0
+        cells[y.cell(value), x.cell(row.learning_rate)] = kinds[row.number]
     named = [*y.axis.ends, *(y.axis.broken or ())[:1]]
-    labels = {y.cell(value): format_perplexity(value) for value in named}
+    labels = {y.cell(value): rows[0].objective.format(value) for value in named}
     labels |= {y.count - 1: "diverged"} if y.axis.lost else {}
     even = y.cell(named[2]) if y.axis.broken else y.count
     text = Text()

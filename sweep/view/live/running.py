@@ -1,8 +1,10 @@
 """What is known of a trial while it runs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
+from studies.objective import Objective
+from sweep.results.objective import reported
 from sweep.results.types import TrialRow
 from trainers.report import Progress, Report
 
@@ -16,7 +18,8 @@ class RunningTrial:
         first: the time (s) and share of the first sign of life, None before it. The time left is
             measured from there, so that loading the data does not count as training.
         last: the time (s) of the last sign of life.
-        perplexity: of the last report.
+        value: of the last report.
+        objective: what that is.
         place: "step 52/200".
     """
 
@@ -27,8 +30,9 @@ class RunningTrial:
     place: str = "starting"
     first: tuple[float, float] | None = None
     last: float = 0.0
-    perplexity: float | None = None
+    value: float | None = None
     tokens_per_second: float = 0.0
+    objective: Objective = field(default_factory=Objective)
 
     @classmethod
     def of(cls, row: TrialRow) -> Self:
@@ -39,7 +43,8 @@ class RunningTrial:
             row.steps,
             _share(row.step, row.steps),
             f"going on after {of_steps(row.step, row.steps, row.unit)}" if row.step else "starting",
-            perplexity=row.perplexity,
+            value=row.value,
+            objective=row.objective,
         )
 
     def progressed(self, progress: Progress, now: float) -> Self:
@@ -61,7 +66,7 @@ class RunningTrial:
             self,
             share=max(self.share, _share(report.step, report.steps or self.steps)),
             last=now,
-            perplexity=report.perplexity,
+            value=reported(self.objective, report),
             tokens_per_second=report.tokens_per_second,
         )
 

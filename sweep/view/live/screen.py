@@ -149,11 +149,7 @@ def _with_trial(summary: StudySummary, row: TrialRow) -> StudySummary:
     """The study with a new or changed trial, and with the best as it is then."""
     trials = {known.number: known for known in summary.trials} | {row.number: row}
     rows = tuple(trials[number] for number in sorted(trials))
-    values = {
-        other.number: other.perplexity
-        for other in rows
-        if other.state == "complete" and other.perplexity is not None
-    }
-    best = min(values, key=lambda number: (values[number], number), default=None)
-    finite = best is not None and math.isfinite(values[best])
-    return replace(summary, trials=rows, best=trials[best] if finite and best is not None else None)
+    complete = [each for each in rows if each.state == "complete" and math.isfinite(each.stored)]
+    return replace(
+        summary, trials=rows, best=min(complete, key=lambda each: each.stored, default=None)
+    )

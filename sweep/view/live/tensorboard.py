@@ -1,7 +1,7 @@
 """A `View` that also writes TensorBoard event files, by torch's own writer (extra `tensorboard`).
 
 One folder a trial, DIRECTORY/STUDY/0003-lr-3.19e-2: its curves by step, and at its end its rate
-and best perplexity for TensorBoard's table of hyperparameters. A resumed sweep adds a second file
+and best value for TensorBoard's table of hyperparameters. A resumed sweep adds a second file
 to the folder; reports that are stored already are not written again.
 """
 
@@ -93,10 +93,10 @@ class TensorBoardView(Forwarding):
         """Writes what the trial came to, unless it goes on later."""
         writer = self._writers.get(row.number)
         if writer and row.state not in ("running", "paused"):
-            best = math.inf if row.perplexity is None else row.perplexity
+            best = math.inf if row.value is None else row.value
             tried = {"learning_rate": row.learning_rate, "rule": row.rule, "state": row.state}
             with self._as_long_as_it_can(row.number):
-                writer.add_hparams(tried, {"best_perplexity": best}, run_name=".")
+                writer.add_hparams(tried, {f"best_{row.objective.name}": best}, run_name=".")
         self._close(row.number)
         super().trial_ended(row)
 

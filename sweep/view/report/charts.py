@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweep.formatting import format_perplexity, format_rate, format_with_error
+from studies.objective import PERPLEXITY, Objective
+from sweep.formatting import format_rate, format_with_error
 from sweep.results.confirmation import Finalist
 from sweep.results.report import History, Report
 from sweep.results.types import TrialRow
-from sweep.view.axis import Axis, linear_axis, marked_axis, perplexity_axis, rate_axis
+from sweep.view.axis import Axis, linear_axis, marked_axis, rate_axis, value_axis
 from sweep.view.report.layers import Area, Chart, Layer, Line, Points
 
 # Okabe and Ito 2008: told apart also by those who see fewer colours.
@@ -41,7 +42,7 @@ def charts(report: Report) -> list[Chart]:
 
 
 def _response(report: Report) -> Chart | None:
-    """Rate against perplexity: the trials, the fitted curve and its band, the rules' rates."""
+    """Rate against value: the trials, the fitted curve and its band, the rules' rates."""
     trials, new_seeds = _trial_marks(report), _new_seeds(report)
     if not trials:
         return None
@@ -51,7 +52,7 @@ def _response(report: Report) -> Chart | None:
     also += [*_unigram(report), *((*curve.low, *curve.high) if curve else ())]
     if not any(map(math.isfinite, (*seen, *also))):
         return None
-    y = perplexity_axis("lowest validation perplexity", seen, also)
+    y = value_axis(_title(report.objective, best=True), seen, also, objective=report.objective)
     layers = _interval(report, y)
     if curve is not None:
         layers += [
@@ -67,7 +68,7 @@ def _response(report: Report) -> Chart | None:
     ]
     return Chart(
         "response",
-        "Perplexity by learning rate",
+        f"{capital(report.objective.words)} by learning rate",
         "Each point is a trial with its number; the line is the curve fitted to them and its 90 % "
         "band, the shaded range holds the best rate with 90 % probability. A pruned trial "
         f"stands at what it had reached when it ended.{LOST if y.lost else ''}"
@@ -76,6 +77,19 @@ def _response(report: Report) -> Chart | None:
         y,
         tuple(layers),
     )
+
+
+def _title(objective: Objective, *, best: bool = False) -> str:
+    """Of the axis of values."""
+    if objective.name == PERPLEXITY:
+        return "lowest validation perplexity" if best else "validation perplexity"
+    end = "lowest" if objective.direction == "minimize" else "highest"
+    return f"{end} {objective.label}" if best else objective.label
+
+
+def capital(text: str) -> str:
+    """The same with a capital letter in front, the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def _interval(report: Report, y: Axis) -> list[Layer]:
@@ -95,14 +109,14 @@ def _break(x: Axis, y: Axis) -> list[Layer]:
 
 
 def _unigram(report: Report) -> list[float]:
-    value = report.study.unigram_perplexity
+    value = report.objective.of_perplexity(report.study.unigram_perplexity)
     return [] if value is None else [value]
 
 
 def _unigram_line(report: Report, x: Axis) -> list[Layer]:
     """What a model without context reaches."""
     return [
-        Line(f"unigram perplexity {format_perplexity(value)}", x.ends, (value, value), GREY, 1.2)
+        Line(f"unigram {report.objective.described(value)}", x.ends, (value, value), GREY, 1.2)
         for value in _unigram(report)
     ]
 
@@ -126,13 +140,13 @@ def _trial_marks(report: Report) -> list[Points]:
     """The trials that have reported, by what became of them."""
     groups: dict[str, list[TrialRow]] = {}
     for row in report.study.trials:
-        if row.perplexity is not None:
+        if row.value is not None:
             groups.setdefault(_kind(row, report.study.chosen), []).append(row)
     return [
         Points(
             name,
             tuple(row.learning_rate for row in groups[name]),
-            tuple(math.inf if row.diverged else row.perplexity or 0.0 for row in groups[name]),
+            tuple(math.inf if row.diverged else row.value or 0.0 for row in groups[name]),
             *LOOKS.get(name, (GREY, "open")),
             tuple(str(row.number) for row in groups[name]),
             tuple(map(_trial_text, groups[name])),
@@ -150,7 +164,7 @@ def _kind(row: TrialRow, best: TrialRow | None) -> str:
 
 
 def _trial_text(row: TrialRow) -> str:
-    value = "diverged" if row.diverged else f"perplexity {format_perplexity(row.perplexity)}"
+    value = "diverged" if row.diverged else row.objective.described(row.value)
     return f"trial {row.number}: {format_rate(row.learning_rate)}, {value}, {row.state}"
 
 
@@ -159,13 +173,13 @@ def _new_seeds(report: Report) -> list[Points]:
     found = report.confirmation
     if found is None:
         return []
-    runs = [(each, y) for each in found.finalists for y in each.perplexities]
-    shown = [_seeds_marks("new seeds", "dot", runs, [format_perplexity(y) for _, y in runs])]
+    runs = [(each, y) for each in found.finalists for y in each.values]
+    shown = [_seeds_marks("new seeds", "dot", runs, [found.objective.format(y) for _, y in runs])]
     whole = [(each, each.mean) for each in found.finalists if each.mean]
     if len(found.seeds) > 1 and whole:
         pairs = [(mean.mean, mean.standard_error or 0.0) for _, mean in whole]
         means = [(each, mean.mean) for each, mean in whole]
-        texts = [format_with_error(*pair) for pair in pairs]
+        texts = [format_with_error(found.objective, *pair) for pair in pairs]
         name = f"mean over {len(found.seeds)} new seeds"
         low, high = (tuple(mean + sign * error for mean, error in pairs) for sign in (-1, 1))
         shown.append(replace(_seeds_marks(name, "diamond", means, texts), low=low, high=high))
@@ -204,12 +218,14 @@ def _belief(report: Report) -> Chart | None:
 
 
 def _steps(report: Report) -> Chart | None:
-    """Every trial's perplexity over the steps."""
-    values = [value for history in report.histories for value in history.perplexities]
+    """Every trial's values over the steps."""
+    values = [value for history in report.histories for value in history.values]
     if not any(map(math.isfinite, values)):
         return None
     x = _steps_axis(report)
-    y = perplexity_axis("validation perplexity", values, _unigram(report), room=4.0)
+    y = value_axis(
+        _title(report.objective), values, _unigram(report), objective=report.objective, room=4.0
+    )
     layers: list[Layer] = [*_break(x, y), *_unigram_line(report, x)]
     rows = {row.number: row for row in report.study.trials}
     pairs = [(history, rows[history.number]) for history in report.histories]
@@ -219,7 +235,7 @@ def _steps(report: Report) -> Chart | None:
     layers += [line for pair in pairs for line in _history_layers(*pair, report)]
     return Chart(
         f"{report.study.unit}s",
-        f"Perplexity by {report.study.unit}",
+        f"{capital(report.objective.words)} by {report.study.unit}",
         "Every trial from the lowest rate (dark) to the highest (bright), with its number; the "
         f"best is thick, pruned ones are dashed.{LOST if y.lost else ''}"
         f"{BROKEN if y.broken else ''}",
@@ -241,7 +257,7 @@ def _history_layers(history: History, row: TrialRow, report: Report) -> list[Lay
     """A trial's line, and a mark with its number where it ends."""
     is_best = row == report.study.chosen
     colour = GREEN if is_best else _shade(row.learning_rate, report)
-    steps, values = tuple(map(float, history.steps)), history.perplexities
+    steps, values = tuple(map(float, history.steps)), history.values
     named = len(report.histories) <= MANY
     line = Line(
         f"{row.number}: {format_rate(row.learning_rate)}" if named else "",
@@ -250,7 +266,7 @@ def _history_layers(history: History, row: TrialRow, report: Report) -> list[Lay
         colour,
         3.0 if is_best else 1.3,
         "dashed" if row.state == "pruned" and not row.diverged else "solid",
-        tuple(f"trial {row.number}: {format_perplexity(value)}" for value in values if named),
+        tuple(f"trial {row.number}: {row.objective.format(value)}" for value in values if named),
     )
     if math.inf in values:
         return [line]
@@ -262,9 +278,9 @@ def _history_layers(history: History, row: TrialRow, report: Report) -> list[Lay
 def _lost_marks(report: Report) -> list[Layer]:
     """Crosses where trials diverged."""
     lost = [
-        (history.number, float(history.steps[history.perplexities.index(math.inf)]))
+        (history.number, float(history.steps[history.values.index(math.inf)]))
         for history in report.histories
-        if math.inf in history.perplexities
+        if math.inf in history.values
     ]
     if not lost:
         return []

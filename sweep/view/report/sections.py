@@ -4,12 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweep.formatting import format_bound, format_fitted, format_perplexity, format_rate
+from studies.objective import PERPLEXITY, Objective
+from sweep.formatting import format_bound, format_fitted, format_rate
 from sweep.results.report import AdamScaling, Cost, Report, RuleFinding, RuleVerdict
 from sweep.view import confirmation
 from sweep.view.prediction import scaling
-from sweep.view.sentences import ENDED, answer, counts, edge_warning, recommendation, why
-from sweep.view.tables import steps_cell
+from sweep.view.sentences import (
+    ENDED,
+    answer,
+    baseline_words,
+    counts,
+    edge_warning,
+    recommendation,
+    why,
+)
+from sweep.view.tables import setting_facts, steps_cell
 
 NOISY = 0.01  # nats between runs at one rate
 FEW = 3  # complete trials; with fewer an optimum is little but what the rules say
@@ -52,7 +61,7 @@ def sections(report: Report) -> list[Section]:
         _rules(report),
         _companions(report),
         _divergence(report),
-        _cost(report.cost, report.study.unit),
+        _cost(report.cost, report.study.unit, report.objective),
         _neighbours(report),
         _trials(report),
         _setting(report),
@@ -62,7 +71,7 @@ def sections(report: Report) -> list[Section]:
 
 def headline(report: Report) -> list[str]:
     """The answer in sentences that stand alone."""
-    study, found = report.study, report.optimum
+    study, found, objective = report.study, report.optimum, report.objective
     if found is None:
         return [*answer(study), *_caveats(report)]
     lines = [
@@ -73,8 +82,8 @@ def headline(report: Report) -> list[str]:
     if found.near is not None:
         low, high = map(format_fitted, found.near)
         lines.append(
-            f"Any rate from {low} to {high} is expected to cost less than 1 % of perplexity at a "
-            "new seed."
+            f"Any rate from {low} to {high} is expected to cost less than "
+            f"{objective.portion(0.01)} of {objective.words} at a new seed."
         )
     if found.safe_up_to is not None:
         safe = format_fitted(found.safe_up_to)
@@ -84,8 +93,9 @@ def headline(report: Report) -> list[str]:
         lines.append(confirmation.answer(report.confirmation)[0])
     if report.noise is not None and report.noise > NOISY:
         lines.append(
-            f"Runs at nearly the same rate differ by {100 * math.expm1(report.noise):.0f} % of "
-            "perplexity: nothing finer than that is known, and the best single trial may be luck."
+            "Runs at nearly the same rate differ by "
+            f"{objective.portion(math.expm1(report.noise))} of {objective.words}: nothing finer "
+            "than that is known, and the best single trial may be luck."
         )
     if report.verdict is not None:
         lines.append(verdict(report.verdict))
@@ -148,10 +158,12 @@ def _confirmed(report: Report) -> Section:
 def _rules(report: Report) -> Section:
     if not report.rules:
         return Section("Scaling rules")
+    worse = "more" if report.objective.direction == "minimize" else "less"
     sentences = [
         "Weight is how much a rule is believed after all trials; one is named as the rule that "
         "fits only from 80 % on. Rules that ask for the same rate share their weight. Cost is how "
-        "much more perplexity its rate gave, or is expected to give, than the recommended one."
+        f"much {worse} {report.objective.words} its rate gave, or is expected to give, than the "
+        "recommended one."
     ]
     headings = ("rule", "formula", "its rate", "cost", "weight", "tried")
     rows = [_rule_cells(rule, report) for rule in report.rules]
@@ -163,7 +175,7 @@ def _rules(report: Report) -> Section:
 
 def _rule_cells(rule: RuleFinding, report: Report) -> tuple[str, ...]:
     known = report.optimum is not None
-    cost = "-" if rule.cost is None else _percent(rule.cost)
+    cost = "-" if rule.cost is None else _cost_cell(rule.cost, report.objective)
     weight = _percent(rule.weight) if known else "-"
     rate = format_rate(rule.learning_rate)
     return rule.name, rule.row.formula, rate, cost, weight, tried(rule)
@@ -174,10 +186,9 @@ def tried(rule: RuleFinding) -> str:
     trial = rule.row.trial
     if trial is None:
         return "no"
-    done = "diverged" if trial.diverged else format_perplexity(trial.perplexity)
     state = "" if trial.state == "complete" or trial.diverged else f", {trial.state}"
     at = "" if rule.row.own else f" at {format_rate(trial.learning_rate)}"
-    return f"{done} (trial {trial.number}{at}{state})"
+    return f"{trial.shown} (trial {trial.number}{at}{state})"
 
 
 def _companions(report: Report) -> Section:
@@ -224,7 +235,7 @@ def _divergence(report: Report) -> Section:
     return Section("Where training is lost", tuple(lines))
 
 
-def _cost(cost: Cost, unit: str) -> Section:
+def _cost(cost: Cost, unit: str, objective: Objective) -> Section:
     if not cost.trials:
         return Section("What it took")
     kinds = ("complete", "pruned", "diverged", "failed")
@@ -236,12 +247,12 @@ def _cost(cost: Cost, unit: str) -> Section:
         f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart, "
         f"would take {_count(cost.grid_steps, unit)}, "
         f"{cost.grid_steps / max(1, cost.steps_spent):.1f} times as many.",
-        _pruner_sentence(cost, unit),
+        _pruner_sentence(cost, unit, objective),
     ]
     return Section("What it took", tuple(lines))
 
 
-def _pruner_sentence(cost: Cost, unit: str) -> str:
+def _pruner_sentence(cost: Cost, unit: str, objective: Objective) -> str:
     name = f" ({cost.pruner})" if cost.pruner else ""
     sentence = (
         f"The pruner{name} ended {_count(cost.pruned, 'trial')}, which left out "
@@ -251,12 +262,16 @@ def _pruner_sentence(cost: Cost, unit: str) -> str:
         return f"{sentence} None that it would have ended was let run on to check it."
     return (
         f"{sentence} To check it {_count(cost.audited, 'trial')} that it would have ended ran on: "
-        f"{cost.audited_near} came within 0.5 % of the best."
+        f"{cost.audited_near} came within {objective.portion(0.005)} of the best."
     )
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _cost_cell(cost: float, objective: Objective) -> str:
+    return _percent(cost) if objective.name == PERPLEXITY else objective.portion(cost)
 
 
 def _percent(share: float) -> str:
@@ -297,14 +312,14 @@ def _trials(report: Report) -> Section:
         (
             str(row.number),
             format_rate(row.learning_rate),
-            "diverged" if row.diverged else format_perplexity(row.perplexity),
+            row.shown,
             steps_cell(row),
             row.state,
             why(row),
         )
         for row in study.trials
     ]
-    headings = ("trial", "rate", "perplexity", f"{study.unit}s", "state", "reason")
+    headings = ("trial", "rate", study.objective.words, f"{study.unit}s", "state", "reason")
     return Section("Trials", (), Table(headings, tuple(rows)) if rows else None)
 
 
@@ -313,9 +328,8 @@ def _setting(report: Report) -> Section:
     low, high = map(format_bound, study.working_range)
     rows: Sequence[tuple[str, str]] = [
         ("study", study.name),
-        ("model", f"{study.model}, {study.parameters:,} parameters"),
-        ("batch", f"{study.batch_size:,} in {study.precision} on {study.device}"),
-        ("data", f"{study.data}, unigram perplexity {format_perplexity(study.unigram_perplexity)}"),
+        *setting_facts(study),
+        *([("baseline", baseline_words(study))] if study.data else []),
         (f"{study.unit}s a trial", f"{study.steps:,}" if study.steps else "not known yet"),
         ("searched range", f"{low} to {high}"),
         ("reference", study.reference_text),

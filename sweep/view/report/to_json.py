@@ -1,13 +1,14 @@
 """A report for programs.
 
-study, storage, batch_size, precision, model, parameters
+study, storage, batch_size, precision, model, parameters, metric, direction
 optimum             {learning_rate, low, high, level, edge}, null before a trial is complete
 within_one_percent  {low, high}, null where no rate is expected to cost less than 1 %
 safe_up_to          the highest rate up to which training is safe at a new seed, or null
-best                the trial of the lowest perplexity, as `sweep status --json` has it, or null
+best                the trial of the best value, as `sweep status --json` has it, or null
 recommended         the trial whose rate is expected to cost least at a new seed, or null
 rules               [{name, learning_rate, weight, inside, cost}]; with `no_rule`, weights make 1;
-                    cost: of its rate at a new seed over the best one, 0.01 for 1 %
+                    cost: of its rate at a new seed over the best one, 0.01 for 1 % of
+                    perplexity, of another metric for as many nats as that is
 verdict             {rules, weight, decided} or null
 companions          {k, betas, eps, asked_betas, asked_eps} or null
 confirmation        {seeds, trial, finalists}, null where `sweep confirm` has not run; `trial`
@@ -25,7 +26,7 @@ from typing import Any
 
 from sweep.results.confirmation import record
 from sweep.results.report import Report
-from sweep.view.json_objects import finite, trial_object
+from sweep.view.json_objects import finite, metric_fields, trial_object
 from sweep.view.report.sections import headline
 
 
@@ -37,6 +38,7 @@ def report_object(report: Report) -> dict[str, Any]:
     whole = {
         "study": study.name,
         **{field: getattr(study, field) for field in fields},
+        **metric_fields(study.objective),
         "optimum": found
         and {
             "learning_rate": found.learning_rate,

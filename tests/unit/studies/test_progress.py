@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies import PARAMETER, LearningRateSampler, Prior
+from studies.objective import Objective
 from studies.observed import Terms, observe, posterior_of
 from studies.progress import FALL, LEAST_FALL, UNLIKE_STUDY, ending_fall, log_fit
 
@@ -68,9 +69,9 @@ def trainings_until_found(offset: float, *, constant_rate: bool) -> int:
 
 def test_the_fall_is_what_a_unit_of_ln_epoch_brought_at_the_end() -> None:
     falling = [math.exp(4 - 0.3 * math.log(epoch)) for epoch in range(1, 11)]
-    assert ending_fall(ended(falling)) == pytest.approx(0.3)
+    assert ending_fall(ended(falling), Objective()) == pytest.approx(0.3)
     worse_between = [*falling[:7], 90.0, *falling[8:]]
-    assert 0.2 < ending_fall(ended(worse_between)) < 0.4
+    assert 0.2 < ending_fall(ended(worse_between), Objective()) < 0.4
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_the_fall_is_what_a_unit_of_ln_epoch_brought_at_the_end() -> None:
     ids=["too short", "no epoch 0", "not finite", "learned by heart", "no perplexity", "unheard"],
 )
 def test_some_runs_say_nothing(trial: FrozenTrial) -> None:
-    assert math.isnan(ending_fall(trial))
+    assert math.isnan(ending_fall(trial, Objective()))
 
 
 def test_a_fast_fall_puts_the_best_rate_above_and_a_slow_one_below() -> None:
@@ -115,7 +116,7 @@ def test_only_trials_at_a_constant_rate_that_ran_to_their_end_are_read() -> None
     assert observe(trials, Terms(SPACE.low, SPACE.high)).fall is None
     found = observe(trials, CONSTANT).fall
     assert found is not None
-    assert found == pytest.approx([ending_fall(trials[0])])
+    assert found == pytest.approx([ending_fall(trials[0], Objective())])
 
 
 def test_one_that_was_stopped_before_the_others_is_left_out() -> None:

@@ -255,7 +255,7 @@ def test_its_best_configuration_names_the_epoch(tmp_path: Path) -> None:
     with half_done(tmp_path) as ledger:
         exported = export(ledger.study, best_trial(ledger.study), "sweep.db")
     assert (exported.origin.epoch, exported.origin.step) == (10, None)
-    said = beside_the_sweep(exported, {10: exported.origin.perplexity})
+    said = beside_the_sweep(exported, {10: exported.origin.value})
     assert said.startswith("epoch 10 gave perplexity")
 
 

@@ -683,7 +683,7 @@ class TestTelling:
         assert (trial.state.name, trial.value) == ("PRUNED", math.inf)
         assert trial.last_step == len(before) + 1
         assert trial.intermediate_values[len(before) + 1] == math.inf
-        assert (row.state, row.perplexity) == ("pruned", math.inf)
+        assert (row.state, row.value) == ("pruned", math.inf)
 
     @pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.FAILED, Outcome.LOST])
     def test_what_is_no_fault_of_the_rate_is_a_failure(
@@ -783,7 +783,7 @@ class TestTakingUpAgain:
         ledger = open_ledger(tmp_path)
         number = asked(ledger).number
         ledger.report({number: report(1, 50)})
-        ledger._report_infinity(ledger._trials.stored(number))
+        ledger._trials.report_infinity(ledger._trials.stored(number))
         killed(ledger)
         with open_ledger(tmp_path) as ledger:
             ledger.unfinished()

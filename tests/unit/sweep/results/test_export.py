@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again_to_the_last_bit(exported: Exported, tmp_p
 
 
 def test_a_trials_perplexity_comes_with_its_step(exported: Exported) -> None:
-    assert exported.origin.perplexity == pytest.approx(40)
+    assert exported.origin.value == pytest.approx(40)
     assert (exported.origin.step, exported.origin.epoch) == (2, None)
 
 
@@ -63,7 +63,7 @@ def test_a_run_by_hand_is_marked_and_has_no_epoch_of_its_own(
     workspace.invoke("add", "--rate", "8e-4", "--perplexity", "26.03")
     workspace.invoke("export")
     origin = read(workspace.path / "best.yaml").origin
-    assert (origin.by_hand, origin.perplexity, origin.epoch) == (True, 26.03, 3)
+    assert (origin.by_hand, origin.value, origin.epoch) == (True, 26.03, 3)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def check_commands(folder: Path, numbers: Iterable[int]) -> dict[int, dict[str, 
     shown = {}
     for number in numbers:
         shown[number] = json.loads(user.invoke("show", number, "--json").out)
-        for key in ("state", "reason", "perplexity"):
+        for key in ("state", "reason", "value"):
             assert shown[number][key] == rows[number][key]
         ended = rows[number]["state"] == "complete"
         user.invoke("export", "--trial", number, code=0 if ended else 2)

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from support import open_ledger, report
 
 from studies.definition import PARAMETER
+from studies.objective import Objective
 from sweep.errors import SweepError
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import TrialRow
@@ -55,7 +56,7 @@ def test_every_kind_of_trial_gives_the_same_row(tmp_path: Path) -> None:
         study.add_trial(odd)
         other = optuna.create_study(study_name="other", storage=study._storage)
         other.add_trial(odd)
-        expected = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+        expected = [trial_row(trial, Objective()) for trial in study.get_trials(deepcopy=False)]
         found = rows_of(study)
         plain = RDBStorage(f"sqlite:///{tmp_path / 'sweep.db'}")
         for each in (study, other):

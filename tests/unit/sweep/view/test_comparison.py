@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweep.formatting import signed
+from studies.objective import Objective
 from sweep.results.comparison import Comparison, contrast
 from sweep.results.runs import TrainedRun
 from sweep.view.comparison import answer, comparison_object, verdict
@@ -21,7 +21,7 @@ def run(precision: str, rate: float, perplexity: float | None, seed: int = 0) ->
         seed=seed,
         precision=precision,
         state=states.get(perplexity, "complete"),
-        perplexity=perplexity,
+        value=perplexity,
         curve={1: 200.0, 2: perplexity or 200.0},
         reason="because",
         steps=60,
@@ -34,8 +34,8 @@ def run(precision: str, rate: float, perplexity: float | None, seed: int = 0) ->
 def comparison(fp32: list[float | None], fp16: list[float | None]) -> Comparison:
     runs = [run("fp32", *pair) for pair in zip(RATES, fp32, strict=True)]
     runs += [run("fp16", *pair) for pair in zip(RATES, fp16, strict=True)]
-    contrasts = (contrast(runs, "fp32", "fp16"),)
-    return Comparison(("fp32", "fp16"), RATES, (0,), "cuda", tuple(runs), contrasts)
+    contrasts = (contrast(runs, "fp32", "fp16", Objective()),)
+    return Comparison(("fp32", "fp16"), RATES, (0,), "cuda", tuple(runs), contrasts, Objective())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_rates_own_effect_is_said_for_each_precision() -> None:
     [(1.0034, "+0.3 %"), (0.98, "-2.0 %"), (1.8, "+80 %"), (12.6, "x13"), (2.5e4, "x25,000")],
 )
 def test_gaps_read_as_percent_or_as_a_factor(ratio: float, text: str) -> None:
-    assert signed(math.log(ratio)) == text
+    assert Objective().gap(math.log(ratio)) == text
 
 
 def test_divergence_counts_for_whom_it_struck() -> None:

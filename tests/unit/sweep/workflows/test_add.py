@@ -71,7 +71,7 @@ def test_while_a_sweep_runs_it_is_refused(folder: Workspace) -> None:
         ("0", "26", "--rate must be from 1e-07 to 10, got 0"),
         ("nan", "26", "--rate must be"),
         ("11", "26", "--rate must be"),
-        ("1e-3", "0.9", "--perplexity must be a number of 1 or more, got 0.9"),
+        ("1e-3", "0.9", "--perplexity must be a perplexity, at least 1, got 0.9"),
         ("1e-3", "inf", "--perplexity must be"),
         ("1e-3", "nan", "--perplexity must be"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import open_ledger, report
 
+from studies.objective import Objective
 from sweep.config.load import load
 from sweep.errors import SweepError
 from sweep.formatting import format_mean
@@ -34,7 +35,7 @@ def finalist(trial: int, rate: float, searched: float, *perplexities: float) -> 
 
 
 def confirmation(*finalists: Finalist) -> Confirmation:
-    return Confirmation("study", (1, 2, 3), finalists)
+    return Confirmation("study", (1, 2, 3), finalists, Objective())
 
 
 def test_the_best_by_mean_is_named_with_its_standard_error() -> None:
@@ -72,10 +73,10 @@ def test_a_finalist_that_diverges_is_not_confirmed() -> None:
 
 
 def test_a_mean_is_no_finer_than_its_error() -> None:
-    assert format_mean(72.4567, 0.5774) == ("72.46", "0.58")
-    assert format_mean(132.4567, 12.4) == ("132", "12")
-    assert format_mean(72.4567, None) == ("72.46", "")
-    assert format_mean(72.4567, 0.0) == ("72.46", "0")
+    assert format_mean(Objective(), 72.4567, 0.5774) == ("72.46", "0.58")
+    assert format_mean(Objective(), 132.4567, 12.4) == ("132", "12")
+    assert format_mean(Objective(), 72.4567, None) == ("72.46", "")
+    assert format_mean(Objective(), 72.4567, 0.0) == ("72.46", "0")
 
 
 @pytest.fixture

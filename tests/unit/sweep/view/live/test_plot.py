@@ -34,7 +34,7 @@ def lines(
 ) -> list[str]:
     best = min(
         (row for row in rows if row.state == "complete"),
-        key=lambda row: row.perplexity or 0.0,
+        key=lambda row: row.value or 0.0,
         default=None,
     )
     return live_plot(rows, best, known, width, height).plain.split("\n")

@@ -15,6 +15,7 @@ from sweep.formatting import (
     format_duration,
     format_exponent,
     format_multiple,
+    format_perplexity,
     format_plain,
     format_speed,
     one_line,
@@ -29,18 +30,16 @@ from sweep.view.live.plain import PlainView
 from sweep.view.live.running import RunningTrial
 from sweep.view.live.screen import RichView
 from sweep.view.sentences import against, answer, edge_warning, kept
-from sweep.view.tables import format_perplexity, format_rate, print_summary, trials_table
+from sweep.view.tables import format_rate, print_summary, trials_table
 from trainers.report import Outcome, Progress, Report
 
 COMMANDS = ["sweep show study", "sweep export study --format csv --output a-rather-long-name.csv"]
 RUN_ON = "sweep run --batch-size 2048 --storage sqlite:////a/rather/long/path/to/the/study.db"
 
 
-def trial(
-    number: int, state: str = "complete", perplexity: float | None = 60.0, **more
-) -> TrialRow:
+def trial(number: int, state: str = "complete", value: float | None = 60.0, **more) -> TrialRow:
     values = {"learning_rate": 8e-4, "rule": "sqrt", "multiple": 1.0, "step": 10, "reason": ""}
-    values |= {"number": number, "state": state, "perplexity": perplexity, "steps": 10}
+    values |= {"number": number, "state": state, "value": value, "steps": 10}
     return TrialRow(**(values | more))
 
 
@@ -181,7 +180,7 @@ class TestWords:
         assert against(20.0, "reference", 20.0) == "equal to the reference 20.00"
 
     def test_the_answer_names_rate_baseline_and_reference(self):
-        text = " ".join(answer(study(trial(3, perplexity=61.24), reference_perplexity=50.0)))
+        text = " ".join(answer(study(trial(3, value=61.24), reference_perplexity=50.0)))
         assert "Best learning rate 8.00e-4, perplexity 61.24 (trial 3" in text
         assert "31.7 % below the unigram baseline 89.70" in text
         assert "22.5 % above the reference's perplexity 50.00" in text
@@ -195,9 +194,9 @@ class TestWords:
 
     def test_it_says_how_often_the_pruner_would_have_been_wrong(self):
         rows = [
-            trial(0, perplexity=50.0),
-            trial(1, perplexity=50.2, audit="audit: so and so"),
-            trial(2, perplexity=50.3, audit="audit: so and so"),
+            trial(0, value=50.0),
+            trial(1, value=50.2, audit="audit: so and so"),
+            trial(2, value=50.3, audit="audit: so and so"),
             trial(3, "running", 49.0, audit="audit: so and so"),
         ]
         assert answer(study(*rows))[-1] == (
@@ -207,7 +206,7 @@ class TestWords:
 
     def test_worse_than_the_baseline_is_said(self):
         assert "Nothing was learned" in " ".join(
-            answer(study(trial(3, perplexity=100.7), baseline=89.7))
+            answer(study(trial(3, value=100.7), baseline=89.7))
         )
 
     def test_without_a_complete_trial_it_says_what_to_do(self):
@@ -259,7 +258,7 @@ class TestTables:
         assert "[bold]x[/]" in text
 
     def test_a_limit_keeps_the_best_and_the_newest(self):
-        rows = [trial(number, perplexity=100.0 - (number == 4) * 50) for number in range(20)]
+        rows = [trial(number, value=100.0 - (number == 4) * 50) for number in range(20)]
         lines = shown(terminal(), trials_table(study(*rows), limit=6))
         assert [line.split()[0] for line in lines[2:]] == ["0", "1", "4", "18", "19", "..."]
         assert lines[-1].strip() == "... and 15 more"
@@ -544,9 +543,15 @@ class TestTheFinalTable:
 def test_a_trials_blocks_stand_apart():
     detail = {
         **{"number": 3, "study": "study", "state": "complete", "learning_rate": 1e-3},
-        **{"rule": "sqrt", "multiple": 1.0, "perplexity": 60.0, "step": 1, "reason": "done"},
-        **{"rules": {"sqrt": 1e-3}, "perplexities": {"1": 60.0}, "directory": "runs/0003"},
-        "unit": "step",
+        **{"rule": "sqrt", "multiple": 1.0, "value": 60.0, "step": 1, "reason": "done"},
+        **{
+            "rules": {"sqrt": 1e-3},
+            "values": {"1": 60.0},
+            "metric": "perplexity",
+            "direction": "minimize",
+            "directory": "runs/0003",
+            "unit": "step",
+        },
     }
     console = terminal(100, 40)
     print_trial(detail, console)

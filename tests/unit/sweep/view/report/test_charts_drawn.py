@@ -14,9 +14,10 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support import open_ledger, play
 
+from studies.objective import Objective
 from studies.prior import Prior
 from sweep.results.report import Report, build
-from sweep.view.axis import linear_axis, perplexity_axis, rate_axis, round_numbers
+from sweep.view.axis import linear_axis, rate_axis, round_numbers, value_axis
 from sweep.view.report.charts import charts
 from sweep.view.report.charts_matplotlib import draw
 from sweep.view.report.charts_plotly import PIXELS, SIZE, graph
@@ -132,11 +133,11 @@ def test_every_trial_stands_at_its_true_rate_and_perplexity(
     for (x, y), row in zip(points, rows, strict=True):
         assert 0 < x < 1
         assert 0 < y < 1
-        assert row.perplexity is not None
-        for place, value, axis in ((x, row.learning_rate, "x"), (y, row.perplexity, "y")):
+        assert row.value is not None
+        for place, value, axis in ((x, row.learning_rate, "x"), (y, row.value, "y")):
             low, high = between(place, ticks[axis])
             assert low / 1.001 <= value <= high * 1.001
-    ranks = [sorted(rows, key=lambda row: row.perplexity or 0.0).index(row) for row in rows]
+    ranks = [sorted(rows, key=lambda row: row.value or 0.0).index(row) for row in rows]
     heights = [y for _, y in points]
     assert [sorted(heights).index(y) for y in heights] == ranks
 
@@ -277,7 +278,7 @@ class TestAxes:
 
     @pytest.mark.parametrize("seen", [[43.0, 43.02], [43.0], [42, 60], [30, 300, 3000, 3e5]])
     def test_every_perplexity_is_on_its_axis(self, seen: list[float]) -> None:
-        axis = perplexity_axis("", seen)
+        axis = value_axis("", seen, objective=Objective())
         places = [axis.place(each) for each in seen]
         assert places == sorted(places)
         assert 0 < min(places) <= max(places) < 1
@@ -286,7 +287,7 @@ class TestAxes:
         assert np.diff(sorted(place for place, _ in axis.ticks)).min() > 0.05
 
     def test_without_a_finite_one_it_is_about_what_else_is_known(self) -> None:
-        axis = perplexity_axis("", [math.inf], [135.7])
+        axis = value_axis("", [math.inf], [135.7], objective=Objective())
         assert 0 < axis.place(135.7) < 1 < axis.place(math.inf) < axis.top
 
     def test_one_rate_is_an_axis(self) -> None:

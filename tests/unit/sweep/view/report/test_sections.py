@@ -20,6 +20,7 @@ from rich.console import Console
 from support import open_ledger, play
 from support import report as epoch_report
 
+from studies.objective import Objective
 from studies.prior import Prior
 from sweep.orchestration.ledger import Ledger
 from sweep.results.confirmation import Confirmation, make_finalist, record
@@ -202,7 +203,7 @@ def test_its_numbers_are_those_of_the_database(swept: tuple[Path, Report]) -> No
     whole = table["trials"].set_index("trial_id")
     best = values[whole.index[whole["state"] == "COMPLETE"]].idxmin()
     assert report.study.best is not None
-    assert report.study.best.perplexity == values[best]
+    assert report.study.best.value == values[best]
     assert report.study.best.learning_rate == rates[best]
     assert report.divergence.lowest_diverged == rates[list(lost)].min()
 
@@ -343,7 +344,7 @@ def test_what_new_seeds_said_stands_in_every_form(tmp_path: Path) -> None:
         held = make_finalist(2, 3e-2, 61.4, ["complete"] * 3, [60.0, 61.0, 63.5])
         lost = make_finalist(1, 1.5e-2, 60.0, ["complete", "diverged", "complete"], [60, inf, 61])
         study = ledger.study
-    note_confirmation(study, record(Confirmation("study", (1, 2, 3), (held, lost))))
+    note_confirmation(study, record(Confirmation("study", (1, 2, 3), (held, lost), Objective())))
     report = build(study, "sweep.db")
     assert "Not confirmed: `sweep confirm`" in unconfirmed
     assert "Not confirmed" not in " ".join(headline(report))
@@ -355,7 +356,7 @@ def test_what_new_seeds_said_stands_in_every_form(tmp_path: Path) -> None:
     found = report_object(report)["confirmation"]
     assert (found["trial"], found["seeds"]) == (2, [1, 2, 3])
     fits_a_terminal(report)
-    assert found["finalists"][0]["mean_perplexity"] == pytest.approx(61.5)
+    assert found["finalists"][0]["mean"] == pytest.approx(61.5)
     (marks,) = [
         each
         for each in charts(report)[0].layers
@@ -387,7 +388,7 @@ def test_its_tables_fit_80_columns(tmp_path: Path, swept: tuple[Path, Report]) -
         study = ledger.study
     seeds = tuple(range(1, 9))
     finalist = make_finalist(1, 1.5e-2, 60.0, ["complete"] * 8, [60.0 + seed for seed in seeds])
-    note_confirmation(study, record(Confirmation("study", seeds, (finalist,))))
+    note_confirmation(study, record(Confirmation("study", seeds, (finalist,), Objective())))
     report = build(study, "sweep.db")
     fits_a_terminal(report)
     narrow, wide = (terminal_text(report, width) for width in (80, 120))
@@ -402,7 +403,7 @@ def test_a_better_trial_than_the_confirmed_is_said(tmp_path: Path) -> None:
         play_at(ledger, [1e-2, 1.5e-2, 3e-2])
         study = ledger.study
     other = make_finalist(2, 3e-2, 61.4, ["complete"], [60.0])
-    note_confirmation(study, record(Confirmation("study", (1,), (other,))))
+    note_confirmation(study, record(Confirmation("study", (1,), (other,), Objective())))
     text = " ".join(terminal_text(build(study, "sweep.db")).split())
     assert "Trial 1, the best by now, was not among them: run `sweep confirm` again." in text
 
