@@ -25,7 +25,7 @@ ZOO = """\
 
     def train(config, *, device, directory):
         number = int(directory.name)
-        yield Progress(1, 1, 2)
+        yield Progress(1)
         for epoch, perplexity in enumerate(CURVES.get(number, (53, 43, 33)), 1):
             if number in (5, 6, 8, 10):
                 break
