@@ -106,8 +106,7 @@ class Ledger:
         self._strategy = Strategy(search, train.seed, terms_of(record))
         self._unit, self._objective = record.unit, record.objective
         self._clock = Clock(self.study)
-        self._reports: dict[int, dict[int, Report]] = {}
-        self._unrepeatable: dict[int, str] = {}
+        self._reports, self._unrepeatable = dict[int, dict[int, Report]](), dict[int, str]()
         self._trials = StudyTrials(self.study, storage)
         ended = (trial for trial in self._trials.all() if trial.state.is_finished())
         self._earlier = frozenset(trial.number for trial in ended)
