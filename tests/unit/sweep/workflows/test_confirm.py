@@ -102,7 +102,7 @@ def test_export_takes_the_best_over_new_seeds_and_says_so(ledger: Ledger) -> Non
     assert confirmed_words(plain).startswith("not confirmed")
     found = confirmation(finalist(0, 1e-2, 41, 41, 42, 43), finalist(1, 1e-3, 40, 44, 45, 46))
     note_confirmation(ledger.study, record(found))
-    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
+    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db")
     assert (origin.trial, origin.confirmed) == (0, True)
     assert confirmed_words(origin) == "confirmed: 42.00 +- 0.58 over 3 new seeds"
     assert stored_confirmation(ledger.study) == found
@@ -113,14 +113,14 @@ def test_export_takes_the_best_over_new_seeds_and_says_so(ledger: Ledger) -> Non
 
 def test_where_no_finalist_held_the_searchs_best_is_exported_unconfirmed(ledger: Ledger) -> None:
     note_confirmation(ledger.study, record(confirmation(finalist(1, 1e-3, 40, 41, math.inf, 43))))
-    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
+    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db")
     assert (origin.trial, origin.confirmed, origin.confirmation) == (1, False, None)
 
 
 def test_a_better_trial_than_those_confirmed_is_exported_unconfirmed(ledger: Ledger) -> None:
     found = confirmation(finalist(0, 1e-2, 41, 44, 45, 46), finalist(2, 1e-1, 80, 79, 80, 81))
     note_confirmation(ledger.study, record(found))
-    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
+    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db")
     assert (origin.trial, origin.confirmed) == (1, False)
 
 
