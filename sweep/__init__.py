@@ -1,3 +1,18 @@
 """Finds the learning rate: orchestrates trials of the shared trainer under an Optuna study."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweep.api import Sweep, SweepResult
+
+__all__ = ["Sweep", "SweepResult"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the Python interface where it is asked for: a program's `sweep.client` needs none."""
+    if name in __all__:
+        from sweep import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

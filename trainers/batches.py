@@ -6,9 +6,11 @@ batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from trainers.data import Sequences
 from trainers.seeds import ORDER, generator
@@ -53,6 +55,23 @@ class Batch:
         return [Batch(*part) for part in cut]
 
 
+TYPES = (torch.uint8, torch.int16, torch.int32, torch.int64)
+
+_there = WeakTensorKeyDictionary()
+"""Of each split's tokens, their copy on each device, for as long as someone uses it."""
+
+
+def _on_device(tokens_SW: Tensor, device: torch.device) -> Tensor:
+    """Tokens in the smallest type that holds them, one copy for all who train side by side."""
+    copies = _there.setdefault(tokens_SW, WeakValueDictionary())
+    found: Tensor | None = copies.get(device)
+    if found is None:
+        largest = int(tokens_SW.max())
+        small = next(type_ for type_ in TYPES if largest <= torch.iinfo(type_).max)
+        found = copies[device] = tokens_SW.to(device, small)
+    return found
+
+
 class Batches:
     """One split on the device.
 
@@ -62,13 +81,18 @@ class Batches:
     """
 
     def __init__(self, sequences: Sequences, device: torch.device) -> None:
-        self._tokens_SW = sequences.tokens.to(device)
+        self._tokens_SW = _on_device(sequences.tokens, device)
         self._lengths_S = sequences.lengths.cpu()
         # Sequences count tokens, the loss counts targets, which begin at token 1.
         self._score_from_S = sequences.score_from.cpu() - 1
 
     def __len__(self) -> int:
         return len(self._lengths_S)
+
+    @property
+    def window(self) -> int:
+        """Tokens of the longest rows."""
+        return self._tokens_SW.shape[1]
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """An epoch of training batches, the last one partial; their order is (seed, epoch)'s."""
@@ -90,7 +114,7 @@ class Batches:
             for tokens_BW, lengths_B, score_from_B in zip(
                 *(part.split(batch_size) for part in found), strict=True
             ):
-                yield Batch(tokens_BW[:, : int(lengths_B[0])], lengths_B, score_from_B)
+                yield Batch(tokens_BW[:, : int(lengths_B[0])].long(), lengths_B, score_from_B)
 
     def _by_falling_length(self, order_S: Tensor, batch_size: int) -> Tensor:
         """Sort each batch's rows; equally long ones stay in order."""

@@ -135,7 +135,9 @@ class TrainConfig:
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
         micro_batch: rows of a batch computed at once; 0 takes what fits the memory. It changes a
-            result by rounding alone, so it is no part of what a study or a checkpoint is.
+            result by rounding alone (and by the masks of a user's own `nn.Dropout`), so it is no
+            part of what a study or a checkpoint is.
+        deterministic: takes only algorithms that give the same bits again, on CUDA too; slower.
         metric: what is compared: perplexity, validation_loss (nats), bits_per_byte, or a number
             among the metrics of the trainer's reports, by its name.
         direction: whether that is the better the smaller ("minimize") or the larger.
@@ -158,6 +160,7 @@ class TrainConfig:
     eps: PositiveFloat = 1e-8
     weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     micro_batch: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+    deterministic: Annotated[bool, Field(strict=True)] = False
     clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
         (0, 0.5),
         (10, 1.0),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,13 @@ from trainers.faults import out_of_memory
 from trainers.models import StackedModel
 from trainers.models._stacked import Stack, stack
 from trainers.steps.loss import cohort_loss, sequence_loss
-from trainers.steps.memory import release_memory
+from trainers.steps.memory import release_memory, rows_that_fit
 
 EVALUATION_ROWS = {"cpu": 512, "cuda": 2048}
+"""More at once are no faster."""
+
+_fitted: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Rows of a model for which there was room, where fewer were than expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +69,16 @@ def evaluate_all(models: Sequence[nn.Module], batches: Batches) -> list[Evaluati
 def _scores_that_fit(models: list[nn.Module], batches: Batches) -> list[Evaluation]:
     """Scores as many rows at once as there is room for."""
     device = next(models[0].parameters()).device
-    rows = max(1, EVALUATION_ROWS[device.type] // len(models))
+    room = rows_that_fit(models[0], batches.window, len(models))
+    rows = min(max(1, EVALUATION_ROWS[device.type] // len(models)), room)
+    rows = min(rows, _fitted.get(models[0], rows))
     while True:
         try:
             return _scores(models, batches, rows)
         except Exception as error:
             if rows == 1 or not out_of_memory(error):
                 raise
-        rows //= 2
+        rows = _fitted[models[0]] = rows // 2
         release_memory(device)
 
 

@@ -11,14 +11,14 @@ import torch
 from trainers import checkpoint
 from trainers.config import LATER, TrainConfig, flat
 from trainers.errors import TrainerError
-from trainers.kernels.dropout import BLOCK
-from trainers.models import StackedModel, build_model
+from trainers.kernels.dropout import Place, block_rows
+from trainers.models import build_model
 from trainers.naming import plain_name
 from trainers.precision import Precision
 from trainers.report import Report
 from trainers.schedule import clip_norm, lr_scheduler
-from trainers.seeds import DROPOUT, WEIGHTS, RandomStream, stream_seed
-from trainers.steps.memory import bytes_of_a_row, keep_freed_memory, rows_that_fit
+from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
+from trainers.steps.memory import keep_freed_memory, rows_that_fit
 
 _TEXT = "data.name"
 _HORIZON = "lr_schedule.horizon_epochs"
@@ -49,10 +49,14 @@ class Member:
         half: bool = True,
     ) -> None:
         keep_freed_memory()
-        torch.manual_seed(stream_seed(config.seed, WEIGHTS))
+        # "fp32", and every evaluation, is FP32: cuDNN's recurrences would multiply in TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        if config.deterministic:
+            repeat_bits()
         self.config = config
         self.device = device
-        self.model = build_model(config.model, vocabulary_size).to(device)
+        with seeded(stream_seed(config.seed, WEIGHTS), device):
+            self.model = build_model(config.model, vocabulary_size).to(device)
         self.precision = Precision(config.precision, device, enabled=half)
         self.optimizer = _OPTIMIZERS[config.optimizer](
             self.model.parameters(),
@@ -64,45 +68,42 @@ class Member:
         )
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
         self._steps_per_epoch = steps_per_epoch
-        self.random = RandomStream(device)
+        self.place: Place = (config.seed, 0, 0)
         self.history: list[Report] = []
-        self._row_bytes = 0
-        self.row_limit = 0
+        self.rows = self.row_limit = 0
         self.limit_rows(config.micro_batch)
 
-    def apply(self) -> bool:
-        """Take the step that the gradients ask for: unscale, clip, step, update.
-
-        Returns:
-            False where the scaler skipped it.
-        """
+    def apply(self) -> None:
+        """Take the step that the gradients ask for: unscale, clip, step, update."""
         self.precision.unscale(self.optimizer)
         limit = clip_norm(self.config.clip_schedule, len(self.history))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        stepped = self.precision.step(self.optimizer)
+        self.precision.try_step(self.optimizer)
+
+    def advance(self, *, stepped: bool) -> None:
+        """Go on to the next step; the rate moves where the scaler did not skip this one."""
+        seed, epoch, step = self.place
+        self.place = (seed, epoch, step + 1)
         if stepped:
             self.scheduler.step()
-        return stepped
 
     def begin_epoch(self, number: int) -> None:
         """Dropout in an epoch depends on the seed and the epoch alone."""
-        self.random.seed(stream_seed(self.config.seed, DROPOUT, number))
+        self.place = (self.config.seed, number, 0)
 
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""
-        rows = min(self._rows_in_memory(members), self.config.batch_size)
+        room = rows_that_fit(self.model, self.config.data.window, members)
+        rows = min(self._whole_blocks(room), self.config.batch_size)
         return min(rows, self.row_limit) if self.row_limit else rows
 
     def limit_rows(self, rows: int) -> None:
         """Computes no more rows at once from now on: above a block of masks, whole blocks."""
-        self.row_limit = rows // BLOCK * BLOCK if rows > BLOCK else rows
+        self.row_limit = self._whole_blocks(rows)
 
-    def _rows_in_memory(self, members: int) -> int:
-        if self.config.batch_size <= BLOCK or not isinstance(self.model, StackedModel):
-            return self.config.batch_size
-        if not self._row_bytes:
-            self._row_bytes = bytes_of_a_row(self.model, self.config.data.window, self.device)
-        return rows_that_fit(members * self._row_bytes, self.device)
+    def _whole_blocks(self, rows: int) -> int:
+        block = block_rows(self.config.data.window)
+        return rows // block * block if rows > block else rows
 
     @property
     def learning_rate(self) -> float:

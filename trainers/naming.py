@@ -9,6 +9,9 @@ from pathlib import Path
 
 from trainers.errors import TrainerError
 
+OUTPUT_FILE = "output.log"
+"""In a trial's folder: what its trainer, or its program, prints."""
+
 DOCSTRINGS = "docstrings"
 TEXT_SUFFIXES = (".txt", ".md")
 

@@ -14,12 +14,14 @@ class Progress:
         steps: of the whole run; 0 where that is unknown.
         tokens_per_second: training tokens a second since the last report.
         alive: whether the trainer has done something since the last one.
+        rows: of a batch, that are computed at once; 0 where the trainer does not say.
     """
 
     step: int = 0
     steps: int = 0
     tokens_per_second: float = 0.0
     alive: bool = True
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

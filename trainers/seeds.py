@@ -1,6 +1,8 @@
-"""Random streams fixed by the seed and the epoch alone, so that a resumed epoch repeats."""
+"""Random numbers fixed by the seed and the place alone, so that a resumed epoch repeats."""
 
-from typing import Self
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -8,18 +10,20 @@ import torch
 WEIGHTS, ORDER, DROPOUT = range(3)
 
 
-def stream_seed(seed: int, stream: int, epoch: int = 0) -> int:
-    """A 64-bit seed for one stream of one epoch.
+def stream_seed(seed: int, stream: int, epoch: int = 0, *place: int) -> int:
+    """A 64-bit seed for one stream of one place in a run.
 
     Args:
         seed: the run's seed.
         stream: WEIGHTS, ORDER or DROPOUT.
         epoch: counted from 1; 0 before training.
+        place: in the epoch, such as a step.
 
     Returns:
-        A seed that is statistically independent of every other (seed, stream, epoch)'s.
+        A seed that is statistically independent of every other place's.
     """
-    return int(np.random.SeedSequence([seed, stream, epoch]).generate_state(1, np.uint64)[0])
+    words = np.random.SeedSequence([seed, stream, epoch, *place]).generate_state(1, np.uint64)
+    return int(words[0])
 
 
 def generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
@@ -27,58 +31,29 @@ def generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, stream, epoch))
 
 
-Mark = tuple[tuple[torch.Tensor, ...], tuple[int, int]]
-
-
-class RandomStream:
-    """Torch's default generators, a member's own while entered: what others draw changes nothing.
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within it torch's default generators begin at `seed`; afterwards they are as before.
 
     Args:
+        seed: of the CPU's generator, and of the device's.
         device: whose generator it is, beside the CPU's.
     """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device if device.type == "cuda" else None
-        self._state = self._outside = self._current()
-        self._place = (0, 0)  # the seed, and how often it was entered since
 
-    def seed(self, seed: int) -> None:
-        """Start anew."""
-        with self:
-            torch.manual_seed(seed)
-        self._place = (seed, 0)
+def repeat_bits() -> None:
+    """Have torch take only algorithms that give the same bits again, from now on.
 
-    def agrees_with(self, other: "RandomStream") -> bool:
-        """Whether both would draw the same, as long as they draw alike."""
-        return self._place == other._place
-
-    def follow(self, other: "RandomStream") -> None:
-        """Go on from where `other` is."""
-        self._state, self._place = other._state, other._place
-
-    def mark(self) -> Mark:
-        """Where the stream is now, for `back_to`."""
-        return self._state, self._place
-
-    def back_to(self, mark: Mark) -> None:
-        """Draw once more what was drawn since."""
-        self._state, self._place = mark
-
-    def __enter__(self) -> Self:
-        self._outside = self._current()
-        self._take(self._state)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._state = self._current()
-        self._take(self._outside)
-        self._place = (self._place[0], self._place[1] + 1)
-
-    def _current(self) -> tuple[torch.Tensor, ...]:
-        cpu = torch.get_rng_state()
-        return (cpu, torch.cuda.get_rng_state(self._device)) if self._device else (cpu,)
-
-    def _take(self, states: tuple[torch.Tensor, ...]) -> None:
-        torch.set_rng_state(states[0])
-        if self._device:
-            torch.cuda.set_rng_state(states[1], self._device)
+    An operation that has none is a RuntimeError that names it.
+    """
+    # cuBLAS asks for a workspace of its own, and reads this when it is first called.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # It would fill fresh memory with NaN to show who reads it: that changes no result of ours.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

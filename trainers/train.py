@@ -65,7 +65,8 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
         directory: for checkpoints; the corpus is looked for here and in the parent.
 
     Yields:
-        Progress at most twice a second, a Report after every epoch.
+        Progress at most twice a second, and before the first step where that is computed in
+        parts; a Report after every epoch.
 
     Returns:
         How it ended.
@@ -114,6 +115,12 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
 
     for report in member.history:
         if ending := _obey((yield report)):
+            return ending
+    # Said before the first step, in which most of those are killed that take too much memory.
+    rows, left = member.rows_that_fit(1), config.epochs - len(member.history)
+    if left > 0 and rows < config.batch_size:
+        began = Progress(len(member.history) * steps, steps * config.epochs, rows=rows)
+        if ending := _obey((yield began)):
             return ending
     while len(member.history) < config.epochs:
         if member.patience_spent():
@@ -196,12 +203,20 @@ class Epoch:
                     return Ending(Outcome.OVERFLOW)
             if time.monotonic() - self._spoke >= PROGRESS_INTERVAL_S:
                 self._spoke = time.monotonic()
-                verdict = yield Progress(self._before + step, self._whole, self._speed())
+                # FP16's scaler skips such a step; in the others the parameters are spoilt.
+                if stepped and not math.isfinite(float(loss)):
+                    what = f"the loss of step {step} is not finite"
+                    return Ending(Outcome.DIVERGED, f"diverged in epoch {self.number}: {what}")
+                verdict = yield self._progress(step)
                 if verdict is Verdict.PAUSE:
                     return Ending(Outcome.PAUSED)
         self._nats = self._nats.cpu()  # waits for the device: the epoch's time is complete
         self._seconds = time.monotonic() - self._started
         return None
+
+    def _progress(self, step: int) -> Progress:
+        rows = self._member.rows
+        return Progress(self._before + step, self._whole, self._speed(), rows=rows)
 
     def report(self, validation_loss: float, accuracy: float) -> Report:
         """The finished epoch in numbers; the one place where metrics cross to the host."""

@@ -28,7 +28,7 @@ PAUSABLE = ("run", "confirm", "train", "compare", "reproduce", "calibrate")
 
 # In the order in which `sweep --help` lists them; what stands nowhere is listed last.
 SECTIONS = {
-    "Search": ("run", "priors", "predict", "add"),
+    "Search": ("run", "try", "priors", "predict", "add"),
     "Look": ("status", "list", "show", "report", "dashboard"),
     "Go on with the result": ("confirm", "export", "train"),
     "Check": ("compare", "reproduce", "bench"),

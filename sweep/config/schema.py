@@ -110,7 +110,7 @@ class ReferenceSettings(_Strict):
     batch_size: PositiveInt
     parameters: PositiveInt
     precision: str
-    perplexity: PositiveFloat
+    perplexity: Annotated[FiniteFloat, Field(ge=0)]
     model: str
     data: str
     epochs: PositiveInt

@@ -6,7 +6,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,10 +19,10 @@ from sweep.execution.protocol import GO, Ended, Event, Progressed, Reported, Tri
 from sweep.execution.signals import leave_to_the_command
 from trainers.importing import import_object
 from trainers.lockstep import CohortMember, Lockstep
+from trainers.naming import OUTPUT_FILE
 from trainers.report import Ending, Report, Verdict
-from trainers.train import Said, course, train
+from trainers.train import Said, Training, course, train
 
-LOG_NAME = "output.log"
 GUARD = """
 import os, select, signal, sys, time
 os.setsid()
@@ -52,26 +52,31 @@ finally:
 """
 
 
-def consume(spec: TrialSpec, device: str) -> Generator[Event, Verdict | None, None]:
+def consume(
+    spec: TrialSpec, device: str, trainer: Callable[..., Training] | None = None
+) -> Generator[Event, Verdict | None, None]:
     """Runs one trial to its end.
 
     Args:
         spec: the trial.
         device: "cpu", "cuda:0".
+        trainer: None takes the trial's own, by its import path.
 
     Yields:
         Its progress and reports, to be answered with a verdict, and one Ended as the last event;
         whatever the trainer raised is part of that.
     """
     lockstep = Lockstep()
-    lockstep.add(spec.number, partial(_begin, spec, device))
+    lockstep.add(spec.number, partial(_begin, spec, device, trainer))
     while said := lockstep.advance():
         verdict = yield _event(spec.number, said[spec.number])
         lockstep.answer(spec.number, verdict)
 
 
-def _begin(spec: TrialSpec, device: str) -> CohortMember:
-    trainer = import_object(spec.trainer, what="trainer")
+def _begin(
+    spec: TrialSpec, device: str, trainer: Callable[..., Training] | None = None
+) -> CohortMember:
+    trainer = trainer or import_object(spec.trainer, what="trainer")
     # The shared trainer's loop as such: trials that run together then share its work.
     loop = course if trainer is train else trainer
     run: CohortMember = loop(spec.config, device=device, directory=spec.directory)
@@ -176,7 +181,7 @@ def log_to(directory: Path) -> None:
     """Sends what trainers print to the trial's own log, away from the live view."""
     with contextlib.suppress(OSError):  # where nothing can be written, the trainer will say so
         directory.mkdir(parents=True, exist_ok=True)
-        log = os.open(directory / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(directory / OUTPUT_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)

@@ -246,7 +246,7 @@ def _reference(config: SweepConfig) -> Reference:
     return Reference(
         setting=Setting(batch_size=given.batch_size, parameters=given.parameters),
         learning_rate=given.learning_rate,
-        perplexity=given.perplexity,
+        perplexity=given.perplexity or None,
         swept=given.swept,
         precision=given.precision,
         model=given.model,

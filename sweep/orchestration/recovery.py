@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sweep.execution.protocol import Ended, Executor, TrialSpec
-from trainers.report import Outcome
+from trainers.report import Outcome, Progress, Verdict
+
+PATIENCE_S = 30.0
+"""Beyond its grace, for a program that is ended together with all that it started."""
 
 MEMORY_STEP = 4
-"""A trial that ran out of memory computes a quarter of the rows at once when it is tried again."""
+"""A trial that ran out of memory computes a quarter of the rows that it did, when tried again."""
 
 
 class Recovery:
@@ -41,11 +44,17 @@ class Recovery:
         self._alive: dict[int, float] = {}
         self._company: dict[int, frozenset[int]] = {}
         self._stopped: dict[int, str] = {}
+        self._kill_at: dict[int, float] = {}
+        self._graces: dict[int, float] = {}
+        self._rows: dict[int, int] = {}
 
     def began(self, spec: TrialSpec) -> None:
         """Watches a trial that was submitted."""
         self._began[spec.number] = self._alive[spec.number] = self._clock()
         self._stopped.pop(spec.number, None)
+        program = spec.config.program
+        # Its trainer never hangs: it ends the program's whole tree when it is asked to.
+        self._graces[spec.number] = program.grace + PATIENCE_S if program.command else 0.0
         self._look()
 
     def taken_up(self, spec: TrialSpec) -> TrialSpec:
@@ -58,6 +67,10 @@ class Recovery:
             for other in self._company.get(number, frozenset()):
                 self._alive[other] = self._clock()
 
+    def progressed(self, number: int, progress: Progress) -> None:
+        """A trial said how many rows it computes at once: fewer than its config where it must."""
+        self._rows[number] = progress.rows
+
     def stop_overdue(self) -> None:
         """Stops trials that hang or are over their time, with all that they started."""
         self._look()
@@ -65,6 +78,11 @@ class Recovery:
             reason = self._overdue(self._alive[number], began)
             if reason and number not in self._stopped:
                 self._stopped[number] = reason
+                self._kill_at[number] = self._clock() + self._graces[number]
+                if self._graces[number]:
+                    self._executor.reply(number, Verdict.PAUSE)
+            if self._clock() >= self._kill_at.get(number, math.inf):
+                del self._kill_at[number]
                 self._executor.kill(number)
 
     def ended(self, spec: TrialSpec, event: Ended) -> tuple[str, TrialSpec | None]:
@@ -74,15 +92,18 @@ class Recovery:
             Why it ended, and the trial to run in its place; None where this end is final.
         """
         number = event.number
-        del self._began[number], self._alive[number]
+        del self._began[number], self._alive[number], self._graces[number]
+        self._kill_at.pop(number, None)
+        rows = self._rows.pop(number, 0)
         company = self._company.pop(number, frozenset()) - {number}
-        if event.outcome is Outcome.LOST:
+        stopped = event.outcome is Outcome.PAUSED and number in self._stopped
+        if event.outcome is Outcome.LOST or stopped:
             if number not in self._stopped and company & set(self._stopped):
                 return event.message, spec  # another one was stopped: no fault of this one
             message = self._stopped.get(number, event.message)
             return message, self._again(spec, in_company=bool(company))
-        if event.outcome in (Outcome.OUT_OF_MEMORY, Outcome.KILLED):
-            fewer = self._again(_with_fewer_rows(spec), in_company=False)
+        if event.outcome in (Outcome.OUT_OF_MEMORY, Outcome.KILLED) and _takes_fewer_rows(spec):
+            fewer = self._again(_with_fewer_rows(spec, rows), in_company=False)
             return event.message, fewer and replace(fewer, only_trial=bool(company))
         return event.message, None
 
@@ -107,7 +128,13 @@ class Recovery:
         return ""
 
 
-def _with_fewer_rows(spec: TrialSpec) -> TrialSpec:
-    rows = spec.config.micro_batch or spec.config.batch_size
+def _takes_fewer_rows(spec: TrialSpec) -> bool:
+    """Whether the trainer computes fewer rows at once where it is told so."""
+    command = spec.config.program.command
+    return not command or any("{micro_batch" in argument for argument in command)
+
+
+def _with_fewer_rows(spec: TrialSpec, in_use: int) -> TrialSpec:
+    rows = in_use or spec.config.micro_batch or spec.config.batch_size
     fewer = max(1, rows // MEMORY_STEP)
     return replace(spec, config=replace(spec.config, micro_batch=fewer))

@@ -5,7 +5,8 @@ import platform
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from optuna.study import Study
@@ -14,6 +15,7 @@ from studies.rules import ScalingRule
 from studies.stopping import parse_until
 from sweep.config.schema import SweepConfig
 from sweep.execution.executors import make_executor
+from sweep.execution.protocol import Executor, Resources
 from sweep.execution.signals import StopSignals
 from sweep.orchestration.clearing import clear
 from sweep.orchestration.clock import go_on_with
@@ -39,6 +41,7 @@ from trainers.program.command import hash_of
 
 LEAST_TIMEOUT_S = 1e-3  # 0 would mean none
 
+MakeExecutor = Callable[[Resources], Executor]
 BeforeRelease = Callable[[Study], None]  # what is done with a study while its lease is held
 
 
@@ -54,6 +57,7 @@ def run_study(
     join: bool = False,
     before_release: BeforeRelease = _nothing,
     elsewhere_s: float = 0.0,
+    make: MakeExecutor | None = None,
 ) -> StudySummary | None:
     """Runs a study to its total, or until it is stopped.
 
@@ -64,13 +68,19 @@ def run_study(
         join: whether to work beside those who run it now.
         before_release: called with the study when nothing trains any more.
         elsewhere_s: seconds of the timeout that other studies have taken.
+        make: makes the executor; None takes the one that the settings name.
 
     Returns:
         The finished study, None where it was paused.
     """
     ready = prepare(config, view)
     done, summary = execute(
-        ready, view, join=join, before_release=before_release, elsewhere_s=elsewhere_s
+        ready,
+        view,
+        join=join,
+        before_release=before_release,
+        elsewhere_s=elsewhere_s,
+        make=make,
     )
     if not done:
         study = find_study(ready.storage, ready.name)
@@ -88,13 +98,14 @@ def execute(
     join: bool = False,
     before_release: BeforeRelease = _nothing,
     elsewhere_s: float = 0.0,
+    make: MakeExecutor | None = None,
 ) -> tuple[bool, StudySummary]:
     """Runs a prepared study.
 
     Args:
         ready: the study.
         view: entered already.
-        join, before_release, elsewhere_s: as of `run_study`.
+        join, before_release, elsewhere_s, make: as of `run_study`.
 
     Returns:
         Whether it was run to its total and not stopped before, and the study as it is then.
@@ -108,7 +119,8 @@ def execute(
     ):
         view.started(summarise(ledger.study, config.study.storage))
         resources = find_resources(ready.plan, ready.corpus, ledger, view)
-        with make_executor(config.study.executor, resources) as executor:
+        make = make or partial(make_executor, config.study.executor)
+        with make(resources) as executor:
             orchestrator = Orchestrator(
                 ledger,
                 executor,
@@ -175,7 +187,8 @@ def _about(plan: Plan, corpus: Corpus | None) -> dict[str, Any]:
     reference = plan.reference
     where = f"batch {reference.setting.batch_size}, {reference.precision}"
     kind = "swept" if reference.swept else "a guess"
-    text = f"{reference.learning_rate:.3g} at {where} gave {reference.perplexity} ({kind})"
+    gave = f"gave {reference.perplexity} " if reference.perplexity else ""
+    text = f"{reference.learning_rate:.3g} at {where} {gave}({kind})"
     return {
         "profile": plan.config.profile,
         "device": plan.config.device,
@@ -209,7 +222,14 @@ def _of_text(corpus: Corpus, plan: Plan) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
     names = ("torch", "optuna", "tokenizers", "datasets")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # put there by other means than pip's
+        return "unknown"
 
 
 def _commands(summary: StudySummary, *, only_study: bool) -> Sequence[str]:

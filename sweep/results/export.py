@@ -22,12 +22,24 @@ from sweep.outputs import STDOUT, write_output
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.objective import objective_of
 from sweep.results.place import place_of
-from sweep.results.record import EPOCH, STEP, read_study, read_trial
+from sweep.results.record import read_study, read_trial
+from sweep.results.types import EPOCH, STEP
 from sweep.results.yaml_text import dump, load
 from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
 
 FORMAT = 1
+TOLD = (
+    "learning_rate",
+    "batch_size",
+    "precision",
+    "epochs",
+    "steps",
+    "seed",
+    "metric",
+    "direction",
+    "program",
+)  # what of a configuration a program can be told
 LARGEST = 2**20  # characters of a best.yaml: it has two thousand or so
 
 
@@ -116,7 +128,9 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
     record = read_study(study)
     objective = record.objective
     values = {e: value for e, value in trial.intermediate_values.items() if objective.valid(value)}
-    place = min(values, key=lambda step: values[step]) if values else record.length or 0
+    at = min(values, key=lambda step: values[step]) if values else record.length
+    place = {EPOCH: record.epochs} if at is None else {record.unit: at}
+    best = min(values.values()) if trial.value is None else trial.value
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
@@ -126,8 +140,8 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             study=study.study_name,
             storage=str(StorageUrl(storage)),
             trial=trial.number,
-            value=objective.signed(trial.value if trial.value is not None else values[place]),
-            **{record.unit: place},
+            value=objective.signed(best),
+            **place,
             by_hand=read_trial(trial).by_hand,
             confirmed=bool(found and found.best and found.best.trial == trial.number),
             confirmation=_confirmed(found, trial.number),
@@ -135,7 +149,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             data_source=record.data_source,
             data_fingerprint=str(record.identity["data_fingerprint"]),
             directory=str(place_of(study) / f"{trial.number:04d}"),
-            options=list(record.train.model.options),
+            options=[] if record.train.program.command else list(record.train.model.options),
             versions=record.versions,
             git_commit=git_commit(),
         ),
@@ -176,15 +190,25 @@ def write(exported: Exported, path: Path, *, force: bool = False) -> None:
         SweepError: as of `write_output`.
     """
     train = asdict(exported.train)
+    if exported.train.program.command:  # the rest is this tool's own trainer's
+        train = {name: train[name] for name in TOLD}
+    else:
+        del train["program"]
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}
     order = ("format", "trainer", "train", "origin")
     text = dump({key: fields[key] for key in order})
     named = "best.yaml" if path == STDOUT else path.name
     header = (
         f"# The best rate of study {one_line(exported.origin.study)}. Train it again:\n"
-        f"#   {shlex.join(('sweep', 'train', named))}\n"
+        f"#   {_again(exported.train, named)}\n"
     )
     write_output(path, header + text, force=force)
+
+
+def _again(train: TrainConfig, named: str) -> str:
+    command = "sweep", "train", named
+    program = train.program
+    return shlex.join((*command, "--", *program.command) if program.command else command)
 
 
 def read(path: Path) -> Exported:
@@ -222,6 +246,8 @@ def read(path: Path) -> Exported:
 
 def _missing(train: Mapping[str, Any], origin: Origin) -> list[str]:
     """The settings that a file must have and has not: no default stands in for a lost line."""
+    if isinstance(program := train.get("program"), Mapping) and program.get("command"):
+        return [name for name in TOLD if name not in train]
     options = [f"model.options.{name}" for name in origin.options or ()]
     there = {*flat(train), *(["model.options"] if "options" in train.get("model", {}) else [])}
     return sorted({*FIRST, "model.options", *options} - there)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
@@ -10,12 +11,14 @@ from optuna.trial import FrozenTrial
 
 from studies.definition import edge
 from studies.prior import nearest_rule
+from sweep.errors import SweepError
 from sweep.results.baseline import stored_baseline
 from sweep.results.place import place_of
 from sweep.results.record import RuleRecord, StudyRecord, read_study, read_trial
 from sweep.results.rows import rows_of, trial_row
 from sweep.results.types import RuleRow, StudySummary, TrialRow
 from sweep.url import StorageUrl
+from trainers.naming import OUTPUT_FILE
 
 # A trial within this factor of a rule's rate speaks for the rule.
 RULE_FACTOR = 1.25
@@ -82,8 +85,8 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
 
 
 def with_length(row: TrialRow, record: StudyRecord) -> TrialRow:
-    """A row with the length of the whole run, where the study knows it."""
-    return replace(row, steps=record.length) if record.length else row
+    """A row with its unit, and with the length of the whole run where the study knows it."""
+    return replace(row, unit=record.unit, steps=record.length or row.steps)
 
 
 def _longest(trials: Sequence[TrialRow]) -> int:
@@ -131,6 +134,23 @@ def _distance(row: TrialRow, rate: float) -> float:
     return abs(math.log(row.learning_rate / rate)) if row.learning_rate > 0 else math.inf
 
 
+def read_log(directory: Path) -> str:
+    """What a trial and all that it started have printed.
+
+    Args:
+        directory: the trial's.
+
+    Raises:
+        SweepError: there is none.
+    """
+    try:
+        return (directory / OUTPUT_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SweepError(
+            f"there is no output of that trial: {directory / OUTPUT_FILE}: {error.strerror}"
+        ) from None
+
+
 def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     """One trial with its epochs and its multiples of every rule, for `sweep show`."""
     record, said = read_study(study), read_trial(trial).model_dump(mode="json", exclude_unset=True)
@@ -140,7 +160,6 @@ def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     return {
         "study": study.study_name,
         **row,
-        "unit": record.unit,
         **{key: said[key] for key in DETAILS if key in said},
         "metric": objective.name,
         "direction": objective.direction,

@@ -31,6 +31,8 @@ __all__ = [
 PRINTED = 100  # trials at most: the best and the newest; `--json` has them all
 WIDE = 100  # columns from which on the trials have their reasons beside them, rules their formulas
 
+NOTHING_SPECIAL = ("", Outcome.COMPLETED.sentence, "trained all its epochs")  # earlier versions'
+
 STATE_STYLES = {
     "running": "cyan",
     "waiting": "dim",
@@ -172,7 +174,7 @@ def print_summary(summary: StudySummary, console: Console) -> None:
 def _print_reasons(rows: Sequence[TrialRow], console: Console) -> None:
     """Why trials ended early: in a column of a narrow table each would take ten lines."""
     for row in rows:
-        if why(row) and why(row) != Outcome.COMPLETED.sentence:
+        if why(row) not in NOTHING_SPECIAL:
             say(f"trial {row.number}, {row.state}: {why(row)}", console, "dim")
 
 
@@ -230,14 +232,23 @@ def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Te
     return [number, Text(rule.trial.objective.format(rule.trial.value)), state]
 
 
+def setting_facts(summary: StudySummary) -> list[tuple[str, str]]:
+    """What is trained, as far as it is known: of a program's model and data nothing may be."""
+    size = f", {summary.parameters:,} parameters" if summary.parameters > 1 else ""
+    facts = [
+        ("model" if summary.data else "program", f"{summary.model}{size}"),
+        ("batch", f"{summary.batch_size:,} in {summary.precision} on {summary.device}"),
+    ]
+    return [*facts, ("data", summary.data)] if summary.data else facts
+
+
 def _facts(summary: StudySummary) -> list[tuple[str, str]]:
     low, high = map(format_bound, summary.working_range)
+    known = [("baseline", baseline_words(summary))] if summary.data else []
     return [
-        ("model", f"{summary.model}, {summary.parameters:,} parameters"),
-        ("batch", f"{summary.batch_size:,} in {summary.precision} on {summary.device}"),
-        ("data", summary.data),
+        *setting_facts(summary),
         ("reference", summary.reference_text),
-        ("baseline", baseline_words(summary)),
+        *known,
         ("range", f"{low} to {high}"),
         (
             "trials",

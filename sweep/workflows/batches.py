@@ -75,6 +75,8 @@ def _check_all(configs: Sequence[SweepConfig]) -> None:
     if None not in finished:
         return
     plan = make_plan(configs[0])
+    if plan.train.program.command:
+        return
     corpus = peek_corpus(plan, find_existing(plan)[1])
     for config in configs:
         check_length(config.trainer, corpus)

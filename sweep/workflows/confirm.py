@@ -6,7 +6,6 @@ search, for the seed is part of a study's identity; the search itself keeps only
 """
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -27,7 +26,7 @@ from sweep.results.notes import note_confirmation
 from sweep.results.place import place_of
 from sweep.results.record import read_study
 from sweep.results.runs import TrainedRun
-from sweep.workflows.foreign_code import foreign_code
+from sweep.workflows.foreign_code import foreign_code, naming
 from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 
 
@@ -109,7 +108,7 @@ def config_of(study: Study, config: SweepConfig, *, allowed: set[str]) -> SweepC
     if found:
         raise SweepError(
             f"study '{study.study_name}' was made with '{found[1]}', which is run only where you "
-            f"name it too: add {shlex.join(found)} if you trust it"
+            f"name it too: add {naming(found)} if you trust it"
         )
     known = config.model_copy(update={"trainer": train, "model": train.model.name})
     return with_study(known, trainer=stored.trainer)

@@ -1,6 +1,7 @@
 """`sweep run --dry-run`: what would be tried and what it would take; trains and stores nothing."""
 
 import dataclasses
+import shlex
 
 import torch
 from optuna.study import Study
@@ -8,13 +9,14 @@ from optuna.study import Study
 from sweep.config.schema import SweepConfig
 from sweep.execution.isolated import call_in_process
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import Plan, make_plan
-from sweep.orchestration.prepare import check_length, find_existing, show_notes
+from sweep.orchestration.plan import Plan, make_plan, study_directory
+from sweep.orchestration.prepare import check_length, check_script, find_existing, show_notes
 from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.place import place_of
 from sweep.storage.connect import check_storage, open_storage
 from trainers.data import Corpus, build_corpus, load_corpus
 from trainers.measuring.measure import Cost, measure
+from trainers.program.command import expand, values_of
 
 
 def dry_run(config: SweepConfig, view: View) -> None:
@@ -25,6 +27,12 @@ def dry_run(config: SweepConfig, view: View) -> None:
     """
     plan = make_plan(config)
     name, existing = find_existing(plan)
+    if config.trainer.program.command:
+        check_script(plan, existing)
+        plan = _with_forecast(plan, None, existing, view)
+        for line in describe_program(plan, name):
+            view.note(line)
+        return
     corpus = peek_corpus(plan, existing)
     show_notes(corpus, view)
     check_length(config.trainer, corpus)
@@ -40,12 +48,8 @@ def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
     """The answer, line by line."""
     trials, epochs = plan.config.study.trials, plan.train.epochs
     total_s = trials * epochs * cost.epoch_s
-    rates = [f"{c.learning_rate:.3g} ({', '.join(c.rules)})" for c in plan.first]
     return [
-        f"study {name}: nothing is trained or stored",
-        f"rates tried first: {', '.join(rates)}",
-        f"then {plan.config.study.sampler} between {plan.low:.3g} and {plan.high:.3g}, "
-        f"{trials} trials in all",
+        *_rates(plan, name),
         f"data: {corpus.source}, {len(corpus.train.lengths):,} training sequences, "
         f"{corpus.train.targets:,} tokens an epoch, unigram perplexity "
         f"{corpus.unigram_perplexity:.1f}",
@@ -58,7 +62,28 @@ def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
     ]
 
 
-def _with_forecast(plan: Plan, corpus: Corpus, existing: Study | None, view: View) -> Plan:
+def describe_program(plan: Plan, name: str) -> list[str]:
+    """The commands of the first trials, as one could type them."""
+    directory = study_directory(plan, name)
+    commands = []
+    for number, centre in enumerate(plan.first):
+        train = dataclasses.replace(plan.train, learning_rate=centre.learning_rate)
+        values = values_of(train, plan.config.device, directory / f"{number:04d}")
+        commands.append(shlex.join(expand(train.program.command, values)))
+    return [*_rates(plan, name), *commands]
+
+
+def _rates(plan: Plan, name: str) -> list[str]:
+    rates = [f"{c.learning_rate:.3g} ({', '.join(c.rules)})" for c in plan.first]
+    return [
+        f"study {name}: nothing is trained or stored",
+        f"rates tried first: {', '.join(rates)}",
+        f"then {plan.config.study.sampler} between {plan.low:.3g} and {plan.high:.3g}, "
+        f"{plan.config.study.trials} trials in all",
+    ]
+
+
+def _with_forecast(plan: Plan, corpus: Corpus | None, existing: Study | None, view: View) -> Plan:
     path = check_storage(plan.config.study.storage, create=True)
     if path is not None and not path.exists():
         return plan

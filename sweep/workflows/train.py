@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shlex
 import shutil
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
 from sweep.orchestration.prepare import check_length, emptied_on_refusal, show_notes
-from sweep.results.export import Exported, Origin
+from sweep.results.export import Exported
 from sweep.results.objective import reported
-from sweep.results.record import EPOCH
-from sweep.results.types import TrialRow
-from sweep.workflows.foreign_code import foreign_code
+from sweep.results.types import TrialRow, counted
+from sweep.workflows.foreign_code import foreign_code, naming
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
@@ -39,7 +37,7 @@ def check_code(exported: Exported, *, allowed: set[str]) -> None:
     if found:
         raise SweepError(
             f"the file names code, '{found[1]}', which is run only where you name it too: "
-            f"add {shlex.join(found)} if you trust it"
+            f"add {naming(found)} if you trust it"
         )
 
 
@@ -56,6 +54,8 @@ def prepare(exported: Exported, directory: Path, view: View, *, resume: bool) ->
 
 def _prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -> None:
     _make_folder(directory)
+    if exported.train.program.command:
+        return
     trial = Path(exported.origin.directory)
     if not resume and any((directory / name).exists() for name in (LAST, PREVIOUS, BEST)):
         raise SweepError(
@@ -127,7 +127,7 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
             elif isinstance(event, Reported):
                 value = reported(exported.objective, event.report)
                 row = _with(row, event.report, value, exported.objective)
-                values[_place(event.report, exported.origin)] = value
+                values[counted(event.report, exported.origin.unit)] = value
                 view.reported(spec.number, event.report, row)
             event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
     state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
@@ -156,10 +156,6 @@ def beside_the_sweep(exported: Exported, values: dict[int, float]) -> str:
     return (
         f"{where} gave {objective.described(found)}, the sweep {objective.format(expected)}: {met}"
     )
-
-
-def _place(report: Report, origin: Origin) -> int:
-    return report.epoch if origin.unit == EPOCH else report.step
 
 
 def with_epochs(exported: Exported, epochs: int | None) -> Exported:

@@ -18,9 +18,9 @@ SLOW = """\
         with (directory / "parents").open("a") as file:
             file.write(f"{os.getppid()} ")
         for epoch in range(1, config.epochs + 1):
-            yield Progress(epoch, 1, 2)
+            yield Progress(epoch)
             while epoch == 2 and directory.name in Path("hold").read_text().split():
-                if (yield Progress(epoch, 1, 2)) == "pause":
+                if (yield Progress(epoch)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
             perplexity = 60 - epoch + abs(math.log(config.learning_rate / 0.03))

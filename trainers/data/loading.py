@@ -15,7 +15,7 @@ from trainers.data import corpus as stored
 from trainers.data import docstrings, hub, text
 from trainers.data.corpus import Corpus
 from trainers.data.files import own_files
-from trainers.data.paragraphs import Again, Paragraphs, long_enough
+from trainers.data.paragraphs import Again, Paragraphs, long_enough, repeated
 from trainers.data.reach import UnreachableError
 from trainers.data.vocabulary import learn
 from trainers.data.windows import cut_text
@@ -79,7 +79,7 @@ def build_corpus(config: DataConfig) -> Corpus:
         cut_text(words, train, counts, *size, config.train_sequences),
         cut_text(words, validation, words.counts(validation), *size, config.validation_sequences),
         words.vocabulary,
-        paragraphs.notes,
+        (*paragraphs.notes, *repeated(train, validation)),
     )
 
 

@@ -200,7 +200,7 @@ def _marks(units: Iterable[Sequence[str]], source: str) -> bytearray:
     for unit in units:
         where = _HELD_OUT if held_out("\n".join(unit)) else _TRAIN
         for text in unit:
-            key = hashlib.blake2b(text.lower().encode(), digest_size=16).digest()
+            key = _key(text)
             marks.append(_REPEAT if key in seen else where)
             seen.add(key)
     if marks.count(_TRAIN) and 0 < marks.count(_HELD_OUT) <= _LARGEST * len(seen):
@@ -217,6 +217,24 @@ def _marks(units: Iterable[Sequence[str]], source: str) -> bytearray:
             marks[number] = _HELD_OUT if left > 0 else _TRAIN
             left -= 1
     return marks
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.lower().encode(), digest_size=16).digest()
+
+
+def repeated(train: Iterable[str], validation: Iterable[str]) -> tuple[str, ...]:
+    """Say how many paragraphs of validation stand in training too, letter case aside."""
+    keys = [_key(text) for text in validation]
+    held = set(keys)
+    both = {key for key in map(_key, train) if key in held}
+    count = sum(key in both for key in keys)
+    if not count:
+        return ()
+    return (
+        f"{count:,} of {len(keys):,} validation paragraphs stand in training too: they are no new "
+        "text",
+    )
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -22,6 +22,8 @@ from trainers.precision.products import (
 
 CHUNK = {"cpu": 1024, "cuda": 16384}
 """Rows of logits that exist at once (see tests/benchmarks/bench_half.py)."""
+CHUNK_VALUES = {"cpu": 2**25, "cuda": 2**27}
+"""Most logits that exist at once, in three copies: at a large vocabulary these are fewer rows."""
 
 GRADIENT_SCALE = 256.0
 """Lifts softmax values out of FP16's subnormals (below 6.1e-5). A power of two: exact elsewhere."""
@@ -83,7 +85,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         sums = _Sums(hidden_KNH, weight_KVH, bias_KV, with_gradients)
         members, positions = targets_KN.shape
-        chunk = max(1, CHUNK[hidden_KNH.device.type] // members)
+        device, words = hidden_KNH.device.type, weight_KVH.shape[1]
+        chunk = max(1, min(CHUNK[device], CHUNK_VALUES[device] // words) // members)
         # Types are set by hand here: autocast would cast the weight anew for every chunk.
         with autocast_off(hidden_KNH.device):
             for start in range(0, positions, chunk):

@@ -8,7 +8,7 @@ cuda.html#cuda-graphs). It reads and writes the same memory each time: inputs ar
 import logging
 import warnings
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -102,6 +102,7 @@ class Recordings:
         self._kept: OrderedDict[Key, Recording] = OrderedDict()
         self._bytes: dict[Key, int] = {}  # of what was run without a recording
         self._refused: set[Key] = set()
+        self._evicted = Counter[Key]()
         self._off = False
 
     def __len__(self) -> int:
@@ -129,8 +130,8 @@ class Recordings:
 
         Returns:
             The outputs, and the run that holds them; None where each kernel was launched: the first
-            time, while another run needs the recording's outputs, and where there is no room or it
-            cannot be recorded, of which a warning tells once.
+            time, while another run needs the recording's outputs, and where there is no room, it
+            cannot be recorded or was given up for others twice, of which a warning tells once.
         """
         key = (*depends_on, *(None if t is None else (t.shape, t.dtype, t.device) for t in inputs))
         if key in self._bytes and key not in self._kept and key not in self._refused:
@@ -145,7 +146,11 @@ class Recordings:
 
     def _record(self, forward: Forward, backward: Backward, inputs: Inputs, key: Key) -> None:
         while len(self._kept) >= MOST:
-            self._kept.popitem(last=False)
+            evicted, _ = self._kept.popitem(last=False)
+            self._evicted[evicted] += 1
+            # To record takes as long as many steps: shapes in turn would never be done with it.
+            if self._evicted[evicted] == 2:
+                self._refuse(evicted, f"more than {MOST} shapes take turns")
         device = device_of(inputs)
         stream = torch.cuda.current_stream(device)
         try:
@@ -155,15 +160,19 @@ class Recordings:
         except RuntimeError as error:  # out of memory among them
             torch.cuda.set_stream(stream)  # a recording that breaks off may leave another
             self._kept.clear()
-            self._refused.add(key)
-            reason = " ".join(str(error).split())[:200]
-            log.warning("no CUDA graph: every kernel is launched on its own, slower: %s", reason)
+            self._refuse(key, str(error))
+
+    def _refuse(self, key: Key, why: str) -> None:
+        self._refused.add(key)
+        reason = " ".join(why.split())[:200]
+        log.warning("no CUDA graph: every kernel is launched on its own, slower: %s", reason)
 
     def clear(self) -> None:
         """Give their memory back, and forget what was run."""
         self._kept.clear()
         self._bytes.clear()
         self._refused.clear()
+        self._evicted.clear()
 
     @contextmanager
     def off(self) -> Iterator[None]:

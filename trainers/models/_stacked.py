@@ -42,6 +42,8 @@ class StackedModel(nn.Module):
     """A model that computes K members at once; the fast and the plain contract come with it."""
 
     head: nn.Linear
+    one_shape = False
+    """Whether it is given whole windows, padded, where steps are recorded: a shape a recording."""
 
     def stacked_features(
         self,
@@ -54,7 +56,8 @@ class StackedModel(nn.Module):
 
         Args:
             weights: of K members.
-            tokens_KBT: int64, each member's own rows; rows sorted by decreasing length.
+            tokens_KBT: int64, each member's own rows, padded to any length; rows sorted by
+                decreasing length.
             lengths_B: int64 on the CPU, positions to compute of each row, for every member alike.
             dropout: None drops nothing.
 

@@ -7,6 +7,7 @@ the order of `pack_padded_sequence`), E embedding, H hidden.
 from functools import partial
 from typing import Annotated
 
+import torch
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 
@@ -17,7 +18,6 @@ from trainers.kernels.recurrence_state import Weights
 from trainers.models._stacked import (
     Stack,
     StackedModel,
-    all_equal,
     embed,
     initialise,
     linear,
@@ -36,6 +36,8 @@ class ContextVector(StackedModel):
 
     The context is an FP32 island: it carries rounding errors from position to position.
     """
+
+    one_shape = True
 
     def __init__(
         self, vocabulary_size: int, embed: int, hidden: int, layers: int, context: int, p: float
@@ -57,10 +59,10 @@ class ContextVector(StackedModel):
         self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
     ) -> Tensor:
         """Compute hidden_KNH as `StackedModel` states."""
-        if recordings.serve(tokens_KBT.device) and not all_equal(lengths_B):
+        full_B = torch.full_like(lengths_B, tokens_KBT.shape[2])
+        if recordings.serve(tokens_KBT.device) and not torch.equal(lengths_B, full_B):
             # What is recorded has one shape, so padding is computed too: a tenth of WikiText-2's
             # positions, half of those of short paragraphs. Launches one by one take longer.
-            full_B = lengths_B[:1].expand_as(lengths_B)
             hidden_KNH = self.stacked_features(weights, tokens_KBT, full_B, dropout)
             return hidden_KNH.index_select(1, real_positions(lengths_B, hidden_KNH.device))
         embedded_KNE = embed(pack(tokens_KBT, lengths_B), weights["embedding.weight"])

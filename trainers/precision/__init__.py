@@ -26,7 +26,8 @@ _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Precision:
     """Forward, backward and step in one precision: the training loop has no branch on it.
 
-    A step is `forward`, `backward`, `unscale`, clip, `step`, in this order.
+    A step is `forward`, `backward`, `unscale`, clip, `step`, in this order; several members'
+    is `try_step` of each in its place, then one `settle`.
 
     Args:
         name: fp32, fp16 or bf16.
@@ -75,20 +76,28 @@ class Precision:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Step, then update the scale, reading it: the only synchronisation of a step.
-
-        Args:
-            optimizer: a fused one decides on the device whether it steps, others wait for the host.
+        """Step and settle, of one alone.
 
         Returns:
             False where a gradient was not finite, and the scaler skipped the step.
         """
+        self.try_step(optimizer)
+        return settle([self])[0]
+
+    def try_step(self, optimizer: Optimizer) -> None:
+        """Step where every gradient is finite, then update the scale; `settle` tells which it was.
+
+        Args:
+            optimizer: a fused one decides on the device whether it steps, others wait for the host.
+        """
         self._scaler.step(optimizer)
         self._scaler.update()
-        before, self._scale = self._scale, float(self._scaler.get_scale())
+
+    def _settle(self, scale: float) -> bool:
+        before, self._scale = self._scale, scale
         # The scaler's own sign of a skipped step, whoever decided on it: only then it falls.
-        skipped = self._scale < before
-        self._overflowed = skipped and self._scale <= MINIMUM_SCALE
+        skipped = scale < before
+        self._overflowed = skipped and scale <= MINIMUM_SCALE
         return not skipped
 
     @property
@@ -109,3 +118,16 @@ class Precision:
         """Continue from a `state_dict`."""
         self._scaler.load_state_dict(state)
         self._scale = float(self._scaler.get_scale())
+
+
+def settle(precisions: Sequence[Precision]) -> list[bool]:
+    """Read every scale at once after `try_step`: the only wait for the device of a step.
+
+    Returns:
+        Of each, False where a gradient was not finite, and the scaler skipped the step.
+    """
+    if not any(precision._scaler.is_enabled() for precision in precisions):
+        return [True] * len(precisions)
+    one = torch.ones((), device=precisions[0]._device)
+    scales = torch.stack([precision._scaler.scale(one) for precision in precisions]).tolist()
+    return [each._settle(scale) for each, scale in zip(precisions, scales, strict=True)]

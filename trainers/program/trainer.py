@@ -16,6 +16,7 @@ import torch
 from trainers.config import TrainConfig
 from trainers.errors import TrainerError
 from trainers.limits import killed_for_memory
+from trainers.naming import OUTPUT_FILE
 from trainers.program import tree
 from trainers.program.command import (
     ANSWERS_FILE,
@@ -29,7 +30,6 @@ from trainers.program.reports import Reports, Tail
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.train import Training
 
-OUTPUT_FILE = "output.log"
 LOOK_S = 0.02
 PROGRESS_S = 0.5
 LAST_LINES = 3

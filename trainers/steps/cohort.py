@@ -1,6 +1,6 @@
 """A step of K members at once: one forward, one backward; all else is each member's own.
 
-Members may be in different epochs: each has its own batch, and its own stream of dropout masks.
+Members may be in different epochs: each has its own batch, and its own dropout masks.
 """
 
 import logging
@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from trainers.batches import Batch
 from trainers.config import TrainConfig
 from trainers.faults import out_of_memory
-from trainers.kernels.dropout import BLOCK, Dropout
+from trainers.kernels.dropout import Dropout, Place
+from trainers.kernels.graphs import recordings
 from trainers.models import StackedModel
 from trainers.models._stacked import stack
-from trainers.precision import Precision
-from trainers.seeds import RandomStream
+from trainers.precision import Precision, settle
+from trainers.seeds import DROPOUT, seeded, stream_seed
 from trainers.steps.loss import cohort_loss, sequence_loss
 from trainers.steps.memory import release_memory
 
@@ -35,7 +36,9 @@ class Steps(Protocol):
     model: nn.Module
     precision: Precision
     optimizer: torch.optim.Optimizer
-    random: RandomStream
+    place: Place
+    rows: int
+    """Of a batch, that were computed at once last."""
 
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""
@@ -45,8 +48,12 @@ class Steps(Protocol):
         """Computes no more rows at once from now on."""
         ...
 
-    def apply(self) -> bool:
-        """Takes the step that the gradients ask for; False where it was skipped."""
+    def apply(self) -> None:
+        """Takes the step that the gradients ask for."""
+        ...
+
+    def advance(self, *, stepped: bool) -> None:
+        """Goes on to the next step."""
         ...
 
 
@@ -62,7 +69,12 @@ def step_together(members: Sequence[Steps], batches: Sequence[Batch]) -> list[St
     """
     while (nats_K := _tried(members, batches)) is None:
         release_memory(members[0].device)
-    return [(nats, member.apply()) for nats, member in zip(nats_K, members, strict=True)]
+    for member in members:
+        member.apply()
+    stepped = settle([member.precision for member in members])
+    for member, did in zip(members, stepped, strict=True):
+        member.advance(stepped=did)
+    return list(zip(nats_K.unbind(), stepped, strict=True))
 
 
 def step_alone(member: Steps, batch: Batch) -> Stepped:
@@ -72,9 +84,9 @@ def step_alone(member: Steps, batch: Batch) -> Stepped:
 
 def _tried(members: Sequence[Steps], batches: Sequence[Batch]) -> Tensor | None:
     """Takes every member's gradients; None where there was no room, and fewer rows may fit."""
-    marks = [member.random.mark() for member in members]
     rows = min(member.rows_that_fit(len(members)) for member in members)
     for member in members:
+        member.rows = rows
         member.optimizer.zero_grad(set_to_none=True)
     try:
         with members[0].precision.products():
@@ -82,8 +94,7 @@ def _tried(members: Sequence[Steps], batches: Sequence[Batch]) -> Tensor | None:
     except Exception as error:
         if rows == 1 or not out_of_memory(error):
             raise
-        for member, mark in zip(members, marks, strict=True):
-            member.random.back_to(mark)
+        for member in members:
             member.limit_rows(rows // 2)
             member.optimizer.zero_grad(set_to_none=True)
         log.warning("no room for %d rows at once: trying %d", rows, rows // 2)
@@ -94,14 +105,9 @@ def _gradients_of_all(members: Sequence[Steps], batches: Sequence[Batch], rows: 
     model = members[0].model
     if isinstance(model, StackedModel):
         total_K = torch.zeros(len(members), device=members[0].device)
-        streams = _streams(members)
-        # Masks are drawn for a block of rows, of which fewer may be computed at a time.
-        drawn = [batch.parts(max(rows, BLOCK)) for batch in batches]
-        for block in zip(*drawn, strict=True):
-            total_K += _gradients(model, members, streams, batches, block, rows)
-        if len(streams) == 1:
-            for member in members[1:]:
-                member.random.follow(streams[0])
+        parts = zip(*(batch.parts(rows) for batch in batches), strict=True)
+        for number, part in enumerate(parts):
+            total_K += _gradients(model, members, batches, part, number * rows)
         return total_K
     pairs = zip(members, batches, strict=True)
     return torch.stack([_gradients_alone(member, batch, rows) for member, batch in pairs])
@@ -110,40 +116,39 @@ def _gradients_of_all(members: Sequence[Steps], batches: Sequence[Batch], rows: 
 def _gradients(
     model: StackedModel,
     members: Sequence[Steps],
-    streams: Sequence[RandomStream],
     batches: Sequence[Batch],
-    block: Sequence[Batch],
-    rows: int,
+    part: Sequence[Batch],
+    first: int,
 ) -> Tensor:
-    """Adds every member's gradients of a block, `rows` at a time; returns nats_K."""
-    precision, marks = members[0].precision, [stream.mark() for stream in streams]
-    window, size = members[0].config.data.window, len(block[0].lengths_B)
-    parts = zip(*(batch.parts(rows) for batch in block), strict=True)
-    total_K = torch.zeros(len(members), device=members[0].device)
-    for first, part in zip(range(0, size, rows), parts, strict=True):
-        for stream, mark in zip(streams, marks, strict=True):
-            stream.back_to(mark)
-        dropout = Dropout(streams, window=window, first=first, of=size)
-        with precision.forward():
-            nats_K, _ = cohort_loss(
-                model,
-                stack([member.model for member in members]),
-                _side_by_side([batch.tokens_BT for batch in part]),
-                [batch.lengths_B for batch in part],
-                dropout=dropout,
-            )
-        losses = [
-            (member.precision, nats / batch.targets)
-            for member, nats, batch in zip(members, nats_K.unbind(), batches, strict=True)
-        ]
-        precision.backward_of(losses)
-        total_K += nats_K.detach()
-    return total_K
+    """Adds every member's gradients of a part, whose rows begin at `first`; returns nats_K."""
+    precision, places = members[0].precision, [member.place for member in members]
+    window, recorded = members[0].config.data.window, recordings.serve(members[0].device)
+    dropout = Dropout(
+        places[:1] if len(set(places)) == 1 else places,
+        window=window,
+        first=first,
+        of=len(batches[0].lengths_B),
+    )
+    with precision.forward():
+        nats_K, _ = cohort_loss(
+            model,
+            stack([member.model for member in members]),
+            _side_by_side(part, window if model.one_shape and recorded else 0),
+            [batch.lengths_B for batch in part],
+            dropout=dropout,
+        )
+    losses = [
+        (member.precision, nats / batch.targets)
+        for member, nats, batch in zip(members, nats_K.unbind(), batches, strict=True)
+    ]
+    precision.backward_of(losses)
+    return nats_K.detach()
 
 
 def _gradients_alone(member: Steps, batch: Batch, rows: int) -> Tensor:
     total = torch.zeros((), device=member.device)
-    with member.random:
+    seed, epoch, step = member.place
+    with seeded(stream_seed(seed, DROPOUT, epoch, step), member.device):
         for part in batch.parts(rows):
             with member.precision.forward():
                 loss = sequence_loss(member.model, part.tokens_BT, part.lengths_B)
@@ -152,14 +157,8 @@ def _gradients_alone(member: Steps, batch: Batch, rows: int) -> Tensor:
     return total
 
 
-def _streams(members: Sequence[Steps]) -> list[RandomStream]:
-    """Each member's stream of masks; one for all where they would all draw the same."""
-    first, *others = (member.random for member in members)
-    shared = all(other.agrees_with(first) for other in others)
-    return [first] if shared else [first, *others]
-
-
-def _side_by_side(tokens: Sequence[Tensor]) -> Tensor:
-    """Members' rows as tokens_KBT; where one's longest row is shorter, it is padded."""
-    longest = max(tokens_BT.shape[1] for tokens_BT in tokens)
-    return torch.stack([F.pad(rows_BT, (0, longest - rows_BT.shape[1])) for rows_BT in tokens])
+def _side_by_side(batches: Sequence[Batch], window: int) -> Tensor:
+    """Members' rows as tokens_KBT, all as long as the longest one, or as `window` where it is."""
+    longest = window or max(int(batch.lengths_B[0]) for batch in batches)
+    rows = [batch.tokens_BT for batch in batches]
+    return torch.stack([F.pad(rows_BT, (0, longest - rows_BT.shape[1])) for rows_BT in rows])

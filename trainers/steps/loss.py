@@ -89,7 +89,8 @@ def cohort_loss(
     Args:
         model: computes with `weights`; its own parameters are not used.
         weights: of K members.
-        tokens_KBT: each member's own rows, as of `sequence_loss`.
+        tokens_KBT: each member's own rows, as of `sequence_loss`; the model is given them as long
+            as they are.
         lengths: each member's lengths_B, on the CPU.
         dropout: None drops nothing.
         score_from_B: as of `sequence_loss`, for every member alike; the lengths are then one.
@@ -100,8 +101,8 @@ def cohort_loss(
     counts_KB = torch.stack(list(lengths)) - 1
     counts_B = counts_KB.amax(0)  # sorted, as each member's are
     longest = int(counts_B[0])
-    hidden_KNH = model.stacked_features(weights, tokens_KBT[:, :, :longest], counts_B, dropout)
-    targets_KN = pack(tokens_KBT[:, :, 1 : longest + 1], counts_B)
+    hidden_KNH = model.stacked_features(weights, tokens_KBT[:, :, :-1], counts_B, dropout)
+    targets_KN = pack(tokens_KBT[:, :, 1:], counts_B)
     counted_KN = None
     if score_from_B is not None:
         chosen = _scored(counts_B, score_from_B).to(tokens_KBT.device, non_blocking=True)

@@ -6,15 +6,17 @@ import gc
 import os
 import resource
 import sys
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainers.kernels.dropout import BLOCK
+from trainers.faults import out_of_memory
 from trainers.kernels.graphs import recordings
 from trainers.limits import memory_limit
-from trainers.models import StackedModel
+from trainers.models import StackedModel, has_features
 from trainers.models._stacked import stack
+from trainers.steps.loss import sequence_loss
 
 # What one row keeps for backward is measured; gradients and masks on their way come on top.
 OVERHEAD = 2.0
@@ -67,13 +69,41 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def bytes_of_a_row(model: StackedModel, window: int, device: torch.device) -> int:
-    """Measure what backward needs of one row, by a forward pass of a few.
+_measured: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+
+
+def rows_that_fit(model: nn.Module, window: int, members: int = 1) -> int:
+    """Rows of each member's batch that may be computed at once, in training or in evaluation.
+
+    It depends on how much memory there is, not on how much is free: the same run computes the same
+    bits again.
+
+    Args:
+        model: of one member, on its device.
+        window: tokens of a row.
+        members: that are computed side by side.
+    """
+    device = next(model.parameters()).device
+    known = _measured.setdefault(model, {})
+    if window not in known:
+        known[window] = bytes_of_a_row(model, window, device)
+    budget = min(SHARE[device.type] * total_memory_bytes(device), ENOUGH_BYTES[device.type])
+    # An evaluation keeps nothing for backward: it takes less.
+    return max(1, int(budget / (OVERHEAD * members * known[window])))
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def bytes_of_a_row(model: nn.Module, window: int, device: torch.device) -> int:
+    """Measure what backward needs of one row in FP32, by a forward pass of a few.
 
     Args:
         model: on the device.
         window: tokens of a row.
         device: where to measure.
+
+    Returns:
+        All of the device's memory where it has no room for these.
     """
     kept: dict[int, int] = {}
 
@@ -83,23 +113,33 @@ def bytes_of_a_row(model: StackedModel, window: int, device: torch.device) -> in
         return tensor
 
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    tokens_KBT = torch.ones(1, PROBE_ROWS, window - 1, dtype=torch.int64, device=device)
-    lengths_B = torch.full((PROBE_ROWS,), window - 1)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model.stacked_features(stack([model]), tokens_KBT, lengths_B, None)
+    training = model.training
+    model.eval()  # a user's own may count its batches in training
+    try:
+        noting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with recordings.off(), noting:
+            _probe(model, window, device)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return total_memory_bytes(device)
+    finally:
+        model.train(training)
     activations = sum(count for pointer, count in kept.items() if pointer not in parameters)
     return max(1, activations // PROBE_ROWS)
 
 
-def rows_that_fit(row_bytes: int, device: torch.device) -> int:
-    """Rows that may be computed at once: a multiple of dropout's blocks.
-
-    It depends on how much memory there is, not on how much is free: the same run computes the same
-    bits again.
-    """
-    share = SHARE[device.type] * total_memory_bytes(device)
-    budget = min(share, ENOUGH_BYTES[device.type])
-    return max(1, int(budget / (OVERHEAD * row_bytes)) // BLOCK) * BLOCK
+def _probe(model: nn.Module, window: int, device: torch.device) -> None:
+    tokens_BT = torch.ones(PROBE_ROWS, window, dtype=torch.int64, device=device)
+    lengths_B = torch.full((PROBE_ROWS,), window)
+    inputs_BT, counts_B = tokens_BT[:, 1:], lengths_B - 1
+    # Of a head that is applied apart, so many logits exist at once whatever the rows.
+    if isinstance(model, StackedModel):
+        model.stacked_features(stack([model]), inputs_BT[None], counts_B, None)
+    elif has_features(model):
+        model.features(inputs_BT, counts_B)
+    else:
+        sequence_loss(model, tokens_BT, lengths_B)
 
 
 def total_memory_bytes(device: torch.device) -> int:

@@ -11,6 +11,7 @@ from sweep.cli.lists import numbers, precisions
 from sweep.cli.options import (
     config_options,
     load_config,
+    program_argument,
     same_command,
     storage_option,
 )
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 )
 @storage_option
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+@program_argument
 def command(
     precision: "list[PrecisionName]",
     rates: list[float] | None,
@@ -64,6 +66,7 @@ def command(
     from sweep.view.comparison import comparison_object, print_comparison
     from sweep.workflows.compare import check_precisions, compare, default_rates
     from sweep.workflows.confirm import config_of
+    from sweep.workflows.foreign_code import own_code
 
     check_precisions(precision)
     config = load_config(**flags)
@@ -72,8 +75,7 @@ def command(
         for flag in ("batch", "epochs", "data"):
             if flags[flag] is not None:
                 raise SweepError(f"--study gives the whole setting: leave out --{flag}")
-        allowed = {config.model, config.study.trainer, config.trainer.data.name}
-        config = config_of(named, config, allowed=allowed)
+        config = config_of(named, config, allowed=own_code(config))
     with study_view(config.study, json_lines=json_lines) as view:
         if rates is None:
             rates, source = default_rates(config, named)

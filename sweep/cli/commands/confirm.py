@@ -9,6 +9,7 @@ import click
 from sweep.cli.options import (
     config_options,
     load_config,
+    program_argument,
     same_command,
     storage_option,
     study_option,
@@ -34,6 +35,7 @@ UNCONFIRMED = 1
 @click.option("--data", help="Allow the study's own source of text, package.module:function.")
 @config_options
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+@program_argument
 def command(
     top: int,
     seeds: int,
@@ -53,11 +55,12 @@ def command(
     from sweep.view.json_objects import finite
     from sweep.view.report.dashboard import publisher
     from sweep.workflows.confirm import config_of, confirm, confirmation_object
+    from sweep.workflows.foreign_code import own_code
 
     config = load_config(**flags)
     in_file = None if flags["storage"] else config.study.name or None
     opened = open_study(config.study.storage, study or in_file, say=warn)
-    own = {config.model, config.study.trainer, config.trainer.data.name}
+    own = own_code(config)
     allowed = own | {str(model), str(trainer), str(data)}
     known = config_of(opened, config, allowed=allowed)
     with study_view(config.study, json_lines=json_lines) as view:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
@@ -14,17 +15,23 @@ from sweep.url import StorageUrl
 @stored_study_option
 @database_option
 @click.option("--json", "json_lines", is_flag=True, help="Write one JSON object.")
-def command(trial: int, study: str | None, storage: StorageUrl, json_lines: bool) -> None:
+@click.option("--log", is_flag=True, help="Print what the trial printed, and nothing else.")
+def command(
+    trial: int, study: str | None, storage: StorageUrl, json_lines: bool, log: bool
+) -> None:
     """Shows one trial: its rate against every rule's, its reports, how it ended."""
     from rich.console import Console
 
     from sweep.results.lookup import find_trial, open_study
-    from sweep.results.summary import trial_detail
+    from sweep.results.summary import read_log, trial_detail
     from sweep.view.details import print_trial
     from sweep.view.json_objects import finite
 
     opened = open_study(storage, study)
     detail = trial_detail(opened, find_trial(opened, trial))
+    if log:
+        click.echo(read_log(Path(detail["directory"])), nl=False)
+        return
     if json_lines:
         click.echo(json.dumps(finite(detail)))
         return

@@ -1,10 +1,12 @@
 """`sweep train`."""
 
+import shlex
 import sys
 from pathlib import Path
 
 import click
 
+from sweep.cli.options import program_argument
 from sweep.execution.signals import PAUSED
 from sweep.execution.threads import bind
 
@@ -21,6 +23,7 @@ UNFINISHED = 1
 @click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
 @click.option("--data", help="Allow the file's own source of text, package.module:function.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
+@program_argument
 def command(
     file: Path,
     epochs: int | None,
@@ -31,6 +34,7 @@ def command(
     trainer: str | None,
     data: str | None,
     json_lines: bool,
+    program: tuple[str, ...],
 ) -> None:
     """Trains a configuration that `sweep export` wrote."""
     if not trainer and device in (None, "cpu"):
@@ -48,7 +52,10 @@ def command(
     exported = with_epochs(read(file), epochs)
     own = read_user_file(None)
     named = own.get("model"), own.get("study", {}).get("trainer"), own.get("data", {}).get("name")
-    check_code(exported, allowed=set(map(str, (*named, model, trainer, data))))
+    known = own.get("program", {})
+    command = (*(program or known.get("command", ())), *known.get("resume", ()))
+    allowed = (*named, model, trainer, data, shlex.join(command))
+    check_code(exported, allowed=set(map(str, allowed)))
     device = device or ("cuda" if cuda_found() else "cpu")
     check_device(device)
     target = Path(directory) if directory else Path("runs") / "train" / file.stem

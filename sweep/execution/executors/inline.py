@@ -1,12 +1,13 @@
 """Runs one trial at a time in this process: for tests and debugging."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Self
 
 from sweep.execution.protocol import Ended, Event, Reported, Resources, TrialSpec
 from sweep.execution.worker import consume
 from trainers.report import Outcome, Verdict
+from trainers.train import Training
 
 
 class InlineExecutor:
@@ -14,12 +15,13 @@ class InlineExecutor:
 
     Args:
         device: where trials train.
+        trainer: a generator with `trainers.train.train`'s signature; None takes each trial's own.
     """
 
     capacity = 1
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, trainer: Callable[..., Training] | None = None) -> None:
+        self._device, self._trainer = device, trainer
         self._number = -1
         self._trial: Generator[Event, Verdict | None, None] | None = None
         self._verdict: Verdict | None = None
@@ -29,7 +31,7 @@ class InlineExecutor:
         """Starts a trial."""
         if self._trial is not None:
             raise RuntimeError("the inline executor runs one trial at a time")
-        self._number, self._trial = spec.number, consume(spec, self._device)
+        self._number, self._trial = spec.number, consume(spec, self._device, self._trainer)
         self._verdict, self._started, self._waits, self._killed = None, False, False, False
 
     def reply(self, number: int, verdict: Verdict) -> None:

@@ -18,7 +18,7 @@ from sweep.view.sentences import (
     recommendation,
     why,
 )
-from sweep.view.tables import steps_cell
+from sweep.view.tables import setting_facts, steps_cell
 
 NOISY = 0.01  # nats between runs at one rate
 FEW = 3  # complete trials; with fewer an optimum is little but what the rules say
@@ -328,9 +328,8 @@ def _setting(report: Report) -> Section:
     low, high = map(format_bound, study.working_range)
     rows: Sequence[tuple[str, str]] = [
         ("study", study.name),
-        ("model", f"{study.model}, {study.parameters:,} parameters"),
-        ("batch", f"{study.batch_size:,} in {study.precision} on {study.device}"),
-        ("data", f"{study.data}, {baseline_words(study)}"),
+        *setting_facts(study),
+        *([("baseline", baseline_words(study))] if study.data else []),
         (f"{study.unit}s a trial", f"{study.steps:,}" if study.steps else "not known yet"),
         ("searched range", f"{low} to {high}"),
         ("reference", study.reference_text),

@@ -31,8 +31,8 @@ def html(report: Report) -> str:
     """The whole report, its pictures as SVG within the page."""
     title = f"Learning-rate report: {report.study.name}"
     answer, *others = sections(report)
-    body = [f"<h1>{_text(title)}</h1>", _section(answer), *_figures(report)]
-    body += [_section(each) for each in others]
+    body = [f"<h1>{_text(title)}</h1>", section_html(answer), *_figures(report)]
+    body += [section_html(each) for each in others]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -50,7 +50,8 @@ def _figures(report: Report) -> list[str]:
     ]
 
 
-def _section(section: Section) -> str:
+def section_html(section: Section) -> str:
+    """One section of the report."""
     sentences = "".join(f"<p>{_text(sentence)}</p>" for sentence in section.sentences)
     if section.title == "Answer":
         return f'<div class="answer">{sentences}</div>'

@@ -103,6 +103,21 @@ def test_scored_targets_are_the_data_s_own(batches, sequences):
     assert scored == sequences.scored
 
 
+@pytest.mark.parametrize(
+    ("largest", "bytes_"), [(255, 1), (256, 2), (2**15 - 1, 2), (2**15, 4), (2**31, 8)]
+)
+def test_tokens_lie_once_on_the_device_in_the_smallest_type(sequences, largest, bytes_):
+    tokens = sequences.tokens.clone()
+    tokens[3, 0] = largest
+    split = Sequences(tokens, sequences.lengths, sequences.score_from)
+    first, second = Batches(split, CPU), Batches(split, CPU)
+    assert first._tokens_SW is second._tokens_SW
+    assert first._tokens_SW.element_size() == bytes_
+    found = [batch.tokens_BT for batch in first.by_length(5)]
+    assert {batch.dtype for batch in found} == {torch.int64}
+    assert max(int(batch.max()) for batch in found) == largest
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_batches_are_the_same_and_the_host_never_waits_between_them(batches, sequences):

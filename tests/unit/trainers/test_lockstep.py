@@ -7,15 +7,11 @@ import torch
 from torch import nn
 
 import trainers.models
-from trainers.batches import Batches
 from trainers.config import DataConfig, ModelConfig, TrainConfig
-from trainers.data import load_corpus
 from trainers.errors import TrainerError
 from trainers.lockstep import Lockstep
-from trainers.member import Member
 from trainers.models import model_names
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
-from trainers.steps.cohort import step_together
 from trainers.train import course, train
 
 CPU = torch.device("cpu")
@@ -211,24 +207,3 @@ def test_one_that_cannot_begin_leaves_the_others_alone(data, tmp_path):
     together.add(0, config(data, epochs=1), tmp_path / "0")
     together.end()
     assert together.endings == {7: Outcome.FAILED, 0: Outcome.COMPLETED}
-
-
-@pytest.mark.parametrize("members", [1, 3])
-def test_parts_of_a_batch_give_the_whole_ones_gradients(data, tmp_path, members, monkeypatch):
-    """With dropout, whose masks do not depend on how the rows are cut."""
-    monkeypatch.setattr("trainers.kernels.dropout.BLOCK", 32)
-    corpus = load_corpus(data, tmp_path)
-    one = config(data, batch_size=200)
-    batch = next(Batches(corpus.train, CPU).shuffled(200, 0, 1))
-    monkeypatch.setattr(Member, "apply", lambda _: True)
-    gradients = []
-    for rows in (200, 96, 32):
-        monkeypatch.setattr(Member, "rows_that_fit", lambda *_, rows=rows: rows)
-        cohort = [Member(one, len(corpus.vocabulary), 1, CPU) for _ in range(members)]
-        results = step_together(cohort, [batch] * members)
-        parameters = [p.grad.flatten() for member in cohort for p in member.model.parameters()]
-        gradients.append((torch.cat(parameters), results[0][0]))
-    whole, *parts = gradients
-    for gradient, nats in parts:
-        torch.testing.assert_close(nats, whole[1], rtol=1e-6, atol=0.0)
-        assert (gradient - whole[0]).norm() <= 1e-5 * whole[0].norm()

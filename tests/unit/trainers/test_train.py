@@ -559,7 +559,45 @@ def test_a_huge_rate_diverges_with_its_reason_and_without_a_report(
     assert drive(make(learning_rate=1e30, precision=precision), directory).ending == run.ending
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_loss_that_is_not_finite_ends_the_epoch_there(make, folder, precision, monkeypatch):
+    monkeypatch.setattr(trainers.train, "PROGRESS_INTERVAL_S", 0.0)
+    taken = []
+
+    def step(member, batch):
+        taken.append(step_alone(member, batch))
+        return taken[-1]
+
+    replace_step(monkeypatch, step)
+    one = make(learning_rate=1e30, precision=precision, batch_size=1, clip_schedule=())
+    run = drive(one, folder())
+    assert run.outcome is Outcome.DIVERGED
+    assert run.ending.message == (
+        f"diverged in epoch 1: the loss of step {len(taken)} is not finite"
+    )
+    assert len(taken) < 10, "of 44 steps"
+
+
+def test_deterministic_gives_the_same_bits_and_is_torch_s_own(make, folder):
+    try:
+        first, second = (drive(make(deterministic=True), folder()) for _ in range(2))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same_run(first, second)
+
+
+def test_a_run_leaves_the_process_s_random_numbers_alone(make, folder):
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    drive(make(), folder())
+    assert torch.equal(torch.rand(4), expected)
+
+
 def test_a_run_that_diverges_late_keeps_its_reports(make, folder, monkeypatch):
+    monkeypatch.setattr(trainers.train, "PROGRESS_INTERVAL_S", math.inf)
+
     def step(member, batch):
         taken = step_alone(member, batch)
         if len(member.history) == 2:
@@ -662,6 +700,11 @@ def test_progress_comes_at_most_twice_a_second(make, folder, monkeypatch, tick):
         assert run.progress == []
     else:
         assert len(run.progress) >= min(1.0, tick) * 2 * 22 / 4
+
+
+def test_rows_that_are_fewer_than_the_batch_s_are_said_before_the_first_step(make, folder):
+    run = drive(make(micro_batch=4), folder())
+    assert run.progress[0] == Progress(0, run.reports[0].steps, rows=4)
 
 
 def test_progress_counts_the_steps(make, folder, every_step_speaks):

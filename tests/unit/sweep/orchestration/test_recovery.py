@@ -8,7 +8,7 @@ import pytest
 from sweep.execution.protocol import Ended, TrialSpec
 from sweep.orchestration.recovery import Recovery
 from trainers.config import TrainConfig
-from trainers.report import Outcome
+from trainers.report import Outcome, Progress
 
 CONFIG = TrainConfig(learning_rate=1e-3, batch_size=64)
 LOST = "lost: its worker process died (killed by SIGKILL)"
@@ -165,6 +165,15 @@ def test_out_of_memory_goes_on_with_fewer_rows_and_without_company() -> None:
     _, again = recovery.ended(again, Ended(1, Outcome.OUT_OF_MEMORY, "ran out of memory"))
     assert again is not None
     assert again.config.micro_batch == 4
+
+
+@pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.KILLED])
+def test_what_is_divided_is_what_was_in_use(outcome: Outcome) -> None:
+    recovery, _ = started(Fleet({1}))
+    recovery.progressed(1, Progress(1, 0, 9, rows=8))  # of 64: it had planned for little memory
+    _, again = recovery.ended(trial(1), Ended(1, outcome, "ran out of memory"))
+    assert again is not None
+    assert again.config.micro_batch == 2
 
 
 def test_an_earlier_runs_setbacks_count() -> None:

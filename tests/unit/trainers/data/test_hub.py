@@ -299,3 +299,15 @@ def test_text_beside_tables_and_linked_folders_are_said_to_be_left_out(
     assert note == (
         "2 files are left out (0 kB), beside the tables of a data set: train.jsonl, notes.md"
     )
+
+
+def test_without_a_validation_split_it_is_said_that_the_test_split_is_taken(tmp_path: Path) -> None:
+    splits = {"train": table(0, 60), "test": table(200, 5)}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "towns")
+    found = hub.read(DataConfig(name=str(tmp_path / "towns")))
+    assert texts(found)[1] == full(rows(200, 5))
+    assert "there is no validation split: rates are chosen by the test split" in found.notes
+    splits["validation"] = table(100, 8)
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "whole")
+    whole = hub.read(DataConfig(name=str(tmp_path / "whole")))
+    assert (texts(whole)[1], whole.notes) == (full(rows(100, 8)), ())

@@ -272,3 +272,20 @@ def test_a_name_that_is_no_utf8_is_a_name(tmp_path: Path) -> None:
     (tmp_path / "a\udcff.txt").write_text("\n".join(map(sentence, range(60))))
     assert len(words_of(tmp_path)) == 60
     assert len(source_fingerprint(DataConfig(name=str(tmp_path)))) == 64
+
+
+def test_validation_that_stands_in_training_is_counted(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", 0)
+    write(tmp_path, "valid.txt", 40, 25)  # 20 of them are training's
+    corpus = build_corpus(DataConfig(name=str(tmp_path)))
+    told = "20 of 25 validation paragraphs stand in training too: they are no new text"
+    assert told in corpus.notes
+    write(tmp_path, "valid.txt", 500, 25)
+    assert "stand in training" not in " ".join(build_corpus(DataConfig(name=str(tmp_path))).notes)
+
+
+def test_a_plan_beside_others_is_no_split(tmp_path: Path) -> None:
+    write(tmp_path, "training-plan.md", 0)
+    write(tmp_path, "dev.md", 500)
+    write(tmp_path, "other.md", 1000)
+    assert len(words_of(tmp_path)) == 180

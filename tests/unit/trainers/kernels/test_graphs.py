@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 import trainers.kernels.graphs
 from trainers.batches import Batches
-from trainers.config import ModelConfig, TrainConfig
+from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.kernels.graphs import MOST, Recording, Recordings, recordings
 from trainers.member import Member
@@ -80,13 +80,13 @@ def device(request, monkeypatch):
     return CPU
 
 
-def batches_on(device, rows=BATCH):
-    """Six batches of one shape: each has a row of the whole window, and shorter ones."""
+def batches_on(device, rows=BATCH, longest=WINDOW):
+    """Six batches of one shape: each has a row of the longest length, and shorter ones."""
     chance = torch.Generator().manual_seed(5)
     batches = []
     for _ in range(6):
-        lengths = torch.randint(2, WINDOW, (rows,), generator=chance)
-        lengths[0] = WINDOW
+        lengths = torch.randint(2, longest, (rows,), generator=chance)
+        lengths[0] = longest
         tokens = torch.randint(1, VOCABULARY, (rows, WINDOW), generator=chance)
         tokens = tokens.where(torch.arange(WINDOW) < lengths[:, None], 0)
         data = Batches(Sequences(tokens, lengths, torch.ones_like(lengths)), device)
@@ -100,6 +100,7 @@ def member_on(device, precision="fp32", options=OPTIONS, rate=1e-2):
         batch_size=BATCH,
         precision=precision,
         model=ModelConfig(options=options),
+        data=DataConfig(window=WINDOW, stride=4),
     )
     return Member(config, VOCABULARY, 4, device)
 
@@ -198,6 +199,33 @@ def test_the_last_used_recordings_are_kept(device):
         for batch in batches_on(device, rows)[:2]:
             step_alone(one, batch)
     assert len(recordings) == MOST
+
+
+def test_whatever_a_batch_s_longest_row_one_recording_serves(device):
+    one, few = member_on(device), range(3, WINDOW + 1)
+    for batch in [batches_on(device, longest=longest)[0] for longest in few]:
+        step_alone(one, batch)
+    assert len(recordings) == 1
+
+
+def test_shapes_that_take_turns_are_not_recorded_without_end(device, caplog, monkeypatch):
+    made = []
+
+    class Counted(Recording):
+        def __init__(self, *arguments):
+            made.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(trainers.kernels.graphs, "Recording", Counted)
+    one = member_on(device)
+    shapes = [batches_on(device, rows)[0] for rows in range(2, 4 + MOST)]
+    with caplog.at_level(logging.WARNING, "trainers.kernels.graphs"):
+        for _ in range(6):
+            for batch in shapes:
+                step_alone(one, batch)
+    assert len(made) <= 2 * len(shapes) + MOST
+    assert len(recordings) == MOST
+    assert "more than 4 shapes take turns" in caplog.text
 
 
 def test_a_second_forward_pass_before_backward_leaves_the_first_one_s_values(device):

@@ -18,7 +18,7 @@ OPTIONS = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32}
 @pytest.fixture
 def config(english: Path) -> TrainConfig:
     return TrainConfig(
-        learning_rate=3e-2,
+        learning_rate=1e-2,
         batch_size=64,
         epochs=3,
         model=ModelConfig(name="transformers:gpt2", options=OPTIONS),

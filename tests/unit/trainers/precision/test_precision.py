@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.precision import INITIAL_SCALE, MINIMUM_SCALE, Precision
+from trainers.precision import INITIAL_SCALE, MINIMUM_SCALE, Precision, settle
 from trainers.precision.half import HalfProducts
 
 CPU = torch.device("cpu")
@@ -120,3 +120,17 @@ def test_an_error_in_forward_leaves_nothing_on():
         _ = 1 / 0
     assert not torch.is_autocast_enabled("cpu")
     assert HalfProducts._entered == 0
+
+
+def test_of_several_each_is_told_of_its_own_step():
+    precisions = [Precision("fp16", CPU) for _ in range(3)]
+    for precision, factor in zip(precisions, (1.0, float("inf"), 1.0), strict=True):
+        model = nn.Linear(4, 3)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        with precision.forward():
+            loss = model(torch.ones(2, 4)).float().mean() * factor
+        precision.backward(loss)
+        precision.unscale(optimizer)
+        precision.try_step(optimizer)
+    assert settle(precisions) == [True, False, True]
+    assert [each.scale / INITIAL_SCALE for each in precisions] == [1.0, 0.5, 1.0]

@@ -7,7 +7,6 @@ import torch
 
 import trainers.steps.memory
 from trainers.config import ModelConfig
-from trainers.kernels.dropout import BLOCK
 from trainers.models import build_model
 from trainers.steps.memory import bytes_of_a_row, rows_that_fit, total_memory_bytes
 
@@ -41,13 +40,27 @@ def test_what_the_recurrence_keeps_is_counted_by_hand():
     assert exact * 0.95 < bytes_of_a_row(one, positions + 1, CPU) < exact * 1.5
 
 
-@pytest.mark.parametrize(
-    ("memory", "row", "rows"),
-    [(2**30, 2**10, 2**30 * 0.4 / 2**11 // BLOCK * BLOCK), (2**30, 2**30, BLOCK)],
-)
-def test_rows_come_in_blocks_and_are_never_none(monkeypatch, memory, row, rows):
+def test_a_plain_model_s_logits_count():
+    one = torch.nn.Sequential(torch.nn.Embedding(5000, 4), torch.nn.Linear(4, 5000))
+    assert bytes_of_a_row(one, 16, CPU) >= 15 * 5000 * 4
+
+
+def test_a_model_of_the_user_s_is_left_as_it_was():
+    torch.manual_seed(0)
+    one = torch.nn.Sequential(
+        torch.nn.Embedding(50, 4), torch.nn.BatchNorm1d(15), torch.nn.Linear(4, 50)
+    )
+    bytes_of_a_row(one, 16, CPU)
+    assert one.training
+    assert one[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(("memory", "members"), [(2**30, 1), (2**30, 4), (2**10, 1)])
+def test_what_fits_is_a_share_of_the_memory_and_never_none(monkeypatch, memory, members):
     monkeypatch.setattr(trainers.steps.memory, "total_memory_bytes", lambda _: memory)
-    assert rows_that_fit(row, CPU) == rows
+    one = model("gpt", width=32)
+    fits = 0.4 * memory / (2 * members * bytes_of_a_row(one, 64, CPU))
+    assert rows_that_fit(one, 64, members) == max(1, int(fits))
 
 
 def test_the_least_that_limits_the_process_counts(monkeypatch):
@@ -59,4 +72,5 @@ def test_the_least_that_limits_the_process_counts(monkeypatch):
 
 def test_a_large_cpu_does_not_compute_more_at_once_than_pays(monkeypatch):
     monkeypatch.setattr(trainers.steps.memory, "total_memory_bytes", lambda _: 2**40)
-    assert rows_that_fit(2**20, CPU) == 2**31 // 2**21 // BLOCK * BLOCK
+    one = model("gpt", width=32)
+    assert rows_that_fit(one, 64) == 2**31 // (2 * bytes_of_a_row(one, 64, CPU))

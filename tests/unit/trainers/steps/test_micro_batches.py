@@ -13,10 +13,12 @@ from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences, load_corpus
 from trainers.evaluate import evaluate
 from trainers.member import Member
+from trainers.models import build_model
 from trainers.models.context_vector import ContextVector
+from trainers.models.gpt import GPT
 from trainers.report import Report
 from trainers.steps.cohort import step_alone, step_together
-from trainers.steps.memory import release_memory, total_memory_bytes
+from trainers.steps.memory import bytes_of_a_row, release_memory, total_memory_bytes
 
 CPU = torch.device("cpu")
 SMALL = {"embed": 8, "hidden": 16, "layers": 2, "context": 8, "dropout": 0.3}
@@ -126,6 +128,30 @@ def test_an_evaluation_takes_fewer_rows_too(config, tmp_path, no_room):
     assert found.loss == pytest.approx(expected.loss, rel=1e-6)
     assert found.accuracy == pytest.approx(expected.accuracy, rel=1e-6)
     assert tried[-1] <= 100 < max(tried) <= evaluation.EVALUATION_ROWS["cpu"]
+    tried.clear()
+    evaluate(cohort[0].model, batches)
+    assert max(tried) <= 100, "what fitted is remembered"
+
+
+def test_an_evaluation_of_long_windows_computes_fewer_rows(monkeypatch):
+    """Several hundred rows of this model would take gigabytes."""
+    window, most = 1024, []
+    options = {"width": 64, "layers": 2, "heads": 2, "context": window}
+    model = build_model(ModelConfig(name="gpt", options=options), 50)
+    features = GPT.stacked_features
+
+    def watched(self, weights, tokens_KBT, lengths_B, dropout):
+        if not torch.is_grad_enabled():
+            most.append(tokens_KBT.shape[1])
+        return features(self, weights, tokens_KBT, lengths_B, dropout)
+
+    monkeypatch.setattr(GPT, "stacked_features", watched)
+    monkeypatch.setattr("trainers.steps.memory.total_memory_bytes", lambda _: 2**30)
+    tokens = torch.randint(4, 50, (40, window))
+    lengths = torch.full((40,), window)
+    evaluate(model, Batches(Sequences(tokens, lengths, torch.ones_like(lengths)), CPU))
+    kept = bytes_of_a_row(model, window, CPU)
+    assert 1 < max(most) == int(0.4 * 2**30 / (2 * kept)) < 40
 
 
 def test_the_limit_is_the_configs_and_the_checkpoints(config, tmp_path):

@@ -1,0 +1,43 @@
+"""`sweep try`."""
+
+import sys
+from typing import Any
+
+import click
+
+from sweep.cli.options import config_options, load_config, other_setting_options, program_argument
+
+
+@click.command()
+@other_setting_options
+@click.option("--batch", type=int, help="Batch size, in sequences.")
+@click.option("--pattern", help='How its output is read: "nanogpt", or a regular expression.')
+@click.option("--rate", type=float, help="The learning rate.  [default: the reference's]")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="How long it may run.",
+)
+@config_options
+@program_argument
+def command(rate: float | None, seconds: float, pattern: str | None, **flags: Any) -> None:
+    """Runs a program for a moment, and shows line by line what the sweep understands of it.
+
+    What stands after -- is its command, as for `sweep run`. Nothing is stored.
+    """
+    from rich.console import Console
+
+    from sweep.errors import SweepError
+    from sweep.view.program import print_tried
+    from sweep.workflows.try_program import try_program
+
+    if pattern is not None:
+        flags["assignments"] += (f"program.pattern='''{pattern}'''",)
+    config = load_config(**flags)
+    if not config.trainer.program.command:
+        raise SweepError("there is no program to try: name its command after --")
+    console = Console(file=sys.stdout, highlight=False)
+    if not print_tried(try_program(config, rate, seconds), config.trainer.metric, console):
+        raise SystemExit(1)
