@@ -184,6 +184,7 @@ def _row(exported: Exported, state: str) -> TrialRow:
         value=None,
         step=0,
         reason="",
+        objective=exported.objective,
     )
 
 

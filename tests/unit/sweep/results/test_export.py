@@ -148,6 +148,14 @@ def test_what_an_earlier_version_had_not_written_is_not_missed(
     assert read(file).train == exported.train
 
 
+def test_an_earlier_versions_perplexity_is_the_value(exported: Exported, tmp_path: Path) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    lines = file.read_text().replace("  value:", "  perplexity:").splitlines()
+    file.write_text("\n".join(line for line in lines if "metric" not in line))
+    assert read(file) == exported
+
+
 def test_a_key_that_stands_twice_is_refused(exported: Exported, tmp_path: Path) -> None:
     file = tmp_path / "best.yaml"
     write(exported, file)
