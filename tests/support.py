@@ -198,7 +198,7 @@ class Workspace:
         return optuna.load_study(study_name=name, storage=url)
 
     def curves(self, database: str = "sweep.db") -> dict[int, dict[int, float]]:
-        """Every trial's perplexities by epoch."""
+        """Every trial's perplexities by step."""
         trials = self.study(database).get_trials(deepcopy=False)
         return {trial.number: trial.intermediate_values for trial in trials}
 

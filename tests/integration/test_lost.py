@@ -307,7 +307,7 @@ def test_the_time_of_a_study_holds_across_its_runs(workspace: Workspace) -> None
     workspace.write("faulty.py", FAULTY + "    FAULTS = {0: lambda *_: dawdles_once(True, None)}\n")
     command = ["run", "--trainer", "faulty:train", "--json", "--timeout"]
     with workspace.start(*command, 3600) as live:
-        live.until("trial_progressed", number=0, epoch=2)
+        live.until("trial_progressed", number=0, step=2)
         live.signal(signal.SIGINT)
         live.end(3)
     spent = workspace.study().user_attrs["spent_s"]

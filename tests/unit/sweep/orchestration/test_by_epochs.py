@@ -1,10 +1,10 @@
 """Studies of version 1, whose reports were counted by epochs: they go on and are shown so."""
 
-import dataclasses
 import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
@@ -33,18 +33,19 @@ from sweep.results.record import read_study
 from sweep.results.report import build
 from sweep.results.summary import summarise, trial_detail
 from sweep.storage.connect import open_storage
-from sweep.storage.making import make_study
 from sweep.view.details import print_trial
 from sweep.view.live.plain import PlainView
 from sweep.view.report.charts import charts
 from sweep.view.report.to_text import markdown
 from sweep.view.tables import print_header, print_summary
 from sweep.workflows.train import beside_the_sweep
-from trainers.config import LRSchedule, TrainConfig
+from trainers.config import FIRST, LATER, LRSchedule, TrainConfig
 from trainers.report import Outcome, Report, Verdict
 
 EPOCHS, PER_EPOCH = 10, 20
 TRAIN = TrainConfig(learning_rate=1.0, epochs=EPOCHS)
+NEW = LATER.keys() - {"lr_schedule.warmup_share"}
+"""Settings that version 1 had not."""
 LOOKS = {
     "sampler": "learning-rate",
     "pruner": "learning-rate",
@@ -58,7 +59,7 @@ LOOKS = {
 def at(epoch: int, perplexity: float) -> Report:
     """What the shared trainer says after an epoch."""
     place = {"step": PER_EPOCH * epoch, "steps": PER_EPOCH * EPOCHS}
-    return dataclasses.replace(report(epoch, perplexity), **place)
+    return replace(report(epoch, perplexity), **place)
 
 
 def curve(rate: float) -> list[float]:
@@ -70,10 +71,13 @@ def curve(rate: float) -> list[float]:
 def version_1(folder: Path, trials: Sequence[FrozenTrial], train: TrainConfig = TRAIN) -> None:
     """A study as version 1 wrote it: its floor and its reports in epochs, and no unit."""
     storage = open_storage(storage_of(folder), create=True)
-    make_study(storage, "study")
-    study = optuna.load_study(study_name="study", storage=storage)
+    study = optuna.create_study(study_name="study", storage=storage)
+    known = {name.partition(".")[0] for name in FIRST}
+    identity = identity_of(train).fields
     attributes = {
+        "lease": {},
         **about(train, RATES),
+        "config": {key: value for key, value in asdict(train).items() if key in known},
         "version": 1,
         "steps_per_epoch": PER_EPOCH,
         "range": [1e-4, 1.0],
@@ -87,7 +91,7 @@ def version_1(folder: Path, trials: Sequence[FrozenTrial], train: TrainConfig = 
         "remaining": "",
         "forecast_met": "",
         "finished": {},
-        "identity": dict(identity_of(train).fields),
+        "identity": {key: value for key, value in identity.items() if key not in NEW},
     }
     for key, value in attributes.items():
         study.set_user_attr(key, value)
@@ -160,7 +164,7 @@ def test_faults_are_at_an_epoch(tmp_path: Path) -> None:
     with half_done(tmp_path) as ledger:
         ledger.unfinished()
         with pytest.raises(SweepError, match="trial 2, epoch 4: the trainer's validation_loss"):
-            ledger.report({2: dataclasses.replace(at(4, 89.0), validation_loss=-3.9)})
+            ledger.report({2: replace(at(4, 89.0), validation_loss=-3.9)})
         assert ledger.report({2: at(3, 70.0)}) == {2: Verdict.PRUNE}
         ledger.tell(2, Outcome.PRUNED, Outcome.PRUNED.sentence)
         assert ledger.row(2).reason.startswith("failed: epoch 3 cannot be repeated: perplexity 70")
@@ -183,7 +187,7 @@ def test_faults_are_at_an_epoch(tmp_path: Path) -> None:
 def test_the_first_epoch_that_is_compared_is_as_it_was(
     tmp_path: Path, floor: int, schedule: LRSchedule, first: int
 ) -> None:
-    version_1(tmp_path, [], dataclasses.replace(TRAIN, lr_schedule=schedule))
+    version_1(tmp_path, [], replace(TRAIN, lr_schedule=schedule))
     study = optuna.load_study(
         study_name="study", storage=open_storage(storage_of(tmp_path), create=False)
     )
