@@ -27,7 +27,8 @@ RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--workers --devices --executor --ray-address --gpus-per-trial "
-    "--no-transfer --join --dry-run --json --set"
+    "--no-transfer --join --dry-run --json --set "
+    "--metric --direction --steps --same-program program"
 )
 
 
