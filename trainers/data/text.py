@@ -97,19 +97,23 @@ def read(name: str, minimum_words: int) -> Paragraphs:
     train, validation = _splits(found)
     if train:
         first, second = (
-            Again(partial(itertools.chain.from_iterable, [_kept(kept, file, hold) for file in split]))
+            Again(partial(itertools.chain.from_iterable, _each(kept, split, hold)))
             for split in (train, validation)
         )
         others = [file for file in found if file not in {*train, *validation}]
         left = left_out(others, "neither training nor validation")
         return Paragraphs(first, second, source=name, notes=(*left, *kept.notes))
-    each = [_kept(kept, file, hold) for file in found]
+    each = _each(kept, found, hold)
     a_file = len(each) >= _MANY_FILES
     units = Again(lambda: (u for one in each for u in ([list(one)] if a_file else units_of(one))))
     path = local_path(name)
     others = [file for file in own_files(path) if not _is_text(file)] if path.is_dir() else []
     left = left_out(others, "neither .txt nor .md")
     return Paragraphs(*split_stream(units, name), source=name, notes=(*left, *kept.notes))
+
+
+def _each(kept: Kept, files: list[Path], hold: bool) -> list[Iterable[str]]:
+    return [_kept(kept, file, hold) for file in files]
 
 
 def _kept(kept: Kept, file: Path, hold: bool) -> Iterable[str]:
