@@ -124,13 +124,13 @@ def earlier_names(plan: Plan) -> list[str]:
         return []
     train = plan.train
     model, data = train.model.name.rpartition(":")[2], train.data.name
-    full, plain = earlier_fields(plan)
-    spelled, named = Path(data).name, Path(plain_name(data)).name
-    source = source_fingerprint(train.data)
-    everything = source_fingerprint(train.data, everything=True)
+    models = _short(model), _cut(_short(model))
+    texts = _short(Path(data).name), _cut(_short(Path(plain_name(data)).name))
+    sources = (source_fingerprint(train.data, everything=each) for each in (True, False))
+    parts = zip(models, texts, earlier_fields(plan), sources, strict=True)
     return [
-        f"{_before_data(plan, _short(model))}{_short(spelled)}{_after_data(full, everything)}",
-        f"{_before_data(plan, _cut(_short(model)))}{_cut(_short(named))}{_after_data(plain, source)}",
+        f"{_before_data(plan, model)}{text}{_after_data(fields, source)}"
+        for model, text, fields, source in parts
     ]
 
 

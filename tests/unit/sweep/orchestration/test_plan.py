@@ -191,16 +191,16 @@ class TestTheStudy:
         (tmp_path / "text").mkdir()
         (tmp_path / "text" / "a.txt").write_text("once upon a time there was a text")
         before = plan("data.name=text")
-        (tmp_path / "text").rename("novel")
+        name, fields = study_name(before), identity_fields(before)
+        (tmp_path / "text").rename(tmp_path / "novel")
         after = plan("data.name=./novel")
-        assert identity_fields(after) == identity_fields(before)
-        name = study_name(before)
+        assert identity_fields(after) == fields
         assert study_name(after) == name.replace("-text-", "-novel-")
         there = [name, f"{name}-fixed", study_name(plan("data.name=novel", "trainer.epochs=3"))]
         assert renamed(after, there, "") == [name]
         assert renamed(after, there, "-fixed") == [f"{name}-fixed"]
-        (tmp_path / "novel" / "a.txt").rename("novel/b.txt")
-        assert identity_fields(plan("data.name=novel")) != identity_fields(before)
+        (tmp_path / "novel" / "a.txt").rename(tmp_path / "novel" / "b.txt")
+        assert identity_fields(plan("data.name=novel")) != fields
 
     def test_a_made_name_fits_a_folder(self, plan: Make, tmp_path: Path) -> None:
         text = tmp_path / f"{'é' * 120}.txt"
