@@ -76,6 +76,7 @@ def test_a_folder_of_another_study_is_one_line(stopped: Workspace) -> None:
     assert "holds the checkpoints of another study" in said
 
 
+@pytest.mark.more
 def test_a_text_spelled_otherwise_goes_on_with_the_same_study(
     tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +88,7 @@ def test_a_text_spelled_otherwise_goes_on_with_the_same_study(
     assert sum(trial.state.is_finished() for trial in workspace.study().trials) == 3
 
 
-@pytest.mark.parametrize("version", [0, 1], ids=["by its path", "by its name"])
+@pytest.mark.parametrize("version", [pytest.param(0, marks=pytest.mark.more), 1])
 def test_a_study_of_an_earlier_version_goes_on(
     tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
