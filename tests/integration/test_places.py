@@ -13,12 +13,19 @@ from sweep.results.record import write_study
 RUN = ("run", "--trials", 3, "--epochs", 2, "--json")
 
 
-@pytest.fixture
-def stopped(workspace: Workspace) -> Workspace:
-    """A study of three trials that was killed in its second."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    """A study of three trials that was killed in its second; to be copied, not changed."""
+    workspace = Workspace(tmp_path_factory.mktemp("killed"), english)
     with workspace.start(*RUN) as sweep:
         sweep.until("trial_reported", number=1)
     return workspace
+
+
+@pytest.fixture
+def stopped(killed: Workspace, tmp_path: Path) -> Workspace:
+    """The same in a folder of the test's own."""
+    return killed.copy_to(tmp_path / "stopped")
 
 
 def test_a_moved_folder_goes_on_from_its_checkpoints(stopped: Workspace, tmp_path: Path) -> None:
