@@ -166,11 +166,9 @@ class Objective:
         known = self.name == VALIDATION_LOSS and perplexity > 0
         return math.log(perplexity) if known else None
 
-    def to_perplexity(self, value: float) -> float | None:
-        """A value as a perplexity; None where it does not tell one."""
-        if self.name == VALIDATION_LOSS:
-            return math.exp(value)
-        return value if self.name == PERPLEXITY else None
+    def to_perplexity(self, value: float) -> float:
+        """The inverse, of a perplexity or a loss."""
+        return math.exp(value) if self.name == VALIDATION_LOSS else value
 
     def format(self, value: float | None) -> str:
         """A value as it is shown: "61.24", "3.2415"; "-" where there is none, "inf" if infinite."""

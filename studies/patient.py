@@ -74,8 +74,10 @@ class PatientPruner(StudyPruner):
         startup: int,
         patience: int,
         objective: Objective | None = None,
+        unit: str = "step",
     ) -> None:
         self._quantile = quantile
+        self._unit = unit
         self._floor = floor
         self._startup = max(1, startup)
         self._patience = patience
@@ -87,7 +89,7 @@ class PatientPruner(StudyPruner):
         if step is None:
             return ""
         if not math.isfinite(trial.intermediate_values[step]):
-            return f"{self._objective.words} is not finite after step {step}"
+            return f"{self._objective.words} is not finite after {self._unit} {step}"
         peers = _sound_peers(trials, trial, self._objective)
         steps = sorted(trial.intermediate_values)[-self._patience :]
         if step < self._floor or len(steps) < self._patience:
@@ -119,8 +121,8 @@ class PatientPruner(StudyPruner):
         plural = "trial" if len(field) == 1 else "trials"
         lasting = f", for {self._patience} reports" if self._patience > 1 else ""
         return (
-            f"{objective.words} {best} after step {step} is {side} {threshold}, the {bar} of "
-            f"{len(field)} {plural}{lasting}"
+            f"{objective.words} {best} after {self._unit} {step} is {side} {threshold}, the {bar} "
+            f"of {len(field)} {plural}{lasting}"
         )
 
 

@@ -6,6 +6,7 @@ low rates are favoured.
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 
 from optuna.study import Study
@@ -45,7 +46,8 @@ def make_pruner(
             "learning-rate".
         patience: reports in a row that a trial must be behind at; not for "learning-rate".
         seed: chooses the trials that "learning-rate" audits.
-        terms: what "learning-rate" knows beside the trials; of the others what their numbers are.
+        terms: what "learning-rate" knows beside the trials; of the others what their numbers are,
+            and what they are counted by.
 
     Raises:
         StudyError: an unknown name or a number out of its bounds.
@@ -63,8 +65,8 @@ def make_pruner(
             raise StudyError(f"pruner {field} must be at least {least}, got {value}")
     if name == LEARNING_RATE:
         return LearningRatePruner(terms=terms, seed=seed)
-    objective = terms.objective if terms else None
-    return PatientPruner(QUANTILES[name], floor, startup, patience, objective)
+    known = terms or Terms(0.0, math.inf)
+    return PatientPruner(QUANTILES[name], floor, startup, patience, known.objective, known.unit)
 
 
 class LearningRatePruner(StudyPruner):
@@ -87,8 +89,8 @@ class LearningRatePruner(StudyPruner):
     def reason(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Says why the trial should end after its last report, "" where it should go on."""
         if diverged(trial):
-            words = self._terms.objective.words if self._terms else "perplexity"
-            return f"{words} is not finite after step {trial.last_step}"
+            known = self._terms or Terms(0.0, math.inf)
+            return f"{known.objective.words} is not finite after {known.unit} {trial.last_step}"
         return "" if self._is_audited(trial) else self._behind(trials, trial)
 
     def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:

@@ -1,7 +1,6 @@
 """Finds the learning rate: orchestrates trials of the shared trainer under an Optuna study."""
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers take it; `typing` would take longer than the client
 if TYPE_CHECKING:
     from sweep.api import Sweep, SweepResult
 
@@ -9,10 +8,11 @@ __all__ = ["Sweep", "SweepResult"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Loads the Python interface where it is asked for: a program's `sweep.client` needs none."""
     if name in __all__:
         from sweep import api
 
-        return getattr(api, name)
+        found: object = getattr(api, name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

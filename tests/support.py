@@ -33,6 +33,7 @@ from servers import Postgres
 from studies.definition import Identity
 from studies.prior import Centre
 from sweep.cli import main
+from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.strategy import SearchSettings
 from sweep.storage.connect import open_storage, storage_url
@@ -45,6 +46,7 @@ ENDED = {
     Verdict.PAUSE: Outcome.PAUSED,
 }
 WAIT_S = 120.0  # no test waits this long: it only ends what would never end
+RATES = {"sqrt": 1e-2, "unscaled": 1e-3, "linear": 1e-1}
 SOURCES = (argparse, json, subprocess, textwrap)
 VOCABULARY = 300
 # What `TINY` below comes to: its own reference, so that rates and names do not depend on ours.
@@ -196,7 +198,7 @@ class Workspace:
         return optuna.load_study(study_name=name, storage=url)
 
     def curves(self, database: str = "sweep.db") -> dict[int, dict[int, float]]:
-        """Every trial's perplexities by epoch."""
+        """Every trial's perplexities by step."""
         trials = self.study(database).get_trials(deepcopy=False)
         return {trial.number: trial.intermediate_values for trial in trials}
 
@@ -326,16 +328,19 @@ def open_ledger(
     *,
     identity: Identity | None = None,
     train: TrainConfig | None = None,
-    trainer: str = "trainers.train:train",
+    trainer: str = SHARED_TRAINER,
     join: bool = False,
+    attributes: dict[str, Any] | None = None,
     **search: Any,
 ) -> Ledger:
     """A ledger on `folder`'s sweep.db, made or taken up again; `search` changes what it looks for.
 
+    `attributes` are more of what a new study is told.
+
     Three rules ask for 1e-3, 1e-2 and 1e-1 between 1e-4 and 1; after them rates are random.
     """
     train = train or TrainConfig(learning_rate=1.0, epochs=3)
-    rates = {"sqrt": 1e-2, "unscaled": 1e-3, "linear": 1e-1}
+    rates = RATES
     usual = {
         "first": tuple(Centre(rate, (name,)) for name, rate in rates.items()),
         "rates": rates,
@@ -345,15 +350,29 @@ def open_ledger(
         "trials": 5,
         "sampler": "random",
         "pruner": "patient-median",
-        "floor": 2,
+        "floor": 0.6,
         "startup": 1,
         "trainer": trainer,
     }
+    return Ledger(
+        open_storage(storage_of(folder), create=True),
+        "study",
+        identity=identity or identity_of(train, trainer),
+        attributes={**about(train, rates), **(attributes or {})},
+        train=train,
+        search=SearchSettings(**{**usual, **search}),
+        directory=folder / "runs" / "study",
+        join=join,
+    )
+
+
+def about(train: TrainConfig, rates: dict[str, float]) -> dict[str, Any]:
+    """What a study is told of itself, by rules with these rates."""
     rules = [
         {"name": name, "learning_rate": rate, "formula": "lr0", "source": "a test"}
         for name, rate in rates.items()
     ]
-    about = {
+    return {
         "profile": "cpu",
         "device": "cpu",
         "config": dataclasses.asdict(train),
@@ -367,18 +386,13 @@ def open_ledger(
         "rules": rules,
         "versions": {"python": "3.11"},
     }
+
+
+def identity_of(train: TrainConfig, trainer: str = SHARED_TRAINER) -> Identity:
+    """What makes the trials of a test's study comparable."""
     fields = {k: v for k, v in dataclasses.asdict(train).items() if k != "learning_rate"}
     known = {"trainer": trainer, "data_source": "text", "data_fingerprint": "0" * 64, **fields}
-    return Ledger(
-        open_storage(storage_of(folder), create=True),
-        "study",
-        identity=identity or Identity.of(known),
-        attributes=about,
-        train=train,
-        search=SearchSettings(**{**usual, **search}),
-        directory=folder / "runs" / "study",
-        join=join,
-    )
+    return Identity.of(known)
 
 
 SERVER: list[Postgres] = []

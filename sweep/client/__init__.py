@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
 
 __all__ = ["Verdict", "learning_rate", "report"]
 
@@ -24,7 +23,6 @@ _answered, _offset = -1, 0
 _stopped = False
 
 
-@dataclass(frozen=True)
 class Verdict:
     """The sweep's answer to a report.
 
@@ -33,7 +31,8 @@ class Verdict:
             program is sent SIGTERM.
     """
 
-    stop: bool = False
+    def __init__(self, *, stop: bool = False) -> None:
+        self.stop = stop
 
 
 def learning_rate(default: float) -> float:

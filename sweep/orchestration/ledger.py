@@ -14,7 +14,6 @@ from optuna.trial import Trial, TrialState
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED, STEPS, is_paused
-from sweep.errors import SweepError
 from sweep.execution.protocol import TrialSpec
 from sweep.orchestration.clock import Clock
 from sweep.orchestration.endings import (
@@ -23,19 +22,16 @@ from sweep.orchestration.endings import (
     VALUED,
     began_anew,
     checked,
-    measured,
-    why_not_repeated,
 )
 from sweep.orchestration.opening import check_total, write_new, write_search
+from sweep.orchestration.reports import Reports
 from sweep.orchestration.strategy import SearchSettings, Strategy, TrialCounts
 from sweep.orchestration.study_trials import OWNER, StudyTrials, deleted, frozen, owner
 from sweep.results.belief import belief, terms_of
 from sweep.results.lookup import check_identity, find_study
-from sweep.results.objective import objective_of, stored_value
+from sweep.results.objective import objective_of
 from sweep.results.place import place_of
-from sweep.results.record import EPOCH, read_study, read_trial, write_study
-from sweep.results.rows import trial_row
-from sweep.results.summary import with_length
+from sweep.results.record import read_study, read_trial, write_study
 from sweep.results.types import RatePosterior, TrialRow
 from sweep.storage.cache import TrialCache
 from sweep.storage.lease import Lease
@@ -104,9 +100,9 @@ class Ledger:
         self.directory = place_of(self.study, directory)  # another run may have made it by now
         record = read_study(self.study)
         self._strategy = Strategy(search, train.seed, terms_of(record))
-        self._unit, self._objective = record.unit, record.objective
+        self._objective = record.objective
         self._clock = Clock(self.study)
-        self._reports: dict[int, dict[int, Report]] = {}
+        self._reports = Reports(record)
         self._unrepeatable: dict[int, str] = {}
         self._trials = StudyTrials(self.study, storage)
         ended = (trial for trial in self._trials.all() if trial.state.is_finished())
@@ -167,9 +163,7 @@ class Ledger:
 
     def row(self, number: int) -> TrialRow:
         """A trial as the view shows it."""
-        return with_length(
-            trial_row(self._trials.current(number), self._objective), read_study(self.study)
-        )
+        return self._reports.row(self._trials.current(number))
 
     def belief(self) -> RatePosterior | None:
         """What is known of the best rate; None before a trial is complete."""
@@ -239,14 +233,6 @@ class Ledger:
             write_study(self.study, remaining=found.sentence)
         return found is not None and found.enough
 
-    def place(self, report: Report) -> int:
-        """What a report is stored at: its step; in a study of an earlier version its epoch."""
-        return report.epoch if self._unit == EPOCH else report.step
-
-    def _whole(self, report: Report) -> int:
-        """Steps of the whole run; 0 where they are unknown."""
-        return report.steps or (self._train.epochs if report.step == report.epoch else 0)
-
     def report(self, reports: Mapping[int, Report]) -> dict[int, Verdict]:
         """Stores reports, then judges them in the order of trial numbers.
 
@@ -290,7 +276,7 @@ class Ledger:
         outcome, message = checked(outcome, message, trial)
         if fault:
             outcome, message = Outcome.FAILED, fault
-        attributes = {"outcome": outcome.value, **self._measured(number)}
+        attributes = {"outcome": outcome.value, **self._reports.measured(number)}
         if fault and not any(map(began_anew, self._trials.at_rate_of(trial))):
             attributes.update({ANEW: True, "reason": f"{message}; it begins anew"})
             message = attributes["reason"]
@@ -310,7 +296,7 @@ class Ledger:
 
     def _forget(self, number: int) -> None:
         self._trials.release(number)
-        self._reports.pop(number, None)
+        self._reports.forget(number)
         self._unrepeatable.pop(number, None)
         self._storage.fold_in()
 
@@ -320,7 +306,7 @@ class Ledger:
         if is_paused(frozen(live)):
             known = read_trial(frozen(live))
             left = {PAUSED: known.paused, LOOKED: known.looked}
-            self._trials.note(live, {**left, **self._measured(number)})
+            self._trials.note(live, {**left, **self._reports.measured(number)})
             self._trials.release(number)  # another orchestrator may go on with it
 
     def _end_paused(self) -> None:
@@ -350,28 +336,22 @@ class Ledger:
         )
 
     def _store(self, number: int, report: Report) -> None:
-        self._reports.setdefault(number, {})[report.step] = report
-        place = self.place(report)
+        self._reports.keep(number, report)
         trial = self._trials.resume(number)
-        if frozen(trial).state.is_finished():
+        known = frozen(trial)
+        if known.state.is_finished():
             return
-        stored = frozen(trial).intermediate_values
-        # A trainer of the user's own may say NaN, which Optuna would make a failure of the trial.
-        try:
-            value = stored_value(self._objective, report)
-        except SweepError as error:
-            raise SweepError(f"trial {number}, {self._unit} {place}: {error}") from None
+        place, stored = self._reports.place(report), known.intermediate_values
+        value = self._reports.value(number, report)
         if place not in stored:
-            steps = self._whole(report)
-            if self._strategy.length is None and steps != frozen(trial).user_attrs.get(STEPS, 0):
+            steps = self._reports.said_length(report)
+            if steps and steps != known.user_attrs.get(STEPS):
                 self._trials.note(trial, {STEPS: steps})
             try:
                 trial.report(value, place)
             except UpdateFinishedTrialError:  # another program has ended it
                 self._trials.release(number)
-        elif fault := why_not_repeated(
-            f"{self._unit} {place}", value, stored[place], self._objective
-        ):
+        elif fault := self._reports.why_not_repeated(report, value, stored[place]):
             self._unrepeatable[number] = fault
 
     def _judge(self, number: int, report: Report) -> Verdict:
@@ -379,9 +359,9 @@ class Ledger:
         trial = frozen(live)
         if trial.state.is_finished() or number in self._unrepeatable:
             return Verdict.PRUNE  # another program has ended it, or it begins anew
-        place = self.place(report)
+        place = self._reports.place(report)
         # A trial's last report is paid for: there is nothing left to save by pruning it.
-        paid = 0 < self._whole(report) <= report.step
+        paid = self._reports.is_last(report)
         if place != trial.last_step or (paid and math.isfinite(trial.intermediate_values[place])):
             return Verdict.CONTINUE
         judged = self._strategy.judge(self._trials.peers(), trial, self.working_range)
@@ -395,7 +375,3 @@ class Ledger:
         if judged.audit and "audit" not in trial.user_attrs:
             self._trials.note(live, {"audit": judged.audit})
         return Verdict.CONTINUE
-
-    def _measured(self, number: int) -> dict[str, Any]:
-        # A resumed trial says its stored reports again, so these are all of them.
-        return measured([*self._reports.get(number, {}).values()])

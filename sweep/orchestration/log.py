@@ -82,16 +82,17 @@ class Logged(Forwarding):
 
     def trial_started(self, row: TrialRow) -> None:
         """Logged."""
-        done = f", going on after step {row.step}" if row.step else ""
+        done = f", going on after {row.unit} {row.step}" if row.step else ""
         log.info("trial %d begins at rate %.4g%s", row.number, row.learning_rate, done)
         super().trial_started(row)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Logged."""
         log.info(
-            "trial %d %s at step %d, value %s: %s",
+            "trial %d %s at %s %d, value %s: %s",
             row.number,
             row.state,
+            row.unit,
             row.step,
             row.value,
             row.reason,

@@ -13,7 +13,8 @@ from studies.definition import Identity
 from sweep.errors import SweepError
 from sweep.orchestration.strategy import SearchSettings
 from sweep.results.place import mark_place, stored_place
-from sweep.results.record import STEP, VERSION, read_study, write_study
+from sweep.results.record import VERSION, read_study, write_study
+from sweep.results.types import STEP
 from sweep.storage.connect import folder_of
 
 

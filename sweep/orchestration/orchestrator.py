@@ -13,6 +13,7 @@ from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.ledger import Ledger
 from sweep.orchestration.listener import View
 from sweep.orchestration.recovery import Recovery
+from sweep.results.types import TrialRow, counted
 from sweep.storage.lease import StoppedWaiting
 from trainers.report import Outcome, Report, Verdict
 
@@ -24,7 +25,7 @@ FAILURES_TO_GIVE_UP = 2
 @dataclass(slots=True)
 class _Running:
     spec: TrialSpec
-    stored: int  # the last step that the study has: a resumed trainer says it again
+    before: TrialRow  # as it began here: a resumed trainer says again what is stored
     reported: bool = False
 
 
@@ -156,7 +157,7 @@ class Orchestrator:
 
     def _submit(self, spec: TrialSpec) -> None:
         row = self._ledger.row(spec.number)
-        self._running[spec.number] = _Running(spec, row.step)
+        self._running[spec.number] = _Running(spec, row)
         self._view.trial_started(row)
         self._executor.submit(spec)
         self._recovery.began(spec)
@@ -178,7 +179,7 @@ class Orchestrator:
         for number, verdict in self._ledger.report(reports).items():
             running, report = self._running[number], reports[number]
             running.reported = True
-            if self._ledger.place(report) > running.stored:
+            if counted(report, running.before.unit) > running.before.step:
                 self._trained = True
                 self._view.reported(number, report, self._ledger.row(number))
             pauses = self._pausing and verdict is Verdict.CONTINUE

@@ -21,9 +21,10 @@ from sweep.errors import SweepError
 from sweep.execution.executors import EXECUTORS
 from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.samplers import named_sampler
+from sweep.results.lookup import UNSET
 from sweep.results.objective import check_metric, objective_of
 from sweep.storage.connect import sqlite_path
-from trainers.config import LATER, TrainConfig
+from trainers.config import TrainConfig
 from trainers.data import Corpus, source_fingerprint
 from trainers.errors import TrainerError
 from trainers.importing import import_object
@@ -172,7 +173,7 @@ def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     if content:  # the user's own text, which may have changed under the same name
         fields["data"]["content"] = content[:12]
     flat = Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
-    return {k: value for k, value in flat.items() if k not in LATER or value != LATER[k]}
+    return {k: value for k, value in flat.items() if k not in UNSET or value != UNSET[k]}
 
 
 def _program_fields(plan: Plan) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _program_fields(plan: Plan) -> dict[str, Any]:
         "data_fingerprint": "",
     }
     later = {"steps": train.steps, "direction": train.direction}
-    return fields | {name: value for name, value in later.items() if value != LATER[name]}
+    return fields | {name: value for name, value in later.items() if value != UNSET[name]}
 
 
 def identity(plan: Plan, corpus: Corpus | None) -> Identity:

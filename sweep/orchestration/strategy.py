@@ -168,11 +168,6 @@ class Strategy:
         low, high = working_range
         return dataclasses.replace(self._told, low=low, high=high)
 
-    @property
-    def length(self) -> int | None:
-        """What a whole run's last report is counted as; None where only its trainer knows."""
-        return self._told.steps
-
     def sampler(self, working_range: Range, trials: Table | None = None) -> BaseSampler:
         """A sampler of a range; of the trials too, where it is for one ask."""
         return make_sampler(

@@ -53,6 +53,6 @@ def warmup_share(train: TrainConfig, steps_per_epoch: int | None) -> float:
     """
     schedule = train.lr_schedule
     epochs = schedule.warmup_share * (schedule.horizon_epochs or train.epochs)
-    if schedule.warmup_steps:
-        epochs = schedule.warmup_steps / (steps_per_epoch or 1)
+    if schedule.warmup_steps and steps_per_epoch:
+        epochs = schedule.warmup_steps / steps_per_epoch
     return epochs / train.epochs

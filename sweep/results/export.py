@@ -22,7 +22,8 @@ from sweep.outputs import STDOUT, write_output
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.objective import objective_of
 from sweep.results.place import place_of
-from sweep.results.record import EPOCH, STEP, read_study, read_trial
+from sweep.results.record import read_study, read_trial
+from sweep.results.types import EPOCH, STEP
 from sweep.results.yaml_text import dump, load
 from sweep.url import StorageUrl
 from trainers.config import FIRST, TrainConfig, flat
@@ -127,7 +128,9 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
     record = read_study(study)
     objective = record.objective
     values = {e: value for e, value in trial.intermediate_values.items() if objective.valid(value)}
-    place = min(values, key=lambda step: values[step]) if values else record.length or 0
+    at = min(values, key=lambda step: values[step]) if values else record.length
+    place = {EPOCH: record.epochs} if at is None else {record.unit: at}
+    best = min(values.values()) if trial.value is None else trial.value
     found = stored_confirmation(study)
     return Exported(
         format=FORMAT,
@@ -137,8 +140,8 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             study=study.study_name,
             storage=str(StorageUrl(storage)),
             trial=trial.number,
-            value=objective.signed(trial.value if trial.value is not None else values[place]),
-            **{record.unit: place},
+            value=objective.signed(best),
+            **place,
             by_hand=read_trial(trial).by_hand,
             confirmed=bool(found and found.best and found.best.trial == trial.number),
             confirmation=_confirmed(found, trial.number),

@@ -19,6 +19,9 @@ from sweep.storage.making import MARK
 from sweep.url import StorageUrl
 from trainers.config import LATER
 
+UNSET = Identity.of(LATER).fields
+"""The fields of an identity that came later: a study that lacks them was made with these."""
+
 DEFAULT_STORAGE = "sqlite:///sweep.db"
 
 
@@ -82,7 +85,7 @@ def check_identity(study: Study, *mine: Mapping[str, Any]) -> None:
         SweepError: names the fields that differ.
     """
     stored = read_study(study).identity
-    all_differences = [_differences({**LATER, **each}, stored) for each in mine]
+    all_differences = [_differences({**UNSET, **each}, stored) for each in mine]
     if all(all_differences):
         differences = all_differences[0]
         raise SweepError(
@@ -92,7 +95,7 @@ def check_identity(study: Study, *mine: Mapping[str, Any]) -> None:
 
 
 def _differences(here: dict[str, Any], stored: Mapping[str, Any]) -> list[str]:
-    there = {**LATER, **{key: value for key, value in stored.items() if key in here}}
+    there = {**UNSET, **{key: value for key, value in stored.items() if key in here}}
     return Identity(without_spelling(here)).differences(Identity(without_spelling(there)))
 
 

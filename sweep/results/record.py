@@ -2,9 +2,9 @@
 
 The fields are attributes of the study and of its trials in the database, each under its own name.
 Version 0 is what was stored before there was a version: a field that it lacked has a default. Up to
-version 1 reports were counted by epochs. A
-field of a later version is left alone, so that what it wrote is not lost. The orchestrator writes
-a study while it holds its lease, `sweep predict` its forecasts beside that.
+version 1 reports were counted by epochs. A field of a later version is left alone, so that what it
+wrote is not lost. The orchestrator writes a study while it holds its lease, `sweep predict` its
+forecasts beside that.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.objective import stored_objective
+from sweep.results.types import EPOCH
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.naming import plain_name
 
 VERSION = 2
-STEP, EPOCH = "step", "epoch"  # what a study's reports are counted by
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
 FORECAST_KEY = "forecast:"  # of `sweep predict`'s, before "BATCH:PARAMETERS"
 

@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.definition import Identity
 from studies.objective import Objective
 from studies.trials import diverged, rate_of, sound
-from sweep.results.record import EPOCH, made_by_sweep, read_study, read_trial, without_spelling
+from sweep.results.record import made_by_sweep, read_study, read_trial, without_spelling
+from sweep.results.types import EPOCH
 
 
 @dataclass(frozen=True, slots=True)

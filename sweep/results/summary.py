@@ -85,8 +85,8 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
 
 
 def with_length(row: TrialRow, record: StudyRecord) -> TrialRow:
-    """A row with the length of the whole run, where the study knows it."""
-    return replace(row, steps=record.length) if record.length else row
+    """A row with its unit, and with the length of the whole run where the study knows it."""
+    return replace(row, unit=record.unit, steps=record.length or row.steps)
 
 
 def _longest(trials: Sequence[TrialRow]) -> int:
@@ -160,7 +160,6 @@ def trial_detail(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     return {
         "study": study.study_name,
         **row,
-        "unit": record.unit,
         **{key: said[key] for key in DETAILS if key in said},
         "metric": objective.name,
         "direction": objective.direction,

@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass, field
 
 from studies.objective import Objective
+from trainers.report import Report
+
+STEP, EPOCH = "step", "epoch"  # what a study's reports are counted by
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class TrialRow:
         value: the best so far, None before the first report, infinite where it diverged.
         step: the last one that a finite value was reported at; 0 before there is one.
         steps: of the whole run; 0 where that is unknown.
+        unit: what both are counted by: "step", or "epoch" in studies of earlier versions.
         objective: what its value is.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
@@ -35,6 +39,7 @@ class TrialRow:
     by_hand: bool = False
     audit: str = ""
     steps: int = 0
+    unit: str = STEP
     objective: Objective = field(default_factory=Objective)
 
     @property
@@ -144,7 +149,7 @@ class StudySummary:
     forecast_met: str = ""
     recommended: TrialRow | None = None
     baseline: float | None = None
-    unit: str = "step"
+    unit: str = STEP
     steps: int = 0
     objective: Objective = field(default_factory=Objective)
 
@@ -164,6 +169,11 @@ class StudySummary:
         """Whether no trial came below a model without context: then no rate is an optimum."""
         reached = [row.value for row in self.trials if row.value is not None]
         return self.baseline is not None and bool(reached) and min(reached) >= self.baseline
+
+
+def counted(report: Report, unit: str) -> int:
+    """What a report is stored at: its step, or its epoch in a study by epochs."""
+    return report.epoch if unit == EPOCH else report.step
 
 
 def audited(summary: StudySummary) -> tuple[int, int]:

@@ -91,7 +91,8 @@ def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             objective.words,
-            f"{objective.format(detail['value'])} up to {detail['unit']} {detail['step']}",
+            objective.format(detail["value"])
+            + (f" up to {detail['unit']} {detail['step']}" if detail["step"] else ""),
         ),
         ("ended", detail["reason"] or "not yet"),
     ]

@@ -31,6 +31,8 @@ __all__ = [
 PRINTED = 100  # trials at most: the best and the newest; `--json` has them all
 WIDE = 100  # columns from which on the trials have their reasons beside them, rules their formulas
 
+NOTHING_SPECIAL = ("", Outcome.COMPLETED.sentence, "trained all its epochs")  # earlier versions'
+
 STATE_STYLES = {
     "running": "cyan",
     "waiting": "dim",
@@ -172,7 +174,7 @@ def print_summary(summary: StudySummary, console: Console) -> None:
 def _print_reasons(rows: Sequence[TrialRow], console: Console) -> None:
     """Why trials ended early: in a column of a narrow table each would take ten lines."""
     for row in rows:
-        if why(row) and why(row) != Outcome.COMPLETED.sentence:
+        if why(row) not in NOTHING_SPECIAL:
             say(f"trial {row.number}, {row.state}: {why(row)}", console, "dim")
 
 

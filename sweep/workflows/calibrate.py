@@ -5,6 +5,7 @@ from pathlib import Path
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from studies.objective import PERPLEXITY, VALIDATION_LOSS, Objective
 from sweep.config.schema import ReferenceSettings
 from sweep.errors import SweepError
 from sweep.outputs import write_output
@@ -32,12 +33,8 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
     trial = summary.chosen
     if trial is None or trial.value is None:
         raise SweepError("no trial is complete, so there is no reference to write")
+    check_metric(summary.objective)
     perplexity = summary.objective.to_perplexity(trial.value)
-    if perplexity is None:
-        raise SweepError(
-            f"a reference has a perplexity, which {summary.objective.words} does not tell: "
-            "calibrate with --metric perplexity"
-        )
     if summary.baseline is not None and trial.value >= summary.baseline:
         raise SweepError(
             f"{summary.objective.described(trial.value)} is no better than counting words, so "
@@ -55,6 +52,19 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
         epochs=summary.epochs,
         swept=True,
     )
+
+
+def check_metric(objective: Objective) -> None:
+    """Refuses a metric that does not tell a perplexity, which a reference has.
+
+    Raises:
+        SweepError: names the metric.
+    """
+    if objective.name not in (PERPLEXITY, VALIDATION_LOSS):
+        raise SweepError(
+            f"a reference has a perplexity, which {objective.name} (--metric) does not tell: "
+            "calibrate with --metric perplexity"
+        )
 
 
 def write_reference(path: Path, profile: str, reference: ReferenceSettings) -> None:

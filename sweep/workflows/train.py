@@ -12,10 +12,9 @@ from sweep.execution.signals import StopSignals
 from sweep.execution.worker import consume
 from sweep.orchestration.listener import View
 from sweep.orchestration.prepare import check_length, emptied_on_refusal, show_notes
-from sweep.results.export import Exported, Origin
+from sweep.results.export import Exported
 from sweep.results.objective import reported
-from sweep.results.record import EPOCH
-from sweep.results.types import TrialRow
+from sweep.results.types import TrialRow, counted
 from sweep.workflows.foreign_code import foreign_code, naming
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
@@ -128,7 +127,7 @@ def train(exported: Exported, directory: Path, device: str, view: View) -> Ended
             elif isinstance(event, Reported):
                 value = reported(exported.objective, event.report)
                 row = _with(row, event.report, value, exported.objective)
-                values[_place(event.report, exported.origin)] = value
+                values[counted(event.report, exported.origin.unit)] = value
                 view.reported(spec.number, event.report, row)
             event = training.send(Verdict.PAUSE if stop.received else Verdict.CONTINUE)
     state = "complete" if event.outcome in (Outcome.COMPLETED, Outcome.EARLY_STOPPED) else "failed"
@@ -159,10 +158,6 @@ def beside_the_sweep(exported: Exported, values: dict[int, float]) -> str:
     )
 
 
-def _place(report: Report, origin: Origin) -> int:
-    return report.epoch if origin.unit == EPOCH else report.step
-
-
 def with_epochs(exported: Exported, epochs: int | None) -> Exported:
     """The same configuration over another number of epochs.
 
@@ -189,6 +184,7 @@ def _row(exported: Exported, state: str) -> TrialRow:
         value=None,
         step=0,
         reason="",
+        objective=exported.objective,
     )
 
 

@@ -47,19 +47,19 @@ TRAINERS = """\
 
     def until_paused(config, *, device, directory):
         for step in range(1000):
-            if (yield Progress(1, step, 1000)) == "pause":
+            if (yield Progress(step, 1000)) == "pause":
                 return Ending(Outcome.PAUSED)
             time.sleep(0.01)
 
     def epochs_with_progress(config, *, device, directory):
         for epoch in (1, 2):
-            said = yield Progress(epoch, 1, 2)
+            said = yield Progress(epoch)
             assert said is None, said
             assert (yield reports(epoch)) == "continue"
 
     def many_epochs(config, *, device, directory):
         for epoch in range(1, 50):
-            yield Progress(epoch, 1, 2)
+            yield Progress(epoch)
             yield reports(epoch)
 
     def tells_its_arguments(config, *, device, directory):
@@ -103,7 +103,7 @@ TRAINERS = """\
         words = f"{os.getpid()} {device} {torch.get_num_threads()} threads"
         (directory / "where").write_text(words)
         while not (directory / "go").exists():
-            yield Progress(1, 1, 2)
+            yield Progress(1)
             time.sleep(0.01)
         yield reports(1)
 

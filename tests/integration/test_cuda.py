@@ -44,7 +44,7 @@ def test_the_best_one_trained_again_on_cuda_is_the_same(swept: Workspace) -> Non
     best = swept.study().best_trial
     assert exported["train"]["learning_rate"] == best.params["learning_rate"]
     for report in reports:
-        stored = best.intermediate_values[report["epoch"]]
+        stored = best.intermediate_values[report["step"]]
         assert report["perplexity"] == pytest.approx(stored, rel=1e-3)
         assert report["peak_memory_bytes"] > 0
 

@@ -35,7 +35,7 @@ def content(workspace: Workspace) -> dict[str, Any]:
 
 def perplexities(done: Done) -> dict[int, float]:
     reports = [event["report"] for event in done.events if event["event"] == "trial_reported"]
-    return {report["epoch"]: report["perplexity"] for report in reports}
+    return {report["step"]: report["perplexity"] for report in reports}
 
 
 def speeds(done: Done) -> list[float]:
@@ -70,7 +70,7 @@ class TestExport:
         assert origin["study"] == study.study_name
         assert origin["trial"] == study.best_trial.number
         assert origin["value"] == study.best_value
-        assert best_curve(finished)[origin["epoch"]] == study.best_value
+        assert best_curve(finished)[origin["step"]] == study.best_value
         assert origin["data_fingerprint"] == study.user_attrs["identity"]["data_fingerprint"]
         assert set(origin["versions"]) == {"python", "torch", "optuna", "tokenizers", "datasets"}
         git = ["git", "-C", elsewhere.path, "rev-parse", "HEAD"]
@@ -117,8 +117,10 @@ class TestTrain:
         longer = ("train", "best.yaml", "--epochs", 5, "--json", "--directory")
         extended = elsewhere.sweep(*longer, "extended", "--resume")
         straight = elsewhere.sweep(*longer, "straight")
-        assert list(perplexities(extended)) == [1, 2, 3, 4, 5]
-        assert {e: p for e, p in perplexities(extended).items() if e <= 3} == best_curve(finished)
+        steps = finished.study().user_attrs["steps_per_epoch"]
+        assert list(perplexities(extended)) == [epoch * steps for epoch in (1, 2, 3, 4, 5)]
+        begun = {s: p for s, p in perplexities(extended).items() if s <= 3 * steps}
+        assert begun == best_curve(finished)
         assert perplexities(extended) == perplexities(straight)
         # It did go on: the first three are the trial's own reports, their speed included.
         study = finished.study()

@@ -102,7 +102,7 @@ class TestTheExportedFileNamesCode:
         done = extended.sweep("train", "best.yaml", *CODE, "--json")
         reported = [event["report"] for event in done.events if event["event"] == "trial_reported"]
         best = extended.study().best_trial
-        assert {r["epoch"]: r["perplexity"] for r in reported} == best.intermediate_values
+        assert {r["step"]: r["perplexity"] for r in reported} == best.intermediate_values
         assert "my own trainer says goodbye" in done.out
 
     def test_named_in_the_users_own_sweep_toml_it_is_run(

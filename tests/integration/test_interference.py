@@ -26,7 +26,7 @@ STEPS = """\
     def train(config, *, device, directory):
         for epoch in range(1, config.epochs + 1):
             while not Path(f"go-{directory.name}-{epoch}").exists():
-                if (yield Progress(epoch, 1, 2)) == "pause":
+                if (yield Progress(epoch)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
             verdict = yield Report(epoch=epoch, validation_loss=math.log(60 - epoch))

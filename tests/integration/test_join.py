@@ -18,9 +18,9 @@ SLOW = """\
         with (directory / "parents").open("a") as file:
             file.write(f"{os.getppid()} ")
         for epoch in range(1, config.epochs + 1):
-            yield Progress(epoch, 1, 2)
+            yield Progress(epoch)
             while epoch == 2 and directory.name in Path("hold").read_text().split():
-                if (yield Progress(epoch, 1, 2)) == "pause":
+                if (yield Progress(epoch)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.2)
             perplexity = 60 - epoch + abs(math.log(config.learning_rate / 0.03))
@@ -53,7 +53,7 @@ def shared(workspace: Workspace) -> Workspace:
 @pytest.mark.more
 def test_the_second_is_refused_or_joins_and_no_trial_is_repeated(shared: Workspace) -> None:
     with shared.start(*RUN) as first:
-        first.until("trial_progressed", number=0, epoch=2)
+        first.until("trial_progressed", number=0, step=2)
         line = refusal(shared.invoke(*RUN, code=2))
         assert f"is being run by process {first.process.pid} on " in line
         assert "--join" in line
@@ -61,7 +61,7 @@ def test_the_second_is_refused_or_joins_and_no_trial_is_repeated(shared: Workspa
         assert "is run to 8 trials in all, not to 9: join it with --trials 8" in other_total
 
         with shared.start(*RUN, "--join") as second:
-            second.until("trial_progressed", number=1, epoch=2)
+            second.until("trial_progressed", number=1, step=2)
             hold(shared)
             said = second.end(0)
             pids = {first.process.pid, second.process.pid}
@@ -92,12 +92,12 @@ def test_several_that_begin_at_once_train_each_trial_once(shared: Workspace) -> 
 @pytest.mark.more
 def test_one_that_slept_stops_where_another_has_taken_its_trial_over(shared: Workspace) -> None:
     with shared.start(*RUN) as first:
-        first.until("trial_progressed", number=0, epoch=2)
+        first.until("trial_progressed", number=0, step=2)
         first.signal(signal.SIGSTOP, group=True)
         with shared.start(*RUN) as second:
             warning = second.until("warning")["text"]
             assert f"waiting for process {first.process.pid} on " in warning
-            second.until("trial_progressed", number=0, epoch=2)
+            second.until("trial_progressed", number=0, step=2)
             first.signal(signal.SIGCONT, group=True)
             said = first.end(2)
             assert "another one took it over" in said.err
@@ -110,9 +110,9 @@ def test_one_that_slept_stops_where_another_has_taken_its_trial_over(shared: Wor
 @pytest.mark.more
 def test_a_killed_ones_trial_is_taken_over_and_goes_on(shared: Workspace) -> None:
     with shared.start(*RUN) as first:
-        first.until("trial_progressed", number=0, epoch=2)
+        first.until("trial_progressed", number=0, step=2)
         with shared.start(*RUN, "--join") as second:
-            second.until("trial_progressed", number=1, epoch=2)
+            second.until("trial_progressed", number=1, step=2)
             first.signal(signal.SIGKILL)
             first.end(-signal.SIGKILL)
             hold(shared)
@@ -126,9 +126,9 @@ def test_a_killed_ones_trial_is_taken_over_and_goes_on(shared: Workspace) -> Non
 @pytest.mark.more
 def test_one_that_has_nothing_left_to_start_waits_for_the_other(shared: Workspace) -> None:
     with shared.start(*RUN[:-1], 2) as first:
-        first.until("trial_progressed", number=0, epoch=2)
+        first.until("trial_progressed", number=0, step=2)
         with shared.start(*RUN[:-1], 2, "--join") as second:
-            second.until("trial_progressed", number=1, epoch=2)
+            second.until("trial_progressed", number=1, step=2)
             hold(shared, 0)
             second.until("note", text="nothing left to start: 1 trials still run elsewhere")
             assert second.process.poll() is None

@@ -28,7 +28,7 @@ FAULTY = """\
         file = directory / "trained"
         done = len(file.read_text().split()) if file.exists() else 0
         for epoch in range(1, config.epochs + 1):
-            if (yield Progress(epoch, 1, 2)) == "pause":
+            if (yield Progress(epoch)) == "pause":
                 return Ending(Outcome.PAUSED)
             if fault and epoch == 2 and (ending := (yield from fault(first, directory))):
                 return ending
@@ -40,7 +40,7 @@ FAULTY = """\
         return Ending(Outcome.COMPLETED)
 
     def dies(first, directory):
-        yield Progress(2, 1, 2)
+        yield Progress(2)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def dies_once(first, directory):
@@ -52,11 +52,11 @@ FAULTY = """\
             child = subprocess.Popen(["sleep", "1000"])
             (directory / "child").write_text(f"{child.pid} {os.getpid()}")
             time.sleep(1000)
-        yield Progress(2, 1, 2)
+        yield Progress(2)
 
     def dawdles_once(first, directory):
         while first:
-            if (yield Progress(2, 1, 2)) == "pause":
+            if (yield Progress(2)) == "pause":
                 return Ending(Outcome.PAUSED)
             time.sleep(0.2)
 
@@ -231,7 +231,7 @@ KILLED = """\
     from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
-        yield Progress(1, 1, 2)
+        yield Progress(1)
         if not config.micro_batch:
             Path("GROUP/cgroup.procs").write_text(str(os.getpid()))
             hoard = bytearray(2**29)
@@ -281,10 +281,10 @@ DEAF = """\
     def train(config, *, device, directory):
         child = subprocess.Popen(["sleep", "1000"])
         (directory / "pids").write_text(f"{os.getpid()} {child.pid}")
-        yield Progress(1, 1, 2)
+        yield Progress(1)
         DEAF and ctypes.PyDLL(None).sleep(1000)  # keeps Python's lock: no thread of it runs
         while True:
-            yield Progress(1, 1, 2)
+            yield Progress(1)
             time.sleep(0.2)
 """
 
@@ -307,7 +307,7 @@ def test_the_time_of_a_study_holds_across_its_runs(workspace: Workspace) -> None
     workspace.write("faulty.py", FAULTY + "    FAULTS = {0: lambda *_: dawdles_once(True, None)}\n")
     command = ["run", "--trainer", "faulty:train", "--json", "--timeout"]
     with workspace.start(*command, 3600) as live:
-        live.until("trial_progressed", number=0, epoch=2)
+        live.until("trial_progressed", number=0, step=2)
         live.signal(signal.SIGINT)
         live.end(3)
     spent = workspace.study().user_attrs["spent_s"]

@@ -31,7 +31,7 @@ CLOSE = """\
 
 
 def curves(url: str) -> dict[int, dict[int, float]]:
-    """Every trial's perplexities by epoch, of the one study there."""
+    """Every trial's perplexities by step, of the one study there."""
     storage = open_storage(url, create=False)
     (name,) = optuna.get_all_study_names(storage)
     trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)

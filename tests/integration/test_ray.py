@@ -96,7 +96,7 @@ ON_A_GPU = """\
         for epoch in range(1, config.epochs + 1):
             yield Report(epoch=epoch, validation_loss=math.log(60 - epoch))
             while not Path("lost").exists():
-                yield Progress(epoch, 1, 2)
+                yield Progress(epoch)
                 time.sleep(0.05)
         return Ending(Outcome.COMPLETED)
 """
@@ -111,7 +111,7 @@ SHARING = """\
         seen = directory / "seen"
         seen.write_text(f"{device} {os.environ['CUDA_VISIBLE_DEVICES']}")
         while not directory.with_name("go").exists():
-            yield Progress(1, 1, 2)
+            yield Progress(1)
             time.sleep(0.05)
         yield Report(epoch=1, validation_loss=math.log(60))
         return Ending(Outcome.COMPLETED)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from support import Done, Workspace, gone, wait_for
+from support import Done, Live, Workspace, gone, wait_for
+
+from trainers import checkpoint
 
 # The shared trainer, which waits in the middle of an epoch for as long as the file `hold` names it:
 # so that a signal meets it there, however fast or slow the machine is.
@@ -30,13 +32,15 @@ HELD = """\
             except StopIteration as stop:
                 return stop.value
             verdict = yield said
-            while verdict is None and isinstance(said, Progress) and held(said, directory.name):
+            while verdict is None and isinstance(said, Progress) and held(said, config, directory):
                 time.sleep(0.05)
                 verdict = yield said
 
-    def held(said, trial):
+    def held(said, config, directory):
         hold = Path("hold")
-        return hold.exists() and hold.read_text() == f"{trial} {said.epoch}" and said.step >= 2
+        epoch, step = divmod(said.step, said.steps // config.epochs)
+        named = f"{directory.name} {epoch + 1}"
+        return hold.exists() and hold.read_text() == named and step >= 2
 """
 RUN = ("run", "--trainer", "held:train", "--trials", 4, "--json")
 
@@ -94,10 +98,20 @@ def stop_inside(
     """A signal in the middle of a trial's second epoch."""
     hold(workspace, number, 2)
     with workspace.start(*RUN) as live:
-        live.until("trial_progressed", number=number, epoch=2, step=2)
+        until_held(live, workspace, number, 2)
         worker = worker_of(workspace, number)
         live.signal(how, group=group)
         return seen(workspace, live.end(code), worker)
+
+
+def until_held(live: Live, workspace: Workspace, number: int, epoch: int) -> None:
+    live.until("trial_started", number=number)
+    live.until("trial_progressed", number=number, step=(epoch - 1) * per_epoch(workspace) + 2)
+
+
+def per_epoch(workspace: Workspace) -> int:
+    """The steps of an epoch."""
+    return int(workspace.study().user_attrs["steps_per_epoch"])
 
 
 def seen(workspace: Workspace, said: Done, worker: int) -> Stop:
@@ -116,7 +130,7 @@ def kill_the_worker(workspace: Workspace, number: int) -> Done:
     """SIGKILL for the worker alone, in a trial's last epoch; the sweep then runs to its end."""
     hold(workspace, number, 3)
     with workspace.start(*RUN) as live:
-        live.until("trial_progressed", number=number, epoch=3, step=2)
+        until_held(live, workspace, number, 3)
         os.kill(worker_of(workspace, number), signal.SIGKILL)
         warning = live.until("warning")["text"]
         (workspace.path / "hold").unlink()
@@ -205,7 +219,7 @@ class TestAStop:
 class TestTheSameCommandAgain:
     def test_it_repeats_nothing_that_was_finished(self, story: Story) -> None:
         started = [
-            (event["trial"]["number"], event["epochs_done"])
+            (event["trial"]["number"], event["trial"]["step"] / per_epoch(story.workspace))
             for way in ("ctrl-c", "term", "kill")
             for event in story.stops[way].said.events
             if event["event"] == "trial_started"
@@ -233,12 +247,13 @@ class TestTheSameCommandAgain:
 def unfinish(workspace: Workspace, number: int, *, epochs: int) -> None:
     """Makes of a finished trial what a crash would have left: running, with so many epochs."""
     ((trial,),) = workspace.sql("select trial_id from trials where number = ?", number)
+    last = epochs * per_epoch(workspace)
     workspace.sql(
         "update trials set state = 'RUNNING', datetime_complete = null where trial_id = ?", trial
     )
     workspace.sql("delete from trial_values where trial_id = ?", trial)
     workspace.sql(
-        "delete from trial_intermediate_values where trial_id = ? and step > ?", trial, epochs
+        "delete from trial_intermediate_values where trial_id = ? and step > ?", trial, last
     )
     workspace.sql(
         "delete from trial_user_attributes where trial_id = ? and key not in "
@@ -289,16 +304,60 @@ class TestACrash:
     ) -> None:
         crashed = straight.copy_to(tmp_path / "crashed")
         unfinish(crashed, 1, epochs=2)
+        second = 2 * per_epoch(crashed)
         crashed.sql(
-            "update trial_intermediate_values set intermediate_value = 33.5 where step = 2 and "
-            "trial_id = (select trial_id from trials where number = 1)"
+            "update trial_intermediate_values set intermediate_value = 33.5 where step = ? and "
+            "trial_id = (select trial_id from trials where number = 1)",
+            second,
         )
         crashed.invoke(*RUN)
         _, first, *_, anew = crashed.study().trials
         assert crashed.states().count("COMPLETE") == straight.states().count("COMPLETE")
         assert first.state.name == "FAIL"
-        assert first.user_attrs["reason"].startswith("failed: epoch 2 cannot be repeated: ")
+        assert first.user_attrs["reason"].startswith(f"failed: step {second} cannot be repeated: ")
         assert "33.5 before" in first.user_attrs["reason"]
-        assert first.intermediate_values[2] == 33.5
+        assert first.intermediate_values[second] == 33.5
         assert anew.params == first.params
         assert anew.intermediate_values == straight.curves()[1]
+
+
+def as_version_1(workspace: Workspace, per: int) -> None:
+    """Makes of a study and its checkpoints what version 1 would have written."""
+    # The trials of one study: no two of its reports change places.
+    workspace.sql("update trial_intermediate_values set step = step / ?", per)
+    workspace.sql("delete from trial_user_attributes where key = 'steps'")
+    workspace.sql("delete from study_user_attributes where key = 'unit'")
+    for key, value in (("version", "1"), ("floor", "2")):
+        workspace.sql("update study_user_attributes set value_json = ? where key = ?", value, key)
+    for file in workspace.path.glob("runs/*/*/*.pt"):
+        state = checkpoint.read(file)
+        if "history" in state:
+            new = {"step", "steps", "tokens"}
+            state["history"] = [
+                {key: value for key, value in report.items() if key not in new}
+                for report in state["history"]
+            ]
+        checkpoint.write(file, state)
+
+
+def test_a_study_of_version_1_goes_on_by_epochs_from_its_checkpoints(
+    straight: Workspace, tmp_path: Path
+) -> None:
+    old = straight.copy_to(tmp_path / "old")
+    unfinish(old, 1, epochs=1)
+    per = per_epoch(old)
+    as_version_1(old, per)
+    done = old.invoke(*RUN)
+    assert reported(done) == [(1, 2), (1, 3)]
+    by_epochs = {
+        number: {step // per: value for step, value in curve.items()}
+        for number, curve in straight.curves().items()
+    }
+    assert old.curves() == by_epochs
+    assert old.states() == straight.states()
+    (begun,) = [event["trial"] for event in done.events if event["event"] == "trial_started"]
+    assert (begun["step"], begun["steps"], begun["unit"]) == (1, 3, "epoch")
+    said = old.invoke("status").out
+    assert "3/3" in said
+    assert "epochs" in said
+    assert "steps" not in said

@@ -25,7 +25,7 @@ ZOO = """\
 
     def train(config, *, device, directory):
         number = int(directory.name)
-        yield Progress(1, 1, 2)
+        yield Progress(1)
         for epoch, perplexity in enumerate(CURVES.get(number, (53, 43, 33)), 1):
             if number in (5, 6, 8, 10):
                 break
@@ -95,7 +95,9 @@ class TestAWholeSweep:
             "select t.number, v.step, v.intermediate_value from trial_intermediate_values v "
             "join trials t using (trial_id) order by t.number, v.step"
         )
-        assert [row[:2] for row in rows] == [(n, e) for n in range(5) for e in (1, 2, 3)]
+        steps = finished.study().user_attrs["steps_per_epoch"]
+        expected = [(n, epoch * steps) for n in range(5) for epoch in (1, 2, 3)]
+        assert [row[:2] for row in rows] == expected
         assert all(1 < perplexity < 300 for _, _, perplexity in rows)
 
     def test_a_trials_value_is_its_lowest_perplexity(self, finished: Workspace) -> None:
@@ -240,7 +242,7 @@ class TestEveryWayToEnd:
         state, value, reason = self.about(zoo, 3)
         assert (state, value) == ("PRUNED", pytest.approx(189))
         assert reason.startswith(
-            "pruned: perplexity 189.00 after epoch 2 is above 41.00, the median of "
+            "pruned: perplexity 189.00 after step 2 is above 41.00, the median of "
         )
         status = " ".join(zoo.invoke("status").out.split())
         assert "the median of" in status
@@ -261,7 +263,7 @@ class TestEveryWayToEnd:
     def test_a_perplexity_that_is_no_number_counts_as_infinite(self, zoo: Workspace) -> None:
         state, value, reason = self.about(zoo, 9)
         assert (state, value) == ("PRUNED", math.inf)
-        assert reason == "pruned: perplexity is not finite after epoch 1"
+        assert reason == "pruned: perplexity is not finite after step 1"
 
     def test_a_killed_worker_is_tried_again_and_then_the_trial_fails(self, zoo: Workspace) -> None:
         state, value, reason = self.about(zoo, 5)

@@ -28,7 +28,7 @@ STEPS = """\
         (directory / "pid").write_text(str(os.getpid()))
         for epoch in (1, 2, 3):
             while (directory.parents[2] / "hold").exists():
-                if (yield Progress(epoch, 1, 2)) == "pause":
+                if (yield Progress(epoch)) == "pause":
                     return Ending(Outcome.PAUSED)
                 time.sleep(0.05)
             yield Report(epoch=epoch, validation_loss=4.0 - epoch / 10)

@@ -33,13 +33,15 @@ def command(json_lines: bool, config: Path | None, **flags: Any) -> None:
     from sweep.config.load import FILE_NAME
     from sweep.orchestration.session import run_study
     from sweep.results.lookup import open_study
+    from sweep.results.objective import objective_of
     from sweep.results.report import build
     from sweep.view import study_view
     from sweep.view.report.dashboard import publisher
-    from sweep.workflows.calibrate import measured_reference, write_reference
+    from sweep.workflows.calibrate import check_metric, measured_reference, write_reference
 
     given = {name: value for name, value in flags.items() if value is not None}
     settings = load_config(config=config, **{"batch": BATCH, "precision": PRECISION, **given})
+    check_metric(objective_of(settings.trainer))
     with study_view(settings.study, json_lines=json_lines) as view:
         view.note(f"calibrating profile {settings.profile} on {settings.device}")
         publish = publisher(settings.study, view.warn)

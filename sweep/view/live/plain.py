@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweep.formatting import format_multiple, format_rate, one_line
 from sweep.results.objective import reported
-from sweep.results.types import RatePosterior, StudySummary, TrialRow
+from sweep.results.types import RatePosterior, StudySummary, TrialRow, counted
 from sweep.view.live.running import RunningTrial, of_steps
 from sweep.view.sentences import kept, why
 from sweep.view.tables import print_header, print_summary
@@ -61,9 +61,8 @@ class PlainView:
         trial = RunningTrial.of(row)
         self._running[row.number] = trial
         rule = f"{format_multiple(row.multiple)} of {one_line(row.rule)}'s rate" if row.rule else ""
-        self._trial_line(
-            trial, rule, trial.place, f"{row.steps} steps" if row.steps and not row.step else ""
-        )
+        length = f"{row.steps:,} {row.unit}s" if row.steps and not row.step else ""
+        self._trial_line(trial, rule, trial.place, length)
 
     def progressed(self, number: int, progress: Progress) -> None:
         """Writes how far the trial is, where it has been silent for ten seconds."""
@@ -78,7 +77,8 @@ class PlainView:
         """Writes the value at the step."""
         value = row.objective.described(reported(row.objective, report))
         speed = _speed(report.tokens_per_second)
-        self._trial_line(row, of_steps(report.step, report.steps or row.steps), value, speed)
+        place = of_steps(counted(report, row.unit), row.steps, row.unit)
+        self._trial_line(row, place, value, speed)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Writes how the trial ended and the best it reached."""

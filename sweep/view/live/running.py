@@ -42,7 +42,7 @@ class RunningTrial:
             row.learning_rate,
             row.steps,
             _share(row.step, row.steps),
-            f"going on after {of_steps(row.step, row.steps)}" if row.step else "starting",
+            f"going on after {of_steps(row.step, row.steps, row.unit)}" if row.step else "starting",
             value=row.value,
             objective=row.objective,
         )
@@ -79,9 +79,9 @@ class RunningTrial:
         return max(0.0, pace * (1 - self.share) - (now - self.last))
 
 
-def of_steps(step: int, steps: int) -> str:
+def of_steps(step: int, steps: int, unit: str = "step") -> str:
     """Where a run is: "step 52/200", "step 52" where its length is unknown."""
-    return f"step {step:,}/{steps:,}" if steps else f"step {step:,}"
+    return f"{unit} {step:,}/{steps:,}" if steps else f"{unit} {step:,}"
 
 
 def _share(step: int, steps: int) -> float:

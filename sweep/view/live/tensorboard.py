@@ -16,7 +16,7 @@ from sweep.errors import SweepError
 from sweep.formatting import format_rate
 from sweep.orchestration.listener import Forwarding, View
 from sweep.orchestration.log import say
-from sweep.results.types import StudySummary, TrialRow
+from sweep.results.types import StudySummary, TrialRow, counted
 from trainers.report import Report
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class TensorBoardView(Forwarding):
         if writer := self._writers.get(number):
             with self._as_long_as_it_can(number):
                 for tag, value in _scalars(report).items():
-                    writer.add_scalar(tag, value, report.step)
+                    writer.add_scalar(tag, value, counted(report, row.unit))
                 writer.flush()
         super().reported(number, report, row)
 

@@ -234,7 +234,7 @@ def _steps(report: Report) -> Chart | None:
     pairs.sort(key=lambda pair: (pair[1] == best, pair[1].learning_rate))
     layers += [line for pair in pairs for line in _history_layers(*pair, report)]
     return Chart(
-        "steps",
+        f"{report.study.unit}s",
         f"{capital(report.objective.words)} by {report.study.unit}",
         "Every trial from the lowest rate (dark) to the highest (bright), with its number; the "
         f"best is thick, pruned ones are dashed.{LOST if y.lost else ''}"

@@ -137,7 +137,7 @@ def test_a_diverged_trial_ends_at_once() -> None:
     study = three_good()
     assert pruned_at(study, lambda epoch: math.inf, median(floor=10)) == 1
     assert (
-        median().reason(study.trials, study.trials[-1]) == "perplexity is not finite after epoch 1"
+        median().reason(study.trials, study.trials[-1]) == "perplexity is not finite after step 1"
     )
 
 
@@ -159,7 +159,7 @@ def test_the_percentile_ends_only_the_worst_quarter() -> None:
     lenient = make_pruner("percentile", floor=3, startup=3)
     assert pruned_at(study, falling(45.0), lenient) is None
     assert pruned_at(study, falling(70.0), lenient) == 3
-    assert "the 75th percentile of 6 trials, for 2 epochs" in lenient.reason(
+    assert "the 75th percentile of 6 trials, for 2 reports" in lenient.reason(
         study.trials, study.trials[-1]
     )
 
@@ -178,7 +178,7 @@ def test_the_reason_in_words() -> None:
     pruner = median(floor=4)
     assert pruned_at(study, lambda epoch: 93.1, pruner) == 4
     assert pruner.reason(study.trials, study.trials[-1]) == (
-        "perplexity 93.10 after epoch 4 is above 71.00, the median of 5 trials, for 2 epochs"
+        "perplexity 93.10 after step 4 is above 71.00, the median of 5 trials, for 2 reports"
     )
     good = stored(falling(20.0), 6, TrialState.RUNNING)
     assert pruner.reason(study.trials, good) == ""

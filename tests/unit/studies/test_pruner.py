@@ -18,7 +18,7 @@ from studies.table import Table
 from studies.trials import LOOKED, PAUSED
 
 EPOCHS, BEST, BASELINE = 12, 1e-3, 400.0
-TERMS = Terms(1e-5, 1e-1, {"rule": Prior(BEST)}, BASELINE, epochs=EPOCHS)
+TERMS = Terms(1e-5, 1e-1, {"rule": Prior(BEST)}, BASELINE, steps=EPOCHS)
 Schedule = Callable[[int, float], float]
 
 
@@ -110,7 +110,7 @@ def test_a_run_at_the_unigrams_level_is_left_whatever_its_rate(x: float) -> None
     assert set(said) == set(range(1, EPOCHS))
     now, best = math.exp(STUCK[1]), math.exp(min(losses(x)[1] for x in (-0.5, 0.0)))
     assert said[2] == (
-        f"perplexity {now:.4g} after epoch 2 is no better than a model without context (400), "
+        f"perplexity {now:.4g} after step 2 is no better than a model without context (400), "
         f"where another rate had {best:.4g}"
     )
 
@@ -130,7 +130,7 @@ def test_one_that_still_has_time_to_learn_is_compared_at_its_own_epoch() -> None
 
 
 def test_where_nothing_is_known_of_the_unigram_none_is_stuck() -> None:
-    pruner = LearningRatePruner(terms=Terms(1e-5, 1e-1, epochs=EPOCHS))
+    pruner = LearningRatePruner(terms=Terms(1e-5, 1e-1, steps=EPOCHS))
     said = said_at(study_of(-0.5, 0.0), 0.3, STUCK, pruner)
     assert not any("no better than" in reason for reason in said.values())
 
@@ -140,7 +140,7 @@ def test_a_run_far_from_the_best_is_left_at_its_look_alone(schedule: Schedule) -
     trials = study_of(-1.0, -0.4, 0.1, 0.6, 1.2, schedule=schedule)
     said = said_at(trials, -2.5, losses(-2.5, schedule))
     assert list(said) == [1]
-    assert said[1].startswith("after 1 epoch, perplexity ")
+    assert said[1].startswith("after step 1, perplexity ")
     assert said[1].endswith("promises more")
     rate = float(said[1].split("rate ")[1].split()[0])
     assert abs(math.log(rate / BEST)) < 0.5
@@ -164,7 +164,7 @@ def test_a_diverged_run_ends_at_once() -> None:
     running = trained(1.2, losses(1.2), number=AUDITED, epochs=3, state=TrialState.RUNNING)
     running.intermediate_values[4] = math.inf
     said = PRUNER.reason([*study_of(0.0), running], running)
-    assert said == "perplexity is not finite after epoch 4"
+    assert said == "perplexity is not finite after step 4"
     assert PRUNER.audit([running], running) == ""
 
 
@@ -182,7 +182,7 @@ def test_an_audited_run_goes_on_and_says_why_it_would_have_been_left() -> None:
     trials = [*study_of(-0.5, 0.0), running]
     assert PRUNER.reason(trials, running) == ""
     said = PRUNER.audit(trials, running)
-    assert said.startswith("audit, runs on to check the pruner: perplexity 398.8 after epoch 4 is")
+    assert said.startswith("audit, runs on to check the pruner: perplexity 398.8 after step 4 is")
     good = trained(0.1, losses(0.1), number=AUDITED, epochs=4, state=TrialState.RUNNING)
     assert PRUNER.audit([*study_of(-0.5, 0.0), good], good) == ""
 

@@ -334,7 +334,7 @@ def test_a_restored_member_is_the_same_in_all_that_matters(tmp_path, precision, 
     one.finish_epoch(report(1, 9.0), tmp_path)
     other = member(**changes)
     other.restore(tmp_path)
-    assert other.history == one.history
+    assert [said.perplexity for said in other.history] == [said.perplexity for said in one.history]
     assert other.precision.state_dict() == one.precision.state_dict()
     for batch in batches:
         assert one.learning_rate == other.learning_rate

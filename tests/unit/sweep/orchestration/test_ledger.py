@@ -275,7 +275,7 @@ class TestReporting:
             trial = self.unrepeatable(ledger, before[1].number, outcome)
             reason = trial.user_attrs["reason"]
             assert trial.state.name == "FAIL"
-            assert reason.startswith("failed: epoch 1 cannot be repeated: perplexity 50.6 now, 50 ")
+            assert reason.startswith("failed: step 1 cannot be repeated: perplexity 50.6 now, 50 ")
             assert reason.endswith("; it begins anew")
             anew = asked(ledger)
             assert anew.config == before[1].config
@@ -318,7 +318,7 @@ class TestReporting:
             number = asked(ledger).number
             with pytest.raises(
                 SweepError,
-                match=r"trial 0, epoch 1: the trainer's validation_loss must be .* 0, got -3.9",
+                match=r"trial 0, step 1: the trainer's validation_loss must be .* 0, got -3.9",
             ):
                 ledger.report({number: dataclasses.replace(report(1, 50), validation_loss=-3.9)})
         assert stored(tmp_path)[0].intermediate_values == {}
@@ -356,23 +356,23 @@ class TestJudging:
             ledger.tell(number, Outcome.PRUNED, Outcome.PRUNED.sentence)
         trial = stored(tmp_path)[number]
         assert (trial.state.name, trial.value) == ("PRUNED", pytest.approx(89))
-        assert trial.user_attrs["reason"].startswith("pruned: perplexity 89.00 after epoch 2")
+        assert trial.user_attrs["reason"].startswith("pruned: perplexity 89.00 after step 2")
         assert trial.user_attrs["outcome"] == "pruned"
 
     def test_only_the_last_stored_epoch_can_prune(self, tmp_path: Path) -> None:
         """A resumed trainer says its epochs again: those were judged already."""
-        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4)) as ledger:
+        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4), floor=0.5) as ledger:
             number = self.behind(ledger)
             ledger.report({number: report(2, 89)})
             killed(ledger)
-        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4)) as ledger:
+        with open_ledger(tmp_path, train=dataclasses.replace(TRAIN, epochs=4), floor=0.5) as ledger:
             (spec,) = ledger.unfinished()
             assert spec.number == number
             assert ledger.report({number: report(1, 90)}) == {number: Verdict.CONTINUE}
             assert ledger.report({number: report(2, 89)}) == {number: Verdict.PRUNE}
 
     def test_a_trials_last_epoch_is_not_pruned_it_is_paid_for(self, tmp_path: Path) -> None:
-        with open_ledger(tmp_path, floor=3) as ledger:
+        with open_ledger(tmp_path, floor=0.9) as ledger:
             number = self.behind(ledger)
             assert ledger.report({number: report(2, 89)}) == {number: Verdict.CONTINUE}
             assert ledger.report({number: report(3, 88)}) == {number: Verdict.CONTINUE}
@@ -483,7 +483,7 @@ class TestLooks:
                 break
             self.train(ledger, asked(ledger))
         killed(ledger)
-        set_attribute(ledger, number, PAUSED, "a look of 1 epoch")  # as it was before
+        set_attribute(ledger, number, PAUSED, "a look up to step 1")  # as it was before
         return ledger, number
 
     def test_a_rate_that_is_asked_for_again_goes_on_the_others_were_pruned(
@@ -496,7 +496,7 @@ class TestLooks:
                 before = ledger.row(spec.number)
                 assert before.state == "running"
                 assert specs.setdefault(spec.number, spec) == spec
-                assert (before.epochs > 0) == (spec.number in order)
+                assert (before.step > 0) == (spec.number in order)
                 order.append(spec.number)
                 left = self.train(ledger, spec) is Verdict.PAUSE
                 row = ledger.row(spec.number)
@@ -540,7 +540,7 @@ class TestLooks:
             assert not is_paused(stored(tmp_path)[number])
             assert ledger._trials.under_way()[0].number == number
             ledger.tell(number, Outcome.PAUSED, Outcome.PAUSED.sentence)
-            assert stored(tmp_path)[number].user_attrs[PAUSED].startswith("perplexity 95 after ep")
+            assert stored(tmp_path)[number].user_attrs[PAUSED].startswith("perplexity 95 after s")
             assert ledger._trials.under_way() == []
 
     def test_a_crash_before_its_worker_left_it_has_it_judged_again(self, tmp_path: Path) -> None:
@@ -635,7 +635,7 @@ class TestLooks:
             assert number == ASKED.number
             assert ledger.report({number: report(1, 95)}) == {number: Verdict.CONTINUE}
         said = stored(tmp_path)[number].user_attrs["audit"]
-        assert said.startswith("audit, runs on to check the pruner: perplexity 95 after epoch 1 is")
+        assert said.startswith("audit, runs on to check the pruner: perplexity 95 after step 1 is")
 
     def test_a_study_of_an_earlier_version_is_read_and_goes_on(self, tmp_path: Path) -> None:
         """It says nothing of its sampler and floor, and its pruner ended trials at once."""
@@ -644,12 +644,13 @@ class TestLooks:
                 finish(ledger, 60, 50, 40)
             number = finish(ledger, 60, outcome=Outcome.PRUNED)
         set_attribute(ledger, 0, "audit", "audit, runs on to check the pruner: as it was")
-        sql(tmp_path, "delete from study_user_attributes where key in ('sampler', 'floor')")
-        sql(tmp_path, "delete from study_user_attributes where key = 'remaining'")
+        lacking = "'sampler', 'floor', 'remaining', 'unit', 'version'"
+        sql(tmp_path, f"delete from study_user_attributes where key in ({lacking})")
         study = optuna.load_study(
             study_name="study", storage=open_storage(storage_of(tmp_path), create=False)
         )
-        assert terms_of(read_study(study)).floor == 1
+        terms = terms_of(read_study(study))
+        assert (terms.floor, terms.unit, terms.steps) == (0, "epoch", 6)
         assert recommended(study)[0] in (0, 1, 2)
         assert summarise(study, "").trials[0].audit
         assert summarise(study, "").trials[number].state == "pruned"
@@ -704,8 +705,8 @@ class TestTelling:
     @pytest.mark.parametrize(
         ("before", "state", "reason"),
         [
-            ((), "FAIL", "failed: the trainer ended without an epoch's report"),
-            ((math.inf,), "PRUNED", "diverged: no epoch's perplexity is finite"),
+            ((), "FAIL", "failed: the trainer ended without a report"),
+            ((math.inf,), "PRUNED", "diverged: no perplexity is finite"),
         ],
     )
     def test_complete_without_any_value_is_not_complete(
@@ -782,12 +783,12 @@ class TestTakingUpAgain:
         ledger = open_ledger(tmp_path)
         number = asked(ledger).number
         ledger.report({number: report(1, 50)})
-        ledger._report_infinity(ledger._trials.stored(number))
+        ledger._trials.report_infinity(ledger._trials.stored(number))
         killed(ledger)
         with open_ledger(tmp_path) as ledger:
             ledger.unfinished()
             assert ledger.report({number: report(1, 50)}) == {number: Verdict.CONTINUE}
-            ledger.tell(number, Outcome.DIVERGED, "diverged in epoch 2")
+            ledger.tell(number, Outcome.DIVERGED, "diverged in step 2")
         assert stored(tmp_path)[0].intermediate_values == {1: pytest.approx(50), 2: math.inf}
 
     def test_a_kill_while_the_study_was_made_leaves_nothing_in_the_way(

@@ -12,7 +12,7 @@ def test_it_says_what_happened_to_each_trial(finished: Workspace) -> None:
     said = [line.split(maxsplit=4)[-1] for line in lines]
     for number in range(5):
         assert any(line.startswith(f"trial {number} begins at rate") for line in said)
-        assert any(line.startswith(f"trial {number} complete after") for line in said)
+        assert any(line.startswith(f"trial {number} complete at step ") for line in said)
     assert all(line.split()[2] in ("INFO", "WARNING") for line in lines)
 
 

@@ -27,22 +27,25 @@ TRAINERS = """\
     import math
     from trainers.report import Ending, Report, Outcome, Progress
 
-    def trial(config, directory, *, ends=Outcome.COMPLETED, end=None):
+    def trial(config, directory, *, ends=Outcome.COMPLETED, end=None, inside=0):
+        # `inside`: so many reports inside one epoch, 10 steps apart
+        epochs = inside or config.epochs
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "epochs"
         done = int(file.read_text()) if file.exists() else 0
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(1, epochs + 1):
             if epoch > done:
-                if (yield Progress(epoch, 1, 1)) == "pause":
+                if (yield Progress()) == "pause":
                     return Ending(Outcome.PAUSED)
                 with (directory / "trained").open("a") as log:
                     log.write(f"{epoch} ")
                 file.write_text(str(epoch))
-            left = (config.epochs - epoch) / config.epochs
+            left = (epochs - epoch) / epochs
             if (directory / "other").exists():  # as on another machine
                 end = 30
             loss = math.log(60 - epoch if end is None else end * (90 / end) ** left)
-            verdict = yield Report(epoch=epoch, train_loss=loss, validation_loss=loss)
+            at = {"step": 10 * epoch, "steps": 10 * inside} if inside else {"epoch": epoch}
+            verdict = yield Report(**at, validation_loss=loss)
             if verdict != "continue":
                 return Ending(Outcome.PAUSED if verdict == "pause" else Outcome.PRUNED)
         return Ending(ends)
@@ -54,8 +57,12 @@ TRAINERS = """\
         away = math.log(config.learning_rate / 3e-3)
         return trial(config, directory, end=min(90, 40 * math.exp(0.1 * away**2)))
 
+    def single(config, *, device, directory):
+        away = math.log(config.learning_rate / 3e-3)
+        return trial(config, directory, end=min(90, 40 * math.exp(0.1 * away**2)), inside=8)
+
     def endless(config, *, device, directory):
-        while (yield Progress(1, 1, 2)) != "pause":
+        while (yield Progress(1, 2)) != "pause":
             pass
         return Ending(Outcome.PAUSED)
 
@@ -252,9 +259,36 @@ def test_a_trial_that_is_left_goes_on_where_its_rate_is_asked_for_again(folder: 
     left = [row for row in ended if row["state"] == "paused"]
     assert left
     assert all(row["reason"].startswith("paused: ") for row in left)
-    resumed = [each for each in started if each["epochs_done"]]
+    resumed = [each for each in started if each["trial"]["step"]]
     assert {each["trial"]["state"] for each in resumed} == {"running"}
     assert {each["trial"]["number"] for each in resumed} <= {row["number"] for row in left}
+
+
+def test_a_study_of_one_epoch_is_judged_inside_it(folder: Path) -> None:
+    run = Run(folder, "single", **{**LOOKS, "train": TrainConfig(learning_rate=1.0, epochs=1)})
+    assert run.done
+    ended = [each["trial"] for each in run.events if each["event"] == "trial_ended"]
+    assert {(row["steps"], row["unit"]) for row in ended} == {(80, "step")}
+    assert {row["step"] for row in ended if row["state"] == "complete"} == {80}
+    left = [row for row in ended if row["state"] == "paused"]
+    assert left
+    assert all(row["step"] < 40 and "step" in row["reason"] for row in left)
+    for trial in run.trials:
+        assert set(trial.intermediate_values) <= set(range(10, 81, 10))
+        assert trial.user_attrs["steps"] == 80
+
+
+def test_a_hopeless_trial_of_one_epoch_is_pruned_before_half_of_its_steps(folder: Path) -> None:
+    search = {"floor": 0.2, "trials": 5, "train": TrainConfig(learning_rate=1.0, epochs=1)}
+    run = Run(folder, "single", **search)
+    assert run.done
+    pruned = [trial for trial in run.trials if trial.state.name == "PRUNED"]
+    assert pruned
+    assert all(20 <= trial.last_step < 40 for trial in pruned)
+    assert {trial.last_step for trial in run.trials if trial.state.name == "COMPLETE"} == {80}
+    reason = pruned[0].user_attrs["reason"]
+    assert reason.startswith("pruned: perplexity ")
+    assert f" after step {pruned[0].last_step} is above " in reason
 
 
 def test_beside_another_one_it_is_not_taken_up_before_its_worker_left_it(folder: Path) -> None:
@@ -429,7 +463,7 @@ def test_a_trial_that_cannot_be_repeated_begins_anew_and_the_study_lives(folder:
     assert resumed.done
     assert resumed.states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
     reason = resumed.trials[0].user_attrs["reason"]
-    assert reason.startswith("failed: epoch 1 cannot be repeated: perplexity ")
+    assert reason.startswith("failed: step 1 cannot be repeated: perplexity ")
     rates = [trial.params["learning_rate"] for trial in resumed.trials]
     assert rates[0] in rates[1:]
 

@@ -13,8 +13,8 @@ from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.baseline import (
     at_constant_rate,
     baseline_of,
-    first_settled_epoch,
     stored_baseline,
+    warmup_share,
 )
 from sweep.results.record import StudyRecord, read_study
 from trainers.config import LRSchedule, TrainConfig
@@ -87,6 +87,7 @@ def test_runs_are_compared_after_their_warm_up() -> None:
     plain = TrainConfig(learning_rate=1e-3, epochs=10)
     share = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_share=0.2))
     steps = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_steps=25))
-    assert first_settled_epoch(plain, 20) == 1
-    assert first_settled_epoch(share, 20) == 3
-    assert first_settled_epoch(steps, 20) == 3  # 25 steps end in the second epoch
+    assert warmup_share(plain, 20) == 0
+    assert warmup_share(share, 20) == 0.2
+    assert warmup_share(steps, 20) == pytest.approx(25 / 200)
+    assert warmup_share(steps, None) == 0  # unknown, as in the first studies

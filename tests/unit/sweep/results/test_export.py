@@ -42,9 +42,9 @@ def test_what_is_written_is_read_again_to_the_last_bit(exported: Exported, tmp_p
     assert (exported.train.eps, exported.train.seed) == (1e-08, 2**62)
 
 
-def test_a_trials_perplexity_comes_with_its_epoch(exported: Exported) -> None:
+def test_a_trials_perplexity_comes_with_its_step(exported: Exported) -> None:
     assert exported.origin.value == pytest.approx(40)
-    assert exported.origin.epoch == 2
+    assert (exported.origin.step, exported.origin.epoch) == (2, None)
 
 
 def test_the_file_says_how_to_use_it_and_is_plain_yaml(exported: Exported, tmp_path: Path) -> None:
@@ -148,6 +148,14 @@ def test_what_an_earlier_version_had_not_written_is_not_missed(
     assert read(file).train == exported.train
 
 
+def test_an_earlier_versions_perplexity_is_the_value(exported: Exported, tmp_path: Path) -> None:
+    file = tmp_path / "best.yaml"
+    write(exported, file)
+    lines = file.read_text().replace("  value:", "  perplexity:").splitlines()
+    file.write_text("\n".join(line for line in lines if "metric" not in line))
+    assert read(file) == exported
+
+
 def test_a_key_that_stands_twice_is_refused(exported: Exported, tmp_path: Path) -> None:
     file = tmp_path / "best.yaml"
     write(exported, file)
@@ -189,4 +197,4 @@ def test_training_again_is_compared_with_the_sweep(
         ledger.cohort(cohort, lambda: 1)
         exported = export(ledger.study, finished(ledger), "sqlite:///sweep.db")
     words = beside_the_sweep(exported, {1: 60.0, 2: perplexity})
-    assert words == f"epoch 2 gave perplexity {perplexity:.2f}, the sweep 40.00: {said}"
+    assert words == f"step 2 gave perplexity {perplexity:.2f}, the sweep 40.00: {said}"

@@ -97,17 +97,17 @@ def test_finalists_are_the_best_complete_trials(ledger: Ledger) -> None:
 
 
 def test_export_takes_the_best_over_new_seeds_and_says_so(ledger: Ledger) -> None:
-    plain = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
-    assert (plain.trial, plain.confirmed, plain.confirmation) == (1, False, None)
+    plain = export(ledger.study, chosen_trial(ledger.study), "sweep.db")
+    assert (plain.origin.trial, plain.origin.confirmed, plain.origin.confirmation) == (1, False, None)
     assert confirmed_words(plain).startswith("not confirmed")
     found = confirmation(finalist(0, 1e-2, 41, 41, 42, 43), finalist(1, 1e-3, 40, 44, 45, 46))
     note_confirmation(ledger.study, record(found))
-    origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
-    assert (origin.trial, origin.confirmed) == (0, True)
-    assert confirmed_words(origin) == "confirmed: 42.00 +- 0.58 over 3 new seeds"
+    best = export(ledger.study, chosen_trial(ledger.study), "sweep.db")
+    assert (best.origin.trial, best.origin.confirmed) == (0, True)
+    assert confirmed_words(best) == "confirmed: 42.00 +- 0.58 over 3 new seeds"
     assert stored_confirmation(ledger.study) == found
-    other = export(ledger.study, ledger.study.get_trials()[1], "sweep.db").origin
-    assert not other.confirmed
+    other = export(ledger.study, ledger.study.get_trials()[1], "sweep.db")
+    assert not other.origin.confirmed
     assert confirmed_words(other).startswith("not the best over new seeds: 45.00")
 
 

@@ -38,8 +38,9 @@ RUN_ON = "sweep run --batch-size 2048 --storage sqlite:////a/rather/long/path/to
 
 
 def trial(number: int, state: str = "complete", value: float | None = 60.0, **more) -> TrialRow:
-    values = {"learning_rate": 8e-4, "rule": "sqrt", "multiple": 1.0, "epochs": 10, "reason": ""}
-    return TrialRow(number=number, state=state, value=value, **(values | more))
+    values = {"learning_rate": 8e-4, "rule": "sqrt", "multiple": 1.0, "step": 10, "reason": ""}
+    values |= {"number": number, "state": state, "value": value, "steps": 10}
+    return TrialRow(**(values | more))
 
 
 def study(*rows: TrialRow, **more) -> StudySummary:
@@ -70,9 +71,10 @@ def study(*rows: TrialRow, **more) -> StudySummary:
     return StudySummary(**(values | more))
 
 
-def report(epoch: int, loss: float = math.log(61.24)) -> Report:
+def report(step: int, loss: float = math.log(61.24)) -> Report:
     return Report(
-        epoch=epoch,
+        step=step,
+        steps=10,
         train_loss=loss,
         validation_loss=loss,
         accuracy=0.3,
@@ -101,7 +103,7 @@ WORST = [
     trial(0, reason="trained to its end"),
     trial(123, "pruned", 123456.7, rule="a_rule_of_a_users_own_naming", multiple=1234.5),
     trial(7, "failed", None, reason="failed: RuntimeError: [3, 4]\n\x1b[31mdo not\x1b[0m fit " * 9),
-    trial(8, "waiting", None, learning_rate=math.nan, multiple=math.nan, rule="", epochs=0),
+    trial(8, "waiting", None, learning_rate=math.nan, multiple=math.nan, rule="", step=0),
 ]
 
 
@@ -279,7 +281,9 @@ class TestFrame:
         rows = [trial(number, "running") for number in range(running)]
         rows += [trial(number, reason="long " * 30) for number in range(running, 60)]
         bars = [
-            RunningTrial.of(row, 100, 99).progressed(Progress(100, 999, 1000, 1e6), 1.0)
+            RunningTrial.of(replace(row, step=99_000, steps=100_000)).progressed(
+                Progress(99_999, 100_000, 1e6), 1.0
+            )
             for row in rows[:running]
         ]
         lines = shown(terminal(width, height), frame(study(*rows), bars, 2.0, height))
@@ -288,19 +292,19 @@ class TestFrame:
         assert lines[-1].rstrip() == HINT
 
     def test_a_bar_says_where_the_trial_is(self):
-        bar = RunningTrial.of(trial(7, "running", 61.24), 10, 2)
-        bar = bar.progressed(Progress(3, 2, 6, 12_345.0), 0.0)
-        bar = bar.progressed(Progress(3, 4, 6, 12_345.0), 1.0)
+        bar = RunningTrial.of(trial(7, "running", 61.24, step=12, steps=60))
+        bar = bar.progressed(Progress(14, 60, 12_345.0), 0.0)
+        bar = bar.progressed(Progress(16, 60, 12_345.0), 1.0)
         text = "\n".join(shown(terminal(), frame(study(), [bar], 1.0, 24)))
-        for part in ("7 8.00e-4", "epoch 3/10 step 4/6", "ppl 61.24", "12.3k tok/s", "0:22 left"):
+        for part in ("7 8.00e-4", "step 16/60", "ppl 61.24", "12.3k tok/s", "0:22 left"):
             assert part in text
 
 
 class TestRunningTrial:
     def test_time_left_counts_from_the_first_sign_of_life(self):
-        bar = RunningTrial.of(trial(0, "running"), 10, 5)
+        bar = RunningTrial.of(trial(0, "running", step=5))
         assert bar.seconds_left(100.0) is None
-        bar = bar.progressed(Progress(6, 0, 4), 100.0)
+        bar = bar.progressed(Progress(5, 10), 100.0)
         assert bar.seconds_left(100.0) is None
         bar = bar.reported(report(6), 110.0)
         assert bar.seconds_left(110.0) == pytest.approx(40.0)
@@ -308,25 +312,25 @@ class TestRunningTrial:
         assert bar.seconds_left(999.0) == 0.0
 
     def test_a_repeated_report_takes_nothing_back(self):
-        bar = RunningTrial.of(trial(0, "running"), 10, 5).reported(report(2), 1.0)
+        bar = RunningTrial.of(trial(0, "running", step=5)).reported(report(2), 1.0)
         assert bar.share == 0.5
 
 
 def drive(view, rows: list[TrialRow]) -> None:
-    """One trial's way through a view; `rows`: as it starts, after its epoch, as it ended."""
+    """One trial's way through a view; `rows`: as it starts, after its report, as it ended."""
     view.note("profile cpu: no CUDA device found")
     view.warn("the fallback is taken")
     view.started(study())
-    view.trial_started(rows[0], 10, 0)
-    view.progressed(3, Progress(1, 4, 6, 12_345.0))
+    view.trial_started(rows[0])
+    view.progressed(3, Progress(1, 10, 12_345.0))
     view.reported(3, report(1), rows[1])
     view.trial_ended(rows[2])
 
 
 ROWS = [
-    trial(3, "running", None, epochs=0),
-    trial(3, "running", 61.24, epochs=1),
-    trial(3, "complete", 61.24, epochs=10, reason=Outcome.COMPLETED.sentence),
+    trial(3, "running", None, step=0),
+    trial(3, "running", 61.24, step=1),
+    trial(3, "complete", 61.24, step=10, reason=Outcome.COMPLETED.sentence),
 ]
 
 
@@ -375,7 +379,7 @@ class TestRichView:
             interrupted()
         screen = console.file.getvalue()
         assert screen.count("\x1b[?25h") == 1, "the cursor is shown again"
-        assert "trained all" in screen[screen.rindex("\x1b[?25h") :]
+        assert "trained to its end" in screen[screen.rindex("\x1b[?25h") :]
 
 
 class TestPlainView:
@@ -383,16 +387,16 @@ class TestPlainView:
         stream = io.StringIO()
         clock = iter(times)
         with PlainView(stream, lambda: next(clock)) as view:
-            view.trial_started(ROWS[0], 10, 0)
+            view.trial_started(ROWS[0])
             for step in (1, 2, 3):
-                view.progressed(3, Progress(1, step, 6, 12_345.0))
+                view.progressed(3, Progress(step, 10, 12_345.0))
         return stream.getvalue().splitlines()
 
     def test_progress_is_told_every_ten_seconds(self):
         # Two or three looks at the clock a progress: when it came, whether to speak, when it spoke.
         lines = self.lines([0.0, 4.0, 4.0, 11.0, 11.0, 11.0, 12.0, 12.0])
         assert len(lines) == 2
-        assert lines[1] == "trial 3  lr 8.00e-4  epoch 1/10 step 2/6  12,345 tokens/s"
+        assert lines[1] == "trial 3  lr 8.00e-4  step 2/10  12,345 tokens/s"
 
     def test_one_line_an_event_without_control_characters(self, monkeypatch):
         monkeypatch.setenv("FORCE_COLOR", "1")
@@ -405,7 +409,7 @@ class TestPlainView:
         text = stream.getvalue()
         assert all(character.isprintable() or character == "\n" for character in text)
         lines = text.splitlines()
-        assert "trial 3  lr 8.00e-4  epoch 1/10  perplexity 61.24  12,345 tokens/s" in lines
+        assert "trial 3  lr 8.00e-4  step 1/10  perplexity 61.24  12,345 tokens/s" in lines
         assert "Warning: red error" in lines
         assert f"  {RUN_ON}" in lines
 
@@ -495,7 +499,7 @@ class TestMakeView:
 
 
 class TestTheFinalTable:
-    WHY = "pruned: perplexity 133.83 after epoch 2 should end near 105.74, by 4 finished trials"
+    WHY = "pruned: perplexity 133.83 after step 2 should end near 105.74, by 4 finished trials"
 
     @pytest.mark.parametrize("width", [80, 100, 160])
     def test_no_reason_is_cut(self, width):
@@ -539,17 +543,18 @@ class TestTheFinalTable:
 def test_a_trials_blocks_stand_apart():
     detail = {
         **{"number": 3, "study": "study", "state": "complete", "learning_rate": 1e-3},
-        **{"rule": "sqrt", "multiple": 1.0, "value": 60.0, "epochs": 1, "reason": "done"},
+        **{"rule": "sqrt", "multiple": 1.0, "value": 60.0, "step": 1, "reason": "done"},
         **{
             "rules": {"sqrt": 1e-3},
             "values": {"1": 60.0},
             "metric": "perplexity",
             "direction": "minimize",
             "directory": "runs/0003",
+            "unit": "step",
         },
     }
     console = terminal(100, 40)
     print_trial(detail, console)
     lines = [line.strip() for line in console.export_text().splitlines()]
-    heads = [i for i, line in enumerate(lines) if line.startswith(("rule ", "epoch "))]
+    heads = [i for i, line in enumerate(lines) if line.startswith(("rule ", "step "))]
     assert [lines[i - 1] for i in heads] == ["", ""]

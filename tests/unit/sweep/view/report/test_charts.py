@@ -95,7 +95,7 @@ class TestWhatTheyShow:
         assert span.x == (report.optimum.low, report.optimum.high)
 
     def test_a_diverged_trials_curve_ends_in_a_cross(self, by_key: dict[str, Chart]) -> None:
-        chart = by_key["epochs"]
+        chart = by_key["steps"]
         cross = marks(chart, "diverged")
         assert (cross.x, cross.y, cross.labels) == ((2.0,), (math.inf,), ("5",))
         lines = [each for each in chart.layers if isinstance(each, Line) and ":" in each.name]
@@ -128,7 +128,7 @@ def test_a_trial_of_any_state_is_a_point(report: Report) -> None:
 
 def test_pictures_are_files_with_something_in_them(report: Report, tmp_path: Path) -> None:
     files = save_png(charts(report), tmp_path / "new" / "folder")
-    assert [file.stem for file in files] == ["response", "belief", "epochs", "batches"]
+    assert [file.stem for file in files] == ["response", "belief", "steps", "batches"]
     for file in files:
         picture = imread(file)
         assert picture.shape[0] >= 600
@@ -214,8 +214,8 @@ def all_diverge(ledger: Ledger) -> None:
     ("happens", "keys"),
     [
         (one_runs, ["belief"]),
-        (one_complete, ["response", "belief", "epochs"]),
-        (all_diverge, ["response", "belief", "epochs"]),
+        (one_complete, ["response", "belief", "steps"]),
+        (all_diverge, ["response", "belief", "steps"]),
     ],
 )
 def test_studies_with_little_in_them_have_pictures_too(

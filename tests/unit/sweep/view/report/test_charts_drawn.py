@@ -151,7 +151,7 @@ def test_runs_near_the_best_have_the_most_of_the_height(reports: dict[str, Repor
     assert y.place(136.5) - y.place(130.3) > 0.01
 
 
-@pytest.mark.parametrize("key", ["response", "epochs"])
+@pytest.mark.parametrize("key", ["response", "steps"])
 def test_diverged_runs_have_a_row_of_their_own(reports: dict[str, Report], key: str) -> None:
     chart = chart_of(reports["lost"], key)
     axes = axes_of(chart)
@@ -166,7 +166,7 @@ def test_diverged_runs_have_a_row_of_their_own(reports: dict[str, Report], key: 
     assert "diverged" in graph(chart).layout.yaxis.ticktext
 
 
-@pytest.mark.parametrize("key", ["response", "epochs"])
+@pytest.mark.parametrize("key", ["response", "steps"])
 def test_the_unigram_perplexity_is_a_line(reports: dict[str, Report], key: str) -> None:
     chart = chart_of(reports["main"], key)
     (line,) = [each for each in chart.layers if each.name == "unigram perplexity 135.7"]
@@ -209,7 +209,7 @@ def graph_boxes(chart: Chart) -> Iterator[tuple[str, Bbox]]:
         yield note.text, Bbox([[x - half[0], y - half[1]], [x + half[0], y + half[1]]])
 
 
-@pytest.mark.parametrize("key", ["response", "epochs"])
+@pytest.mark.parametrize("key", ["response", "steps"])
 @pytest.mark.parametrize("name", ["main", "lost", "crowd"])
 def test_numbers_cover_neither_each_other_nor_a_point(
     reports: dict[str, Report], name: str, key: str
@@ -295,9 +295,9 @@ class TestAxes:
         assert axis.place(3e-3) == pytest.approx(0.5)
         assert "3e-3" in [text for _, text in axis.ticks]
 
-    @pytest.mark.parametrize(("epochs", "last"), [(1, "1"), (3, "3"), (10, "10"), (50, "50")])
-    def test_epochs_are_whole(self, epochs: int, last: str) -> None:
-        axis = linear_axis("epoch", 0.7, 1.06 * epochs + 0.3, whole=True)
+    @pytest.mark.parametrize(("steps", "last"), [(1, "1"), (3, "3"), (10, "10"), (50, "50")])
+    def test_steps_are_whole(self, steps: int, last: str) -> None:
+        axis = linear_axis("step", 0.7, 1.06 * steps + 0.3, whole=True)
         texts = [text for _, text in axis.ticks]
         assert texts[-1] == last
         assert all(text.isdigit() for text in texts)

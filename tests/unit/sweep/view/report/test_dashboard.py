@@ -50,7 +50,7 @@ def test_graphs_notes_and_files_are_there(tmp_path: Path) -> None:
         assert published(ledger, tmp_path) == []
         graphs = get_plotly_graph_objects(attributes(ledger))
         assert sorted(graphs) == [
-            f"sweep-{key}" for key in ("batches", "belief", "epochs", "response")
+            f"sweep-{key}" for key in ("batches", "belief", "response", "steps")
         ]
         assert all("data" in json.loads(graph) for graph in graphs.values())
         note = get_note(ledger.study)

@@ -183,20 +183,20 @@ def test_its_numbers_are_those_of_the_database(swept: tuple[Path, Report]) -> No
     attributes = table["trial_user_attributes"]
     by_hand = set(attributes.loc[attributes["key"] == "by_hand", "trial_id"])
     own = table["trials"][~table["trials"]["trial_id"].isin(by_hand)]
-    epochs = table["trial_intermediate_values"]
-    epochs = epochs[epochs["trial_id"].isin(own["trial_id"])]
-    lost = set(epochs.loc[epochs["intermediate_value_type"] == "INF_POS", "trial_id"])
+    reports = table["trial_intermediate_values"]
+    reports = reports[reports["trial_id"].isin(own["trial_id"])]
+    lost = set(reports.loc[reports["intermediate_value_type"] == "INF_POS", "trial_id"])
     complete = own[own["state"] == "COMPLETE"]
     pruned = own[(own["state"] == "PRUNED") & ~own["trial_id"].isin(lost)]
-    spent = epochs.groupby("trial_id").size()
+    spent = reports.groupby("trial_id")["step"].max()
 
     assert len(by_hand) == 1
     assert (cost.trials, cost.complete) == (len(own), len(complete))
     assert (cost.pruned, cost.diverged) == (len(pruned), len(lost))
     assert cost.pruned > 0
     assert cost.diverged > 0
-    assert cost.epochs_spent == len(epochs)
-    assert cost.pruned_epochs == int((8 - spent[pruned["trial_id"]]).sum())
+    assert cost.steps_spent == spent.sum()
+    assert cost.pruned_steps == int((8 - spent[pruned["trial_id"]]).sum())
 
     values = table["trial_values"].set_index("trial_id")["value"]
     rates = table["trial_params"].set_index("trial_id")["param_value"]
@@ -212,7 +212,7 @@ def test_its_numbers_are_those_of_the_database(swept: tuple[Path, Report]) -> No
     grid, rate = 1, low
     while rate < high:
         grid, rate = grid + 1, rate * 1.44
-    assert (cost.grid_rates, cost.grid_epochs) == (grid, 8 * grid)
+    assert (cost.grid_rates, cost.grid_steps) == (grid, 8 * grid)
 
 
 def one_runs(ledger: Ledger) -> None:
