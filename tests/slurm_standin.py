@@ -8,6 +8,7 @@ waits again, under its number.
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -162,10 +163,18 @@ class Slurm:
         """Sends Slurm's warning before a job's time is over."""
         os.kill(self.pid(job), signal.SIGUSR2)
 
+    def cancel(self, job: str) -> None:
+        """Cancels a job from outside."""
+        subprocess.run(["scancel", job], check=True)
+
+    def kill(self, job: str) -> None:
+        """Kills a job's process."""
+        os.kill(self.pid(job), signal.SIGKILL)
+
     def kill_for_memory(self, job: str) -> None:
         """Ends a job as the kernel does that finds no memory."""
         (self.queue / job / "oom").touch()
-        os.kill(self.pid(job), signal.SIGKILL)
+        self.kill(job)
 
     def end(self) -> None:
         """Ends whatever still runs."""

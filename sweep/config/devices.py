@@ -62,9 +62,8 @@ def devices_of(config: SweepConfig) -> tuple[str, ...]:
 
 def shown_devices(device: str, gpus: float) -> str:
     """The device of a trial that a cluster shows its own GPUs only, as numbers from 0 on."""
-    if gpus <= 1 or torch.device(device).type != "cuda":
-        return device
-    return _named(range(int(gpus)))
+    kind = torch.device(device).type
+    return kind if gpus <= 1 or kind != "cuda" else _named(range(int(gpus)))
 
 
 def worker_devices(

@@ -5,6 +5,7 @@ installed there. A job whose time is over is requeued, and its trial goes on.
 """
 
 import contextlib
+import io
 import logging
 import shlex
 import shutil
@@ -118,7 +119,7 @@ class _Slurm:
                 **told["extra"],
             },
         )
-        with clean_env():
+        with clean_env(), contextlib.redirect_stderr(io.StringIO()):  # what it raises says it too
             return str(executor.submit(job).job_id)
 
     def states(self, jobs: Collection[str]) -> Mapping[str, str]:

@@ -98,7 +98,11 @@ def test_finalists_are_the_best_complete_trials(ledger: Ledger) -> None:
 
 def test_export_takes_the_best_over_new_seeds_and_says_so(ledger: Ledger) -> None:
     plain = export(ledger.study, chosen_trial(ledger.study), "sweep.db")
-    assert (plain.origin.trial, plain.origin.confirmed, plain.origin.confirmation) == (1, False, None)
+    assert (plain.origin.trial, plain.origin.confirmed, plain.origin.confirmation) == (
+        1,
+        False,
+        None,
+    )
     assert confirmed_words(plain).startswith("not confirmed")
     found = confirmation(finalist(0, 1e-2, 41, 41, 42, 43), finalist(1, 1e-3, 40, 44, 45, 46))
     note_confirmation(ledger.study, record(found))
