@@ -20,6 +20,7 @@ from studies.transfer import FORECAST
 from sweep.config.schema import RuleSettings, StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.execution.executors import EXECUTORS
+from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.samplers import named_sampler
 from sweep.results.lookup import UNSET
 from sweep.results.objective import check_metric, objective_of
@@ -77,6 +78,7 @@ def make_plan(
         SweepError, TrainerError, StudyError: a rule, range or model is not usable.
     """
     train = config.trainer
+    _check_gpus(config)
     if train.program.command:
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:
@@ -104,6 +106,15 @@ def make_plan(
         low=low,
         high=high,
     )
+
+
+def _check_gpus(config: SweepConfig) -> None:
+    gpus = max(config.study.gpus_per_trial, config.slurm.gpus)
+    if gpus > 1 and config.study.trainer == SHARED_TRAINER:
+        raise SweepError(
+            f"study.gpus_per_trial (--gpus-per-trial) is {gpus:g}, and this tool's own trainer "
+            "trains on one device: several are for a program (after --) or a --trainer of your own"
+        )
 
 
 def study_name(plan: Plan) -> str:
