@@ -86,7 +86,7 @@ batches_option = click.option(
 worker_options = _stack(
     click.option("--workers", type=int, help="Worker processes on the CPU; they divide it."),
     click.option("--devices", help='CUDA devices, one worker each: 0,1,2 or "all".'),
-    click.option("--executor", help="local, or ray: on the nodes of a Ray cluster."),
+    click.option("--executor", help="local, ray: on a Ray cluster, slurm: jobs of Slurm."),
     click.option("--ray-address", help="The cluster's address; by default it is found."),
     click.option("--gpus-per-trial", type=float, help="GPUs a trial; on Ray 0.5: two share one."),
 )
@@ -150,7 +150,7 @@ def load_config(
     Raises:
         SweepError: anything in it is wrong, or CUDA was asked for and there is none.
     """
-    from sweep.config.devices import check_device, cuda_found, worker_devices
+    from sweep.config.devices import ELSEWHERE, check_device, cuda_found, devices_of
     from sweep.config.load import load
 
     program = flags.pop("program", ())
@@ -161,7 +161,7 @@ def load_config(
         given["program.command"] = list(program)
     loaded = load(config, profile=profile, cuda=cuda_found(), assignments=assignments, flags=given)
     if check:
-        if loaded.study.executor != "ray":  # whose devices are elsewhere
+        if loaded.study.executor not in ELSEWHERE:
             check_device(loaded.device)
-        worker_devices(loaded.device, loaded.study.devices, loaded.study.workers)
+        devices_of(loaded)
     return loaded

@@ -30,7 +30,7 @@ def check_keys(table: Table, known: Table, where: str, prefix: str = "") -> None
         elif isinstance(allowed[key], dict) != isinstance(value, dict):
             kind = "a table" if isinstance(allowed[key], dict) else "a value, not a table"
             raise SweepError(f"{where}: '{name}' must be {kind}, got {shown(value)}")
-        elif isinstance(value, dict) and not _is_model(name):
+        elif isinstance(value, dict) and not _is_free(name):
             check_keys(value, known, where, f"{name}.")
 
 
@@ -56,10 +56,10 @@ def _allowed(known: Table, prefix: str, key: str) -> Table:
     return known
 
 
-def _is_model(name: str) -> bool:
-    """Whether a table holds a model's own options, which its factory checks."""
+def _is_free(name: str) -> bool:
+    """Whether a table may have any keys: a model's options, which its factory checks; sbatch's."""
     parts = _without_profile(name.split("."))
-    return len(parts) >= 2 and parts[0] == "models"
+    return parts == ["slurm", "extra"] or (len(parts) >= 2 and parts[0] == "models")
 
 
 def _without_profile(parts: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The settings and their constraints: [study], [reference], [[rules]] and all of them together."""
+"""The settings and their constraints, a class for each table, and all of them together."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,6 +9,9 @@ from pydantic import (
     FiniteFloat,
     PlainValidator,
     StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
     model_validator,
 )
 
@@ -103,6 +106,21 @@ class StudySettings(_Strict):
     view: str
 
 
+class SlurmSettings(_Strict):
+    """[slurm]: what a trial's job takes; the shipped sweep.toml describes each key."""
+
+    cluster: Literal["slurm", "local"]
+    jobs: PositiveInt
+    partition: str
+    account: str
+    nodes: PositiveInt
+    gpus: Annotated[int, Field(ge=0, strict=True)]
+    cpus: PositiveInt
+    time: PositiveInt
+    memory: Annotated[FiniteFloat, Field(ge=0)]
+    extra: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
+
+
 class ReferenceSettings(_Strict):
     """[reference]: a rate known to be good, and the setting in which it was."""
 
@@ -142,6 +160,7 @@ class SweepConfig(_Strict):
     device: str
     model: str
     study: StudySettings
+    slurm: SlurmSettings
     trainer: TrainConfig
     reference: ReferenceSettings
     rules: tuple[RuleSettings, ...] = ()

@@ -1,9 +1,10 @@
 """What the orchestrator and an executor say to each other, keyed by trial number."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Progress, Report, Verdict
@@ -69,10 +70,14 @@ class Resources:
     """What an executor may use.
 
     Attributes:
-        devices: one worker each: "cuda:0", "cuda:1"; "cpu" once for each worker there is to be.
+        devices: one worker each: "cuda:0", "cuda:1"; "cpu" once for each worker there is to be;
+            "cuda:0,1" for trials of two GPUs. On a cluster one: as which a trial finds its own.
         cohort: trials that a worker trains side by side.
-        address: of a Ray cluster; "auto" finds it, "local" starts one.
+        address: of a Ray cluster; "auto" finds it, "local" starts one. "local" is for Slurm jobs
+            that are processes on this machine.
         gpus, cpus: that a trial takes on a cluster; 0.5 GPUs: two trials share one.
+        jobs: trials at once, where a cluster does not say how many it has room for.
+        job: what a batch system is told of each: "time", "partition".
     """
 
     devices: tuple[str, ...] = ("cpu",)
@@ -80,6 +85,8 @@ class Resources:
     address: str = "auto"
     gpus: float = 1.0
     cpus: float = 1.0
+    jobs: int = 1
+    job: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Executor(Protocol):

@@ -1,10 +1,13 @@
 """What a sweep trains on: its workers' devices, and how many trials each trains side by side."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from sweep.config.devices import worker_devices
+from sweep.config.devices import devices_of, spare_devices
+from sweep.config.schema import SweepConfig
+from sweep.errors import SweepError
 from sweep.execution.isolated import call_in_process
 from sweep.execution.protocol import SHARED_TRAINER, Resources
 from sweep.orchestration.ledger import Ledger
@@ -26,22 +29,45 @@ def find_resources(plan: Plan, corpus: Corpus | None, ledger: Ledger, view: View
     Raises:
         SweepError: there are no such devices.
     """
-    settings = plan.config.study
+    settings, devices = plan.config.study, devices_of(plan.config)
     if settings.executor == "ray":
         return Resources(
-            devices=(plan.config.device,),
+            devices,
             address=settings.ray_address,
             gpus=settings.gpus_per_trial,
             cpus=settings.cpus_per_trial,
         )
-    devices = worker_devices(plan.config.device, settings.devices, settings.workers)
+    if settings.executor == "slurm":
+        return _of_jobs(plan.config, devices)
     if len(devices) > 1:
         view.note(f"{len(devices)} workers: {', '.join(dict.fromkeys(devices))}")
+    if spare := spare_devices(settings.devices, settings.gpus_per_trial):
+        view.note(f"left over, as a trial takes {settings.gpus_per_trial:g}: cuda:{_list(spare)}")
     cohort = _cohort(plan, corpus, ledger, devices)
     if cohort > 1:
         each = " by each worker" if len(devices) > 1 else ""
         view.note(f"{cohort} trials are trained side by side{each}")
     return Resources(devices, cohort)
+
+
+def _of_jobs(config: SweepConfig, devices: tuple[str, ...]) -> Resources:
+    slurm, gpus = config.slurm, config.study.gpus_per_trial
+    if gpus < 1:
+        raise SweepError(
+            f"study.gpus_per_trial (--gpus-per-trial) is {gpus:g}: a job of Slurm takes whole ones"
+        )
+    return Resources(
+        devices,
+        address=slurm.cluster,
+        gpus=(slurm.gpus or gpus) if devices[0].startswith("cuda") else 0,
+        cpus=slurm.cpus,
+        jobs=slurm.jobs,
+        job=slurm.model_dump(exclude={"cluster", "jobs", "gpus", "cpus"}),
+    )
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def _cohort(plan: Plan, corpus: Corpus | None, ledger: Ledger, devices: tuple[str, ...]) -> int:

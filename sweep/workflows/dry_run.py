@@ -6,6 +6,7 @@ import shlex
 import torch
 from optuna.study import Study
 
+from sweep.config.devices import devices_of
 from sweep.config.schema import SweepConfig
 from sweep.execution.isolated import call_in_process
 from sweep.orchestration.listener import View
@@ -64,11 +65,11 @@ def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
 
 def describe_program(plan: Plan, name: str) -> list[str]:
     """The commands of the first trials, as one could type them."""
-    directory = study_directory(plan, name)
+    directory, devices = study_directory(plan, name), devices_of(plan.config)
     commands = []
     for number, centre in enumerate(plan.first):
         train = dataclasses.replace(plan.train, learning_rate=centre.learning_rate)
-        values = values_of(train, plan.config.device, directory / f"{number:04d}")
+        values = values_of(train, devices[number % len(devices)], directory / f"{number:04d}")
         commands.append(shlex.join(expand(train.program.command, values)))
     return [*_rates(plan, name), *commands]
 

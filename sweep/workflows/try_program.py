@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep.config.devices import devices_of
 from sweep.config.schema import SweepConfig
 from trainers.naming import OUTPUT_FILE
 from trainers.program.patterns import Patterns
@@ -54,7 +55,7 @@ def try_program(config: SweepConfig, rate: float | None, seconds: float) -> Iter
     with tempfile.TemporaryDirectory(prefix="sweep-try-") as folder:
         directory = Path(folder) / "0000"
         output = Tail(directory / OUTPUT_FILE, ends="\n\r" if pattern else "\n")
-        running = run(train, device=config.device, directory=directory)
+        running = run(train, device=devices_of(config)[0], directory=directory)
         answer: Verdict | None = None
         while True:
             try:

@@ -119,6 +119,7 @@ TRAINERS = """\
         yield from until_paused(config, device=device, directory=directory)
 """
 MODULE = "contract_trainers"
+RESOURCES = {"slurm": Resources(address="local")}  # the jobs are processes of this machine
 NUMBERS = count()
 
 
@@ -131,9 +132,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-# A Ray cluster takes long to start, and not everybody has Ray.
+# A Ray cluster takes long to start, and so does each job; not everybody has Ray.
 NAMES = [
-    pytest.param(name, marks=pytest.mark.more) if name == "ray" else name
+    pytest.param(name, marks=pytest.mark.more) if name in ("ray", "slurm") else name
     for name in sorted(EXECUTORS.built_in)
 ]
 
@@ -143,7 +144,7 @@ def executor(request: pytest.FixtureRequest, folder: Path) -> Iterator[Executor]
     """One of each kind, alive through all the tests as through all the trials of a study."""
     if request.param == "ray":
         request.getfixturevalue("cluster")
-    with make_executor(request.param) as made:
+    with make_executor(request.param, RESOURCES.get(request.param)) as made:
         yield made
 
 
@@ -453,7 +454,7 @@ def test_leaving_it_ends_a_trial_that_still_runs(
     if name == "ray":
         request.getfixturevalue("cluster")
     trial = spec("until_paused")
-    with make_executor(name) as executor:
+    with make_executor(name, RESOURCES.get(name)) as executor:
         executor.submit(trial)
         some(executor)
     assert executor.events(0.1) == []

@@ -124,7 +124,7 @@ def test_two_trials_share_a_gpu_and_there_is_no_room_for_a_third(
     """The GPU is one that the node only claims to have: Ray deals it out, nobody computes on it."""
     workspace.write("sharing.py", SHARING)
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20)
-    resources = Resources(devices=("cuda:0",), gpus=0.5)
+    resources = Resources(devices=("cuda",), gpus=0.5)
     folders = [workspace.path / f"{number:04d}" for number in range(3)]
     ended: list[Outcome] = []
     with contextlib.chdir(workspace.path), make_executor("ray", resources) as executor:

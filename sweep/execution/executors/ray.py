@@ -92,10 +92,11 @@ class RayExecutor:
         options = ray.remote(_Actor).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus if self._cuda else 0
         )
-        # Ray shows an actor its own GPUs only, as numbers from 0 on.
-        device = "cuda" if self._cuda else "cpu"
         threads = max(1, int(self._resources.cpus))
-        self._trials[spec.number] = _Running(options.remote(spec, device, threads, str(Path.cwd())))
+        # An actor's GPUs are all of one node: several need no placement group.
+        self._trials[spec.number] = _Running(
+            options.remote(spec, self._resources.devices[0], threads, str(Path.cwd()))
+        )
 
     def reply(self, number: int, verdict: Verdict) -> None:
         """Passes a verdict on with the trial's next step."""

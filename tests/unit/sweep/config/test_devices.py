@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sweep.config.devices import worker_devices
+from sweep.config.devices import check_device, shown_devices, spare_devices, worker_devices
 from sweep.errors import SweepError
 
 
@@ -33,6 +33,56 @@ def test_each_gpu_gets_a_worker(
     four: None, devices: str | tuple[int, ...], found: tuple[str, ...]
 ) -> None:
     assert worker_devices("cuda", devices) == found
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "found", "spare"),
+    [
+        ((), 2, ("cuda:0,1", "cuda:2,3"), []),
+        ("all", 4, ("cuda:0,1,2,3",), []),
+        ((3, 1, 0), 2, ("cuda:3,1",), [0]),
+        ((), 3, ("cuda:0,1,2",), [3]),
+        ("all", 0.5, ("cuda:0", "cuda:1", "cuda:2", "cuda:3"), []),  # a part is a cluster's
+    ],
+)
+def test_where_a_trial_takes_several_they_are_dealt_out_in_groups(
+    four: None,
+    devices: str | tuple[int, ...],
+    gpus: float,
+    found: tuple[str, ...],
+    spare: list[int],
+) -> None:
+    assert worker_devices("cuda", devices, gpus=gpus) == found
+    assert list(spare_devices(devices, gpus)) == spare
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "gpus", "words"),
+    [
+        ("cuda", (), 5, "is 5, and there are only 4 CUDA devices"),
+        ("cuda", (1,), 2, "is 2, and there are only 1 CUDA devices"),
+        ("cuda:1", (), 2, "the sweep runs on cuda:1 alone"),
+        ("cpu", (), 2, "the sweep runs on cpu"),
+    ],
+)
+def test_too_few_are_refused(
+    four: None, device: str, devices: tuple[int, ...], gpus: float, words: str
+) -> None:
+    with pytest.raises(SweepError, match=words):
+        worker_devices(device, devices, gpus=gpus)
+
+
+def test_a_device_is_one() -> None:
+    with pytest.raises(SweepError, match="--devices 2,3, and how many a trial takes"):
+        check_device("cuda:2,3")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "shown"),
+    [("cuda", 4, "cuda:0,1,2,3"), ("cuda", 0.5, "cuda"), ("cuda:3", 1, "cuda"), ("cpu", 4, "cpu")],
+)
+def test_on_a_cluster_a_trial_counts_its_own(device: str, gpus: float, shown: str) -> None:
+    assert shown_devices(device, gpus) == shown
 
 
 @pytest.mark.parametrize(
