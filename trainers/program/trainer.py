@@ -25,8 +25,8 @@ from trainers.program.command import (
     expand,
     values_of,
 )
-from trainers.program.patterns import Patterns
-from trainers.program.reports import Reports, Tail
+from trainers.program.patterns import Patterns, plain
+from trainers.program.reports import Reports, Tail, mend
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.train import Training
 
@@ -34,6 +34,7 @@ LOOK_S = 0.02
 PROGRESS_S = 0.5
 LAST_LINES = 3
 SHOWN = 400  # characters of the last lines
+LAST_BYTES = 2**18  # in which the last words are looked for
 
 _NO_MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|MemoryError|[Cc]annot allocate memory|not enough memory"
@@ -87,6 +88,7 @@ class _Running:
         self._grace_s = config.program.grace
         self._killed_before = killed_for_memory()
         self._reported = False
+        self._output = directory / OUTPUT_FILE
         self._around = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -95,31 +97,23 @@ class _Running:
         tree.adopt_orphans()
         # Of an attempt whose worker and guard were both killed.
         tree.end(directory, grace_s=self._grace_s)
-        kept, output = directory / REPORTS_FILE, directory / OUTPUT_FILE
+        kept, output = directory / REPORTS_FILE, self._output
         begun = kept.exists()
         resumes = begun and bool(config.program.resume)
-        if not resumes:
+        if resumes:
+            mend(kept)
+        else:
             kept.write_text("", encoding="utf-8")
         (directory / ANSWERS_FILE).write_text("", encoding="utf-8")
         self._around.enter_context(tree.Guard(directory, self._grace_s))
         values = values_of(config, self._device, directory)
         appended = config.program.resume if resumes else ()
         command = expand([*config.program.command, *appended], values)
-        printed = output.stat().st_size if output.exists() else 0
-        patterns = Patterns(config.program.pattern) if config.program.pattern else None
-        self._printed_before = printed
-        self.reports = Reports(
-            Tail(kept),
-            kept,
-            config.metric,
-            Tail(output, printed, ends="\n\r") if patterns else None,
-            patterns,
-        )
-        self._output = Tail(output, printed)
         try:
             with output.open("ab") as log:
                 log.write(f"$ {shlex.join(command)}\n".encode(errors="surrogateescape"))
                 log.flush()
+                self._begin = self._size = log.tell()
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -131,6 +125,9 @@ class _Running:
         except OSError as error:
             self._around.close()
             raise TrainerError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+        patterns = Patterns(config.program.pattern) if config.program.pattern else None
+        printed = Tail(output, self._begin, ends="\n\r") if patterns else None
+        self.reports = Reports(Tail(kept), kept, config.metric, printed, patterns)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +140,8 @@ class _Running:
 
     def progress(self) -> Progress:
         """A sign of life, if it gave one."""
-        moved = any(True for _ in self._output.lines()) or self.reports.moved
+        before, self._size = self._size, self._output.stat().st_size
+        moved = self._size > before or self.reports.moved
         return Progress(self.reports.step, self._steps, alive=moved)
 
     @property
@@ -215,8 +213,9 @@ class _Running:
         return not self._config.program.pattern
 
     def _last_lines(self) -> list[str]:
-        output = Tail(self._directory / OUTPUT_FILE, self._printed_before, ends="\n\r")
-        return [line.strip() for line in output.lines(whole=True)][1:]
+        begin = max(self._begin, self._output.stat().st_size - LAST_BYTES)
+        lines = Tail(self._output, begin, ends="\n\r").lines(whole=True)
+        return [line for line in map(plain, lines) if line]
 
 
 def _threads() -> dict[str, str]:
