@@ -57,12 +57,13 @@ NAMED = MappingProxyType(
             ),
             by_bar=True,
         ),
-        # Epoch 0: 100%|####| 100/100 [00:01<00:00, 99.1it/s, v_num=0, val_loss=2.340]
+        # Epoch 0: 100%|####| 100/100 [00:01<00:00, 99.1it/s, v_num=0, val_loss=2.340], or by rich
+        # Epoch 0/4  ━━━━━━━━━ 100/100 0:00:01 • 0:00:00 99.1it/s v_num: 0 val_loss: 2.340
         "lightning": Pattern(
             (
-                rf"Epoch (?P<epoch>\d+):? .*?(?P<step>\d+)/(?P<steps>\d+) .*"
+                rf"Epoch (?P<epoch>\d+)(?:/\d+)?:? .*?(?P<step>\d+)/(?P<steps>\d+) .*"
                 rf"\bval_loss[=:] ?(?P<validation_loss>{NUMBER})",
-                r"Epoch (?P<epoch>\d+):? .*?(?P<step>\d+)/(?P<steps>\d+) ",
+                r"Epoch (?P<epoch>\d+)(?:/\d+)?:? .*?(?P<step>\d+)/(?P<steps>\d+) ",
             ),
             by_epoch=True,
         ),
@@ -92,13 +93,14 @@ NAMED = MappingProxyType(
         "llm.c": Pattern(
             (
                 rf"\bval loss (?P<validation_loss>{NUMBER})",
-                rf"\bstep +(?P<step>\d+)/(?P<steps>\d+) \|(?: train)? loss (?P<train_loss>{NUMBER})",
+                rf"\bstep +(?P<step>\d+)/(?P<steps>\d+) \|(?: train)? loss "
+                rf"(?P<train_loss>{NUMBER})",
                 rf"\bstep (?P<step>\d+): train loss (?P<train_loss>{NUMBER})",
             )
         ),
         # iter_dt 12.34ms; iter 100: train loss 3.21042
         "mingpt": Pattern((rf"\biter (?P<step>\d+): train loss (?P<train_loss>{NUMBER})",)),
-        # Epoch 1/4, and below it "10/10 - 0s 5ms/step - loss: 2.9 - val_loss: 3.1": steps are epochs
+        # Epoch 1/4, and below it "10/10 - 0s - loss: 2.9 - val_loss: 3.1": its steps are epochs
         "keras": Pattern(
             (
                 r"^Epoch (?P<step>\d+)/(?P<steps>\d+)\s*$",
@@ -158,7 +160,7 @@ class Patterns:
         now = {"step": epoch * steps + step, **found}
         if self._held and now["step"] > self._held["step"]:
             yield from self.end()
-        if step == steps:
+        if step in (0, steps):  # what is shown at an epoch's begin is of the one before
             self._held = now
         else:
             yield {"step": now["step"]}

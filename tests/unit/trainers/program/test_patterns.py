@@ -136,6 +136,21 @@ def test_lightning_waits_for_the_validation_at_an_epochs_end() -> None:
     ]
 
 
+def test_lightning_with_the_bar_of_rich() -> None:
+    bar = "\x1b[2KEpoch {}/1  \x1b[35m━━━━━━\x1b[0m {}/4 \x1b[2m0:00:01 • 0:00:00\x1b[0m 9it/s {}"
+    lines = (
+        bar.format(0, 2, ""),
+        bar.format(0, 4, ""),
+        bar.format(1, 0, "\x1b[3mval_loss: 2.340\x1b[0m"),
+        bar.format(1, 4, "\x1b[3mv_num: 0 val_loss: 2.110\x1b[0m"),
+    )
+    reports = [each for each in understood("lightning", *lines) if "validation_loss" in each]
+    assert reports == [
+        {"step": 4, "validation_loss": 2.34},
+        {"step": 8, "validation_loss": 2.11},
+    ]
+
+
 def test_torchtitan_in_colour() -> None:
     lines = (
         "[titan] 2025-06-01 - root - INFO - \x1b[31mstep: 10  \x1b[32mloss:  6.5012  \x1b[0m",
