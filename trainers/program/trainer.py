@@ -206,10 +206,8 @@ class _Running:
             if self._reported:
                 return Ending(Outcome.COMPLETED)
             if names := ", ".join(sorted(self.reports.names)):
-                return Ending(
-                    Outcome.FAILED,
-                    f"failed: the program reported {names}, but no {self._config.metric} (--metric)",
-                )
+                said = f"{names}, but no {self._config.metric} (--metric)"
+                return Ending(Outcome.FAILED, f"failed: the program reported {said}")
             said = f"; its last lines: {last}" if last else ", and printed nothing"
             return Ending(Outcome.FAILED, f"failed: the program ended without a report{said}")
         if killed_for_memory() > self._killed_before:
