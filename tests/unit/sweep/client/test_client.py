@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from sweep import client
 
@@ -86,4 +87,14 @@ def test_a_tensor_is_a_number(tmp_path: Path) -> None:
         "import numpy; from sweep.client import report; report(5, validation_loss=numpy.float32(2))"
     )
     in_a_sweep(tmp_path, text).communicate()
+    assert json.loads((tmp_path / "reports.jsonl").read_text())["validation_loss"] == 2.0
+
+
+def test_a_number_may_be_a_tensor_of_a_graph_and_none_warns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"step": 7, "stop": false}\n')
+    monkeypatch.setenv("SWEEP_REPORTS", str(tmp_path / "reports.jsonl"))
+    monkeypatch.setenv("SWEEP_ANSWERS", str(tmp_path / "answers.jsonl"))
+    client.report(7, validation_loss=torch.ones((), requires_grad=True) * 2)  # type: ignore[arg-type]
     assert json.loads((tmp_path / "reports.jsonl").read_text())["validation_loss"] == 2.0
