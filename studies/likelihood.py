@@ -23,6 +23,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from studies.lost import (
+    between_density,
+    learns_chance,
+    lost_density,
+    off_chance,
+    too_low_chance,
+    wall_prior,
+)
 from studies.numbers import (
     ACCIDENT,
     ALIKE,
@@ -36,13 +44,7 @@ from studies.numbers import (
     FLATTENS,
     LEARNED,
     LEARNED_SD,
-    LOST_ABOVE,
-    LOST_AT_BASELINE,
-    LOST_BETWEEN,
-    LOST_SD,
     MOST_RESULTS,
-    NEAR_WALL,
-    NEAR_WALL_SCALE,
     NOISE_WEIGHTS,
     NOISES,
     SEED_LEVEL,
@@ -52,14 +54,8 @@ from studies.numbers import (
     SLOPE_MISFIT,
     STEEPER,
     STEEPER_WEIGHTS,
-    TOO_LOW,
     TOO_LOW_RISE,
-    TOO_LOW_SD,
     UNKNOWN_DEPTH,
-    USUAL_WALL,
-    USUAL_WALL_SCALE,
-    WALL_BLUR,
-    WALLS,
 )
 from studies.objective import Objective
 from studies.progress import log_fit
@@ -148,7 +144,7 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
         prior: of each mu; it only decides which cells are too unlikely to be kept.
     """
     cells = _every_cell(seen, len(mu))
-    shared = _single(np.outer(NOISE_WEIGHTS, _wall_prior()))
+    shared = _single(np.outer(NOISE_WEIGHTS, wall_prior()))
     cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
     for x in merged(seen.lost, np.zeros(len(seen.lost)))[0]:
         _take(cells, mu, prior, _lost_chance(cells, mu, float(x)))
@@ -228,23 +224,6 @@ def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     cells.likelihood *= np.exp(likely - likely.max()).astype(np.float32)[:, None, None]
 
 
-def off_chance(distance: Array, wall: Array = WALLS) -> Array:
-    """The probability that a run is off the curve, by distance and wall, broadcast.
-
-    Args:
-        distance: of its rate above mu, ln rate.
-        wall: the wall's.
-    """
-    beyond = 0.5 * (1.0 + np.tanh(0.5 * (distance - wall) / WALL_BLUR))
-    return np.asarray(ACCIDENT + (1.0 - ACCIDENT) * beyond)
-
-
-def too_low_chance(distance: Array) -> Array:
-    """The probability that a rate so far above mu is too low to learn even word frequencies."""
-    chance = 0.5 * (1.0 + np.tanh(0.85 * (-distance - TOO_LOW) / TOO_LOW_SD))
-    return np.where(distance < 0, chance, 0.0)
-
-
 def gone(depth: Array, curvature: Array, phi: Array) -> Array:
     """How far a rate lies above the optimum, nats."""
     u = curvature * phi / depth
@@ -301,21 +280,12 @@ def _density(cells: Cells, mu: Array, x: float, y: float) -> Singles:
     off = _single(off_chance(distance[:, None]))[cells.mu]
     low = _single(too_low_chance(distance) * cells.known_baseline)[cells.mu, None]
     held = np.maximum(1.0 - off - low, np.float32(NEVER_SURE))
-    elsewhere = off * _lost_density(above, depth)[:, None]
+    learns = _single(learns_chance(distance[:, None]))[cells.mu]
+    elsewhere = off * lost_density(above)[:, None] + learns * between_density(above, depth)[:, None]
     elsewhere += low * np.where(above > -0.02, 1.0 / TOO_LOW_RISE, 1e-6)[:, None]
     density: Singles = on[:, :, None] * held[:, None, :]
     density += _single(elsewhere)[:, None, :]
     return density
-
-
-def _lost_density(above: Singles, depth: Singles) -> Array:
-    """Of what a lost run came to, so far above B: between m and B, at B, or above it."""
-    between = (above > -depth - 0.01) & (above < 0.01)
-    density = np.where(between, LOST_BETWEEN / np.maximum(depth, 0.1), 1e-6)
-    half_normal = np.exp(-0.5 * (above / LOST_SD) ** 2) / (LOST_SD * math.sqrt(math.pi / 2))
-    density += np.where(above > -0.01, LOST_AT_BASELINE * half_normal, 0.0)
-    rest = 1.0 - LOST_BETWEEN - LOST_AT_BASELINE
-    return np.asarray(density + np.where(above > 0, rest / LOST_ABOVE, 0.0), np.float64)
 
 
 def _single(values: Array) -> Singles:
@@ -377,11 +347,3 @@ def _curvature_prior() -> Array:
         z = np.log(CURVATURES / middle) / sd
         density += weight * np.exp(-0.5 * z**2) / sd
     return np.asarray(density / density.sum())
-
-
-def _wall_prior() -> Array:
-    """The probability of each of `WALLS`: what lies nearest to it."""
-    ends = np.concatenate([[0.0], (WALLS[1:] + WALLS[:-1]) / 2, [20.0]])
-    usual = 0.5 * (1.0 + np.tanh(0.5 * (ends - USUAL_WALL) / USUAL_WALL_SCALE))
-    near = -np.expm1(-ends / NEAR_WALL_SCALE)
-    return np.asarray(np.diff((1.0 - NEAR_WALL) * usual + NEAR_WALL * near))

@@ -34,7 +34,8 @@ USUAL_WALL, USUAL_WALL_SCALE = 2.1, 0.3  # logistic: Step Law
 NEAR_WALL, NEAR_WALL_SCALE = 0.2, 0.7  # share and mean (exponential) of walls near mu: Marin
 WALL_BLUR = 0.1  # logistic scale of one run's wall around the study's
 LOST_AT_BASELINE, LOST_SD, LOST_ABOVE = 0.55, 0.08, 3.0  # where lost runs end: B, or to 3 above
-LOST_BETWEEN = 0.4  # or anywhere between m and B
+LOST_BETWEEN = 0.4  # or anywhere between m and B, at an accident or no further beyond the wall than
+LEARNS_BEYOND, LEARNS_BLUR = 2.0, 0.3  # ln rate, logistic: far beyond it nothing is learned
 TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends up to 1.9 above B
 
 # Between seeds.

@@ -24,9 +24,9 @@ from studies.likelihood import (
     gone,
     misfit,
     nearest,
-    off_chance,
     phi_of,
 )
+from studies.lost import off_chance
 from studies.numbers import (
     ACCIDENT,
     GRID_STEP,

@@ -33,6 +33,7 @@ class Member:
         vocabulary_size: of the corpus.
         steps_per_epoch: optimizer steps in an epoch, for the schedule.
         device: where the model lives.
+        text: the corpus's fingerprint: a checkpoint knows its text by it, whatever it is called.
         half: False switches autocast and scaler off, to show that the loops are one.
 
     Raises:
@@ -46,6 +47,7 @@ class Member:
         steps_per_epoch: int,
         device: torch.device,
         *,
+        text: str = "",
         half: bool = True,
     ) -> None:
         keep_freed_memory()
@@ -54,6 +56,7 @@ class Member:
         if config.deterministic:
             repeat_bits()
         self.config = config
+        self.text = text
         self.device = device
         with seeded(stream_seed(config.seed, WEIGHTS), device):
             self.model = build_model(config.model, vocabulary_size).to(device)
@@ -142,7 +145,7 @@ class Member:
         state = checkpoint.latest(directory)
         if state is None:
             return
-        self._check_same_run(state.get("config", {}), directory)
+        self._check_same_run(state, directory)
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -163,15 +166,16 @@ class Member:
             report, step=report.epoch * per_epoch, steps=self.config.epochs * per_epoch
         )
 
-    def _check_same_run(self, stored: Mapping[str, Any], directory: Path) -> None:
-        then, now = {**LATER, **flat(stored)}, flat(_plain(self.config))
+    def _check_same_run(self, state: Mapping[str, Any], directory: Path) -> None:
+        then, now = {**LATER, **flat(state.get("config", {}))}, flat(_plain(self.config))
         for name in ("micro_batch", "metric", "direction"):  # they change no step
             then[name] = now[name]
         if self.config.lr_schedule.counts_horizon:
             for each in (then, now):
                 each[_HORIZON] = each.get(_HORIZON) or each.get("epochs")
         then["epochs"] = now["epochs"]  # a run may be extended
-        if plain_name(str(then.get(_TEXT))) == plain_name(str(now[_TEXT])):
+        same_text = bool(self.text) and state.get("text") == self.text
+        if same_text or plain_name(str(then.get(_TEXT))) == plain_name(str(now[_TEXT])):
             then[_TEXT] = now[_TEXT]
         for name in [*now, *then]:
             was, is_now = then.get(name, "unset"), now.get(name, "unset")
@@ -204,6 +208,7 @@ class Member:
             "precision": self.precision.state_dict(),
             "row_limit": self.row_limit,
             "history": [dataclasses.asdict(report) for report in self.history],
+            "text": self.text,
         }
 
 

@@ -110,7 +110,7 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
     check_warmup(config, steps)
-    member = Member(config, len(corpus.vocabulary), steps, device)
+    member = Member(config, len(corpus.vocabulary), steps, device, text=corpus.fingerprint)
     member.restore(directory)
 
     for report in member.history:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,52 +119,88 @@ def _check_gpus(config: SweepConfig) -> None:
 
 def study_name(plan: Plan) -> str:
     """The study's name: the one given, or `{model}-b{batch}-{precision}-{data}-{hash8}`."""
-    train = plan.train
-    if train.program.command:
-        return _named(plan, _cut(_short(name_of(train.program.command))), "", identity_fields(plan))
-    model, data = train.model.name.rpartition(":")[2], Path(plain_name(train.data.name)).name
-    source = source_fingerprint(train.data)
-    return _named(plan, _cut(_short(model)), _cut(_short(data)), identity_fields(plan), source)
-
-
-def earlier_name(plan: Plan) -> str:
-    """The name that earlier versions gave: it held the path of the text as it was spelled."""
-    train = plan.train
-    model, data = train.model.name.rpartition(":")[2], Path(train.data.name).name
-    if train.program.command:
-        return study_name(plan)
-    source = source_fingerprint(train.data, everything=True)
-    return _named(plan, _short(model), _short(data), earlier_fields(plan), source)
-
-
-def _named(
-    plan: Plan, model: str, data: str, fields: dict[str, Any], source: str | None = None
-) -> str:
     if plan.config.study.name:
         return plan.config.study.name
-    hash8 = Identity(fields if source is None else {**fields, "source": source}).hash8
-    parts = model, f"b{plan.train.batch_size}", plan.train.precision, data, hash8
-    return "-".join(part for part in parts if part)
+    if plan.train.program.command:
+        model = _cut(_short(name_of(plan.train.program.command)))
+        return f"{_before_data(plan, model)}{Identity(identity_fields(plan)).hash8}"
+    before, after = _around_data(plan)
+    return f"{before}{_cut(_short(Path(plain_name(plan.train.data.name)).name))}{after}"
+
+
+def renamed(plan: Plan, names: Iterable[str], suffix: str) -> list[str]:
+    """Those of some studies' names that are the study's but for what its text was called."""
+    own_text = "data.content" in identity_fields(plan)
+    if plan.config.study.name or not own_text:
+        return []
+    before, after = _around_data(plan)
+    return sorted(
+        name for name in names if name.startswith(before) and name.endswith(f"{after}{suffix}")
+    )
+
+
+def earlier_names(plan: Plan) -> list[str]:
+    """The names that earlier versions gave: they held the name of the text, or the whole path."""
+    if plan.config.study.name or plan.train.program.command:
+        return []
+    train = plan.train
+    model, data = train.model.name.rpartition(":")[2], train.data.name
+    models = _short(model), _cut(_short(model))
+    texts = _short(Path(data).name), _cut(_short(Path(plain_name(data)).name))
+    sources = (source_fingerprint(train.data, everything=each) for each in (True, False))
+    parts = zip(models, texts, earlier_fields(plan), sources, strict=True)
+    return [
+        f"{_before_data(plan, model)}{text}{_after_data(fields, source)}"
+        for model, text, fields, source in parts
+    ]
+
+
+def _around_data(plan: Plan) -> tuple[str, str]:
+    """What stands before and behind the text in a made name."""
+    train = plan.train
+    model = _cut(_short(train.model.name.rpartition(":")[2]))
+    after = _after_data(identity_fields(plan), source_fingerprint(train.data))
+    return _before_data(plan, model), after
+
+
+def _before_data(plan: Plan, model: str) -> str:
+    return f"{model}-b{plan.train.batch_size}-{plan.train.precision}-"
+
+
+def _after_data(fields: dict[str, Any], source: str) -> str:
+    return f"-{Identity({**fields, 'source': source}).hash8}"
 
 
 def identity_fields(plan: Plan) -> dict[str, Any]:
     """What makes two trials comparable, but for the text itself: flat keys to plain values.
 
-    A field that earlier versions did not have is left out where it is as it was then, so that
-    their studies are found under the names that they have.
+    The user's own text is known by its content, whatever it is called. A field that earlier
+    versions did not have is left out where it is as it was then, so that their studies are found
+    under the names that they have.
     """
     data = plan.train.data
     if plan.train.program.command:
         return _program_fields(plan)
-    return _fields(plan, plain_name(data.name), source_fingerprint(data))
+    content = source_fingerprint(data)
+    fields = _fields(plan, data.name, content)
+    if content:
+        del fields["data.name"]
+    return fields
 
 
-def earlier_fields(plan: Plan) -> dict[str, Any]:
-    """The same as earlier versions had them: a text as it was spelled, with what tools left."""
+def earlier_fields(plan: Plan) -> list[dict[str, Any]]:
+    """The same as earlier versions had them.
+
+    The first had a text's path as it was spelled, and hashed what tools left beside it; the second
+    had its name without the way to it.
+    """
     data = plan.train.data
     if plan.train.program.command:
-        return _program_fields(plan)
-    return _fields(plan, data.name, source_fingerprint(data, everything=True))
+        return []
+    return [
+        _fields(plan, data.name, source_fingerprint(data, everything=True)),
+        _fields(plan, plain_name(data.name), source_fingerprint(data)),
+    ]
 
 
 def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:

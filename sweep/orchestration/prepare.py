@@ -16,9 +16,10 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.plan import (
     Plan,
     earlier_fields,
-    earlier_name,
+    earlier_names,
     identity_fields,
     make_plan,
+    renamed,
     study_directory,
     study_name,
 )
@@ -141,10 +142,12 @@ def find_existing(plan: Plan, suffix: str = "") -> tuple[str, Study | None]:
     if path is not None and not path.exists():
         return name, None
     opened = open_storage(storage, create=True)
-    for stored in dict.fromkeys((earlier_name(plan) + suffix, name)):
+    there = [study.study_name for study in opened.get_all_studies()]
+    earlier = [each + suffix for each in earlier_names(plan)]
+    for stored in dict.fromkeys((*earlier, name, *renamed(plan, there, suffix))):
         existing = find_study(opened, stored)
         if existing is not None:
-            check_identity(existing, identity_fields(plan), earlier_fields(plan))
+            check_identity(existing, identity_fields(plan), *earlier_fields(plan))
             return stored, existing
     return name, None
 

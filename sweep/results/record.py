@@ -23,7 +23,6 @@ from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.objective import stored_objective
 from sweep.results.types import EPOCH
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
-from trainers.naming import plain_name
 
 VERSION = 2
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
@@ -261,13 +260,12 @@ def write_study(study: Study, **changes: Any) -> None:
 
 
 def without_spelling(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as it is compared: of the user's own text the content counts, not the path."""
+    """An identity as it is compared: of the user's own text the content counts, not the name."""
     if "data.content" not in identity:
         return dict(identity)
     # The fingerprint is of all that training sees; the content, of the files that it came from.
     implied = {"data_source", *(["data.content"] if "data_fingerprint" in identity else [])}
-    kept = {key: value for key, value in identity.items() if key not in implied}
-    return {**kept, "data.name": plain_name(str(kept["data.name"]))}
+    return {k: value for k, value in identity.items() if k not in {"data.name", *implied}}
 
 
 def stored_forecast(study: Stored, batch_size: int, parameters: int) -> dict[str, Any] | None:

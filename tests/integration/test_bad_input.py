@@ -178,7 +178,7 @@ CASES = [
     ("dashboard --port 0", ["--port", "1<=x<=65535"]),
     ("status --storage other.db", ["other.db", "another program's", "--storage"]),
     ("status --storage zero.db", ["zero.db", "no study", "`sweep run` makes one"]),
-    ("init", ["sweep.toml", "exists already", "name another"]),
+    ("init", ["sweep.toml", "exists already", "name another", "--force"]),
     ("init nowhere/sweep.toml", ["nowhere/sweep.toml", "cannot be written"]),
     ("train missing.yaml", ["missing.yaml", "`sweep export` writes one"]),
     ("train notes.txt", ["notes.txt", "not a file of `sweep export`"]),

@@ -128,6 +128,7 @@ def dashboard(workspace: Workspace) -> Iterator[Callable[[], str]]:
         server.wait(30)
 
 
+@pytest.mark.more
 def test_a_running_sweep_is_seen_in_the_dashboard(
     workspace: Workspace,
     browser: webdriver.Chrome,

@@ -13,12 +13,19 @@ from sweep.results.record import write_study
 RUN = ("run", "--trials", 3, "--epochs", 2, "--json")
 
 
-@pytest.fixture
-def stopped(workspace: Workspace) -> Workspace:
-    """A study of three trials that was killed in its second."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    """A study of three trials that was killed in its second; to be copied, not changed."""
+    workspace = Workspace(tmp_path_factory.mktemp("killed"), english)
     with workspace.start(*RUN) as sweep:
         sweep.until("trial_reported", number=1)
     return workspace
+
+
+@pytest.fixture
+def stopped(killed: Workspace, tmp_path: Path) -> Workspace:
+    """The same in a folder of the test's own."""
+    return killed.copy_to(tmp_path / "stopped")
 
 
 def test_a_moved_folder_goes_on_from_its_checkpoints(stopped: Workspace, tmp_path: Path) -> None:
@@ -76,6 +83,7 @@ def test_a_folder_of_another_study_is_one_line(stopped: Workspace) -> None:
     assert "holds the checkpoints of another study" in said
 
 
+@pytest.mark.more
 def test_a_text_spelled_otherwise_goes_on_with_the_same_study(
     tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,19 +93,41 @@ def test_a_text_spelled_otherwise_goes_on_with_the_same_study(
     for number, spelling in enumerate((english, around, "link"), 1):
         workspace.invoke("run", "--data", spelling, "--trials", number, "--epochs", 1)
     assert sum(trial.state.is_finished() for trial in workspace.study().trials) == 3
-    # A study of an earlier version, whose name and identity held the path.
+
+
+@pytest.mark.parametrize("version", [pytest.param(0, marks=pytest.mark.more), 1])
+def test_a_study_of_an_earlier_version_goes_on(
+    tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    workspace = Workspace(tmp_path / "work", english)
+    (workspace.path / "link").symlink_to(english)
+    run = ("run", "--data", "link", "--epochs", 1, "--trials")
     with monkeypatch.context() as before:
-        before.setattr(prepare, "study_name", plan.earlier_name)
-        before.setattr(prepare, "identity_fields", plan.earlier_fields)
-        before.setattr(plan, "identity_fields", plan.earlier_fields)
-        earlier = ("--storage", "earlier.db", "--data", "link", "--epochs", 1, "--trials")
-        workspace.invoke("run", *earlier, 1)
-    name = workspace.study("earlier.db").study_name
-    assert name != workspace.study().study_name
-    workspace.invoke("run", *earlier, 2)
-    assert workspace.study("earlier.db").study_name == name
-    ended = [trial.state.is_finished() for trial in workspace.study("earlier.db").trials]
-    assert sum(ended) == 2
+        fields = lambda made: plan.earlier_fields(made)[version]  # noqa: E731
+        before.setattr(prepare, "study_name", lambda made: plan.earlier_names(made)[version])
+        before.setattr(prepare, "identity_fields", fields)
+        before.setattr(plan, "identity_fields", fields)
+        workspace.invoke(*run, 1)
+    name = workspace.study().study_name
+    assert "data.name" in workspace.study().user_attrs["identity"]
+    workspace.invoke(*run, 2)
+    assert workspace.study().study_name == name
+    assert sum(trial.state.is_finished() for trial in workspace.study().trials) == 2
+
+
+def test_a_renamed_text_goes_on_from_its_checkpoints(workspace: Workspace, english: Path) -> None:
+    folder = workspace.path / "text"
+    shutil.copytree(english, folder)
+    run = ("run", "--trials", 2, "--epochs", 3, "--json", "--data")
+    with workspace.start(*run, "text") as sweep:
+        sweep.until("trial_reported", number=1)
+    folder.rename(workspace.path / "novel")
+    events = workspace.invoke(*run, "./novel").events
+    begun = next(event for event in events if event["event"] == "trial_started")
+    assert (begun["trial"]["number"], begun["epochs_done"]) == (1, 1)
+    assert workspace.states()[:2] == ["COMPLETE"] * 2
+    workspace.invoke("export", "-o", "best.yaml")
+    assert "met again" in workspace.invoke("train", "best.yaml").out
 
 
 def test_a_terminal_without_every_letter_gets_those_it_has(

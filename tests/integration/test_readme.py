@@ -34,8 +34,17 @@ trials = 4
 lr_schedule = { warmup_share = 0.0 }
 
 [profiles.cpu.data]
-train_sequences = 16384
+train_sequences = 8192
 validation_sequences = 500
+
+[profiles.cpu.models.context_vector]
+embed = 32
+hidden = 32
+layers = 1
+context = 32
+
+[profiles.cpu.reference]
+parameters = 70312
 """
 
 Step = tuple[str, list[str]]

@@ -57,6 +57,8 @@ class Corpus:
         unknown_share: the part of the scored validation tokens that are unknown, 0 to 1.
         unigram_perplexity: of the scored validation tokens by their frequency in training alone.
         notes: what the user should know, a sentence each.
+        content: sha256 in hex over the files of the user's own text; "" for any other, and where
+            an earlier version made it.
     """
 
     config: DataConfig
@@ -68,6 +70,7 @@ class Corpus:
     unknown_share: float
     unigram_perplexity: float
     notes: tuple[str, ...]
+    content: str = ""
 
 
 def fingerprint(train: Sequences, validation: Sequences, vocabulary: tuple[str, ...]) -> str:
@@ -152,6 +155,7 @@ def assemble(
     validation: Sequences,
     vocabulary: tuple[str, ...],
     notes: tuple[str, ...],
+    content: str = "",
 ) -> Corpus:
     """Put a corpus together and measure what a model should at least beat."""
     scored = _targets(validation, validation.score_from)
@@ -168,6 +172,7 @@ def assemble(
         unknown_share=unknown,
         unigram_perplexity=math.exp(nats.item()),
         notes=(*notes, f"{unknown:.1%} of the words are unknown".replace("%", " %")),
+        content=content,
     )
 
 

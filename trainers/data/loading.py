@@ -80,6 +80,7 @@ def build_corpus(config: DataConfig) -> Corpus:
         cut_text(words, validation, words.counts(validation), *size, config.validation_sequences),
         words.vocabulary,
         (*paragraphs.notes, *repeated(train, validation)),
+        source_fingerprint(config),
     )
 
 
@@ -189,7 +190,7 @@ def _stored(config: DataConfig, path: Path) -> Corpus:
     status = path.stat()
     corpus = _read(path.resolve(), status.st_mtime_ns, status.st_size)
     now, then = asdict(config), asdict(corpus.config)
-    if plain_name(config.name) == plain_name(corpus.config.name):
+    if now["name"] != then["name"] and _is_same_text(config, corpus):
         del now["name"]
     changed = [
         f"{name} (was {then[name]!r}, now {now[name]!r})" for name in now if now[name] != then[name]
@@ -200,6 +201,13 @@ def _stored(config: DataConfig, path: Path) -> Corpus:
             "set them back, or take another folder or study name"
         )
     return corpus
+
+
+def _is_same_text(config: DataConfig, corpus: Corpus) -> bool:
+    """Say whether another name is the same text's: moved, renamed, or spelled otherwise."""
+    if plain_name(config.name) == plain_name(corpus.config.name):
+        return True
+    return bool(corpus.content) and corpus.content == source_fingerprint(config)
 
 
 @lru_cache(maxsize=4)

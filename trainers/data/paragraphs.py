@@ -122,18 +122,34 @@ class Kept:
 
 
 def split_paragraphs(text: str) -> list[str]:
-    """Cut a text into paragraphs.
+    """Cut a text into paragraphs, as `paragraphs_of` does with its lines."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return list(paragraphs_of(lines, a_line_each=is_a_line_each(lines)))
 
-    Where most characters stand in lines of over 160 (text that is not hard-wrapped, as WikiText)
-    or no line is blank (a sentence a line), each line is a paragraph; elsewhere blank lines
-    separate paragraphs.
+
+def is_a_line_each(lines: Iterable[str]) -> bool:
+    """Say whether each line of a text is a paragraph.
+
+    It is where most characters stand in lines of over 160 (text that is not hard-wrapped, as
+    WikiText) or no line is blank (a sentence a line).
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
-    lines = [collapse(line) for line in text.split("\n")]
-    in_long = sum(len(line) for line in lines if len(line) > _WRAP)
-    if 2 * in_long > sum(map(len, lines)) or "" not in lines:
-        return [line for line in lines if line]
-    return [collapse(block) for block in "\n".join(lines).split("\n\n") if block.strip()]
+    characters = in_long = 0
+    after_blank = blank = False
+    for line in map(collapse, lines):
+        blank = blank or bool(line and after_blank)
+        characters += len(line)
+        in_long += len(line) if len(line) > _WRAP else 0
+        after_blank = characters > 0 and not line  # blank lines before and behind do not count
+    return 2 * in_long > characters or not blank
+
+
+def paragraphs_of(lines: Iterable[str], *, a_line_each: bool) -> Iterator[str]:
+    """Yield a text's paragraphs: its lines, or what blank lines separate."""
+    collapsed = map(collapse, lines)
+    if a_line_each:
+        return filter(None, collapsed)
+    blocks = itertools.groupby(collapsed, key=bool)
+    return (" ".join(block) for filled, block in blocks if filled)
 
 
 def without_repeats(marked: Iterable[tuple[bool, str]]) -> tuple[list[str], list[str]]:

@@ -1,21 +1,27 @@
 """Text files: one, or a folder of them."""
 
 import hashlib
+import itertools
 import re
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 
 from trainers.data.files import own_files
 from trainers.data.paragraphs import (
+    Again,
     Kept,
     Paragraphs,
-    in_units,
-    split_paragraphs,
-    split_units,
+    is_a_line_each,
+    long_enough,
+    paragraphs_of,
+    split_stream,
+    units_of,
 )
 from trainers.errors import TrainerError
 from trainers.naming import TEXT_SUFFIXES, local_path
 
+_HELD_BYTES = 50_000_000  # a text up to this is held: read anew each time it takes twice as long
 _MANY_FILES = 40  # from here on a whole file is the unit that is held out or not
 _SPLIT = re.compile(
     r"(train(?:ing)?|validation|valid|val|dev|test)(?![a-z])(.*)", re.IGNORECASE | re.DOTALL
@@ -87,21 +93,37 @@ def read(name: str, minimum_words: int) -> Paragraphs:
         TrainerError: where it cannot be read, or is too little for two splits.
     """
     found, kept = files(name), Kept(minimum_words)
+    hold = sum(file.stat().st_size for file in found) <= _HELD_BYTES
     train, validation = _splits(found)
     if train:
         first, second = (
-            [text for file in each for text in kept.of(_paragraphs(file))]
-            for each in (train, validation)
+            Again(partial(itertools.chain.from_iterable, _each(kept, split, hold)))
+            for split in (train, validation)
         )
         others = [file for file in found if file not in {*train, *validation}]
         left = left_out(others, "neither training nor validation")
         return Paragraphs(first, second, source=name, notes=(*left, *kept.notes))
-    each = [list(kept.of(_paragraphs(file))) for file in found]
-    units = each if len(each) >= _MANY_FILES else [unit for one in each for unit in in_units(one)]
+    each = _each(kept, found, hold)
+    a_file = len(each) >= _MANY_FILES
+    units = Again(lambda: (u for one in each for u in ([list(one)] if a_file else units_of(one))))
     path = local_path(name)
     others = [file for file in own_files(path) if not _is_text(file)] if path.is_dir() else []
     left = left_out(others, "neither .txt nor .md")
-    return Paragraphs(*split_units(units, name), source=name, notes=(*left, *kept.notes))
+    return Paragraphs(*split_stream(units, name), source=name, notes=(*left, *kept.notes))
+
+
+def _each(kept: Kept, files: list[Path], hold: bool) -> list[Iterable[str]]:
+    return [_kept(kept, file, hold) for file in files]
+
+
+def _kept(kept: Kept, file: Path, hold: bool) -> Iterable[str]:
+    """A file's paragraphs that are long enough, counted; read anew each time if not held."""
+    paragraphs = _paragraphs(file)
+    if hold:
+        return list(kept.of(paragraphs))
+    for _ in kept.of(paragraphs):
+        pass
+    return Again(partial(long_enough, paragraphs, kept.minimum_words))
 
 
 def _splits(found: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -140,13 +162,35 @@ def _is_text(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in TEXT_SUFFIXES
 
 
-def _paragraphs(file: Path) -> list[str]:
+def _paragraphs(file: Path) -> Iterable[str]:
+    """A file's paragraphs, a line at a time: it may be larger than the memory."""
+    lines = Again(lambda: _lines(file))
+    a_line_each = is_a_line_each(lines)  # what is wrong is found before anything is made of it
+    return Again(lambda: paragraphs_of(lines, a_line_each=a_line_each))
+
+
+def _lines(file: Path) -> Iterator[str]:
+    position = 0
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        with file.open("rb") as lines:
+            for line in lines:
+                yield from _decoded(file, line, position).split("\n")
+                position += len(line)
     except OSError as error:
         raise _unreadable(file, error) from None
+
+
+def _decoded(file: Path, line: bytes, position: int) -> str:
+    wrong = line.find(b"\0")  # UTF-16 without a mark is UTF-8 too, of every other letter
+    try:
+        text = line.decode()
     except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
         raise TrainerError(
-            f"data.name: {file} is not UTF-8 text (byte {error.start}): convert it or leave it out"
-        ) from None
-    return split_paragraphs(text.translate(_LINE_ENDS))
+            f"data.name: {file} is not UTF-8 text (byte {position + wrong}): convert it or leave "
+            "it out"
+        )
+    text = text if position else text.removeprefix("\ufeff")
+    text = text.translate(_LINE_ENDS).replace("\r\n", "\n").replace("\r", "\n")
+    return text.removesuffix("\n")

@@ -22,7 +22,8 @@ from trainers.report import Progress, Report
 
 def on_terminal(stream: TextIO) -> "RichView":
     """The live screen of a terminal."""
-    return RichView(Console(file=stream))
+    # Said once: of a terminal that goes Rich would write nothing more, and nobody would know why.
+    return RichView(Console(file=stream, force_terminal=stream.isatty() or None))
 
 
 class RichView:

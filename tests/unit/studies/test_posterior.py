@@ -6,6 +6,7 @@ import pytest
 
 from studies import likelihood as model
 from studies.likelihood import Observations, Repeat, in_turn, merged
+from studies.lost import wall_prior
 from studies.numbers import (
     CURVATURE_CLASSES,
     CURVATURES,
@@ -108,7 +109,7 @@ def likelihood(two: Observations, mu: float) -> float:
     """Over every r, a, D, s and w, written out run by run."""
     total = 0.0
     _, depths, depth_weights = model._levels(two)
-    walls = model._wall_prior()
+    walls = wall_prior()
     for r, r_weight in zip(STEEPER, STEEPER_WEIGHTS, strict=True):
         for a in CURVATURES:
             a_weight = math.fsum(
@@ -135,9 +136,12 @@ def run_density(distance: float, above: float, shape: tuple[float, float, float]
     on = np.exp(-0.5 * (above + depth * left) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
     off = 0.02 + 0.98 / (1 + np.exp(-(distance - WALLS) / 0.1))
     low = 1 / (1 + math.exp(1.7 * (distance + 5.0) / 1.2)) if distance < 0 else 0.0
-    lost = 0.4 / max(depth, 0.1) if -depth - 0.01 < above < 0.01 else 1e-6
+    between = 0.4 / max(depth, 0.1) if -depth - 0.01 < above < 0.01 else 0.0
+    # Two ln units beyond the wall nothing is learned, but for an accident.
+    learns = 1 / (1 + np.exp((distance - WALLS - 2.0) / 0.3))
+    learned = 0.02 + (off - 0.02) * learns
     held = np.maximum(1 - off - low, 1e-3)
-    return on[:, None] * held + off * lost + low * 1e-6
+    return on[:, None] * held + off * 1e-6 + learned * between + low * 1e-6
 
 
 def test_far_points_do_not_shape_the_basin() -> None:

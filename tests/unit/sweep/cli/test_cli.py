@@ -27,7 +27,8 @@ RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--workers --devices --executor --ray-address --gpus-per-trial "
-    "--no-transfer --join --dry-run --json --set"
+    "--no-transfer --join --dry-run --json --set "
+    "--metric --direction --steps --same-program program"
 )
 
 
@@ -222,3 +223,15 @@ def test_an_output_replaces_no_database_and_may_be_standard_output(workspace: Wo
     assert workspace.invoke("report", "-o", "-").out.startswith("# Learning-rate report of study")
     workspace.invoke("report", "--png", "pictures")
     workspace.invoke("report", "--png", "pictures")
+
+
+def test_a_sweep_toml_is_replaced_by_force_alone(workspace: Workspace) -> None:
+    before = (workspace.path / "sweep.toml").read_text()
+    assert "--force" in refusal(workspace.invoke("init", code=2))
+    assert (workspace.path / "sweep.toml").read_text() == before
+    workspace.invoke("init", "--force")
+    written = (workspace.path / "sweep.toml").read_text()
+    assert written != before
+    assert workspace.invoke("init", "-").out == written
+    workspace.invoke("init", "other.toml")
+    assert (workspace.path / "other.toml").read_text() == written

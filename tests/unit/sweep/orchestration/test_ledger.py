@@ -706,7 +706,7 @@ class TestTelling:
         ("before", "state", "reason"),
         [
             ((), "FAIL", "failed: the trainer ended without a report"),
-            ((math.inf,), "PRUNED", "diverged: no perplexity is finite"),
+            ((math.inf,), "PRUNED", "diverged: no value is finite"),
         ],
     )
     def test_complete_without_any_value_is_not_complete(

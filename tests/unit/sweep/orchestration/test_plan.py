@@ -11,10 +11,11 @@ from sweep.config.load import load
 from sweep.errors import SweepError
 from sweep.orchestration.plan import (
     Plan,
-    earlier_name,
+    earlier_names,
     identity,
     identity_fields,
     make_plan,
+    renamed,
     study_directory,
     study_name,
 )
@@ -179,8 +180,27 @@ class TestTheStudy:
         made = [plan(f"data.name={each}") for each in spellings]
         assert len({study_name(each) for each in made}) == 1
         assert all(identity_fields(each) == identity_fields(made[0]) for each in made)
-        assert earlier_name(made[0]) == study_name(made[0])
-        assert len({earlier_name(each) for each in made}) == 5  # as stored studies are called
+        first, second = zip(*map(earlier_names, made), strict=True)  # as stored studies are called
+        assert len(set(first)) == 5
+        assert len(set(second)) == 1
+
+    def test_a_renamed_text_is_the_same_study(
+        self, plan: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "text").mkdir()
+        (tmp_path / "text" / "a.txt").write_text("once upon a time there was a text")
+        before = plan("data.name=text")
+        name, fields = study_name(before), identity_fields(before)
+        (tmp_path / "text").rename(tmp_path / "novel")
+        after = plan("data.name=./novel")
+        assert identity_fields(after) == fields
+        assert study_name(after) == name.replace("-text-", "-novel-")
+        there = [name, f"{name}-fixed", study_name(plan("data.name=novel", "trainer.epochs=3"))]
+        assert renamed(after, there, "") == [name]
+        assert renamed(after, there, "-fixed") == [f"{name}-fixed"]
+        (tmp_path / "novel" / "a.txt").rename(tmp_path / "novel" / "b.txt")
+        assert identity_fields(plan("data.name=novel")) != fields
 
     def test_a_made_name_fits_a_folder(self, plan: Make, tmp_path: Path) -> None:
         text = tmp_path / f"{'é' * 120}.txt"

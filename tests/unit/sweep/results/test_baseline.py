@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 from support import Workspace
 
+from studies.objective import Objective
 from studies.observed import Terms
 from studies.sampler import make_sampler
 from sweep.execution.protocol import SHARED_TRAINER
@@ -29,8 +30,8 @@ ONE_EPOCH = """\
 
 
 def test_a_trainer_of_the_user_s_own_may_train_on_any_text() -> None:
-    assert baseline_of(SHARED_TRAINER, 71.0) == 71.0
-    assert baseline_of("mine:train", 71.0) is None
+    assert baseline_of(SHARED_TRAINER, 71.0, Objective()) == 71.0
+    assert baseline_of("mine:train", 71.0, Objective()) is None
 
 
 def test_a_study_says_it_of_itself() -> None:

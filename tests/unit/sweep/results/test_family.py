@@ -93,7 +93,9 @@ def test_a_study_of_an_older_version_is_finished_when_all_its_trials_are(databas
 def test_two_complete_trials_are_too_few(database: Path) -> None:
     database.write_bytes(empty_database())
     few = optuna.create_study(storage=open_storage(str(database), create=False))
-    few.set_user_attr("finished", {"trials": 2})
+    about = {"identity": IDENTITY, "config": {}, "parameters": 1, "range": [1e-4, 1.0]}
+    for key, value in {**about, "finished": {"trials": 2}}.items():
+        few.set_user_attr(key, value)
     for rate in (1e-3, 2e-3):
         add_trial(few, rate, 60.0)
     add_trial(few, 1e-2, math.inf, TrialState.PRUNED)

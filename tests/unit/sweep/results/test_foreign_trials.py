@@ -145,6 +145,7 @@ def test_it_is_read_or_failed_with_a_reason_and_nothing_else_is_harmed(
         "sampler": sampler,
         "pruner": pruner,
         "train": train,
+        "floor": 0.5,
         "trials": before + len(FOREIGN) + 8,
     }
     with open_ledger(tmp_path, **search) as ledger:

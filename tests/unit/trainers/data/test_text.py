@@ -6,14 +6,15 @@ import json
 import logging
 import string
 import subprocess
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trainers.config import DataConfig
-from trainers.data import build_corpus, source_fingerprint
-from trainers.data.paragraphs import held_out, long_enough, split_paragraphs
-from trainers.data.text import read
+from trainers.data import build_corpus, source_fingerprint, text
+from trainers.data.paragraphs import Paragraphs, held_out, long_enough, split_paragraphs
 from trainers.errors import TrainerError
 
 WRAPPED = """The lobster is a large crustacean that lives
@@ -24,6 +25,12 @@ It eats mussels, starfish and worms.
 \t
 At night it leaves its hole to look for food.
 """
+
+
+def read(name: str, minimum_words: int) -> Paragraphs:
+    """A text's splits as lists."""
+    found = text.read(name, minimum_words)
+    return replace(found, train=list(found.train), validation=list(found.validation))
 
 
 def sentence(number: int) -> str:
@@ -128,6 +135,9 @@ def test_tiny_text_still_has_two_splits(tmp_path: Path) -> None:
             "Käse und Brot gibt es im Café.".encode("latin-1"),
             r"not UTF-8 text \(byte 1\)",
         ),
+        ("utf-16.txt", "\ufeffCheese".encode("utf-16-le"), r"not UTF-8 text \(byte 0\)"),
+        ("no-mark.txt", "Cheese and bread".encode("utf-16-le"), r"not UTF-8 text \(byte 1\)"),
+        ("late.txt", b"\xef\xbb\xbfOne line\nand \xff", r"not UTF-8 text \(byte 16\)"),
         ("empty.txt", b"", "too little text: 0 paragraphs"),
         ("short.txt", b"Too short.\n\nThis too.", "too little text: 0 paragraphs"),
         ("one.txt", sentence(1).encode(), "too little text: 1 paragraphs"),
@@ -289,3 +299,33 @@ def test_a_plan_beside_others_is_no_split(tmp_path: Path) -> None:
     write(tmp_path, "dev.md", 500)
     write(tmp_path, "other.md", 1000)
     assert len(words_of(tmp_path)) == 180
+
+
+def test_a_text_of_any_size_is_read_a_line_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same windows as of a text that is held, in memory that does not grow with it."""
+    file = tmp_path / "long.txt"
+    line = "they wrote down what the harbour master had told them of the boats" * 12
+    file.write_text("\n".join(f"on day {number} {line}" for number in range(2_000)))
+    config = DataConfig(name=str(file), train_sequences=100, validation_sequences=9)
+    held = build_corpus(config)
+    monkeypatch.setattr(text, "_HELD_BYTES", 1_000_000)
+    assert build_corpus(config).fingerprint == held.fingerprint
+    tracemalloc.start()
+    found = text.read(str(file), 5)
+    assert sum(1 for _ in found.train) + sum(1 for _ in found.validation) == 2_000
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < file.stat().st_size / 2
+
+
+def test_split_files_of_any_size_are_those_of_a_text_that_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, first in (("train-1", 0), ("train-2", 100), ("valid", 200)):
+        write(tmp_path, f"{name}.txt", first)
+    held = read(str(tmp_path), 5)
+    monkeypatch.setattr(text, "_HELD_BYTES", 0)
+    assert read(str(tmp_path), 5) == held
+    assert len(list(held.train)) == 120

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from studies.objective import Objective
 from sweep.formatting import (
     format_bound,
     format_duration,
@@ -175,9 +176,12 @@ class TestFormats:
 
 class TestWords:
     def test_comparisons_say_the_side(self):
-        assert against(61.24, "unigram baseline", 89.7) == "31.7 % below the unigram baseline 89.70"
-        assert against(26.0, "reference", 20.0) == "30.0 % above the reference 20.00"
-        assert against(20.0, "reference", 20.0) == "equal to the reference 20.00"
+        def said(value, name, other):
+            return against(value, name, other, Objective())
+
+        assert said(61.24, "unigram baseline", 89.7) == "31.7 % below the unigram baseline 89.70"
+        assert said(26.0, "reference", 20.0) == "30.0 % above the reference 20.00"
+        assert said(20.0, "reference", 20.0) == "equal to the reference 20.00"
 
     def test_the_answer_names_rate_baseline_and_reference(self):
         text = " ".join(answer(study(trial(3, value=61.24), reference_perplexity=50.0)))
