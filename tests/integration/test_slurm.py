@@ -117,6 +117,16 @@ class TestAJob:
         assert ended == Ended(0, Outcome.COMPLETED, "on cuda:0,1")
         slurm.wait(job, "COMPLETED")
 
+    def test_a_sweep_that_is_a_job_itself_hands_down_nothing_but_where_slurm_is(
+        self, executor: Executor, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_NTASKS", "7")
+        monkeypatch.setenv("SLURM_CONF", "/shared/slurm.conf")
+        executor.submit(spec())
+        names = (slurm.queue / slurm.jobs[0] / "environment").read_text().split()
+        assert "SLURM_CONF" in names
+        assert "SLURM_NTASKS" not in names
+
     def test_to_wait_in_the_queue_is_to_live_and_a_pause_takes_it_out(
         self, executor: Executor, slurm: Slurm
     ) -> None:

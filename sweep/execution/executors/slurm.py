@@ -7,6 +7,7 @@ installed there. A job whose time is over is requeued, and its trial goes on.
 import contextlib
 import io
 import logging
+import os
 import shlex
 import shutil
 import subprocess
@@ -57,6 +58,7 @@ ANSWER_S = 30.0
 SETTLE_S = 3.0  # that a shared file system may take to show a job's last words
 WARNING_S = 60  # beside a program's own grace, from Slurm's warning to the end of a job's time
 REQUEUES = 10**6
+CONFIGURATION = "SLURM_CONF"
 QUEUED = frozenset(
     """
     PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT SUSPENDED
@@ -120,7 +122,9 @@ class _Slurm:
                 **told["extra"],
             },
         )
+        configuration = {name: os.environ[name] for name in (CONFIGURATION,) if name in os.environ}
         with clean_env(), contextlib.redirect_stderr(io.StringIO()):  # what it raises says it too
+            os.environ.update(configuration)  # the one variable of Slurm's that is no job's
             return str(executor.submit(job).job_id)
 
     def states(self, jobs: Collection[str]) -> Mapping[str, str]:
