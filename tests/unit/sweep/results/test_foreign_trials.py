@@ -114,7 +114,8 @@ def check_commands(folder: Path, numbers: Iterable[int]) -> dict[int, dict[str, 
         shown[number] = json.loads(user.invoke("show", number, "--json").out)
         for key in ("state", "reason", "value"):
             assert shown[number][key] == rows[number][key]
-        ended = rows[number]["state"] == "complete"
+        kept = rows[number]["reason"].startswith("pruned")  # by the search: it has a result
+        ended = rows[number]["state"] == "complete" or kept
         user.invoke("export", "--trial", number, code=0 if ended else 2)
     user.invoke("show", number)
     return shown
