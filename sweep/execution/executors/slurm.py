@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 BEAT_S = 20.0
+ANSWER_S = 30.0
 SETTLE_S = 3.0  # that a shared file system may take to show a job's last words
 WARNING_S = 60  # beside a program's own grace, from Slurm's warning to the end of a job's time
 REQUEUES = 10**6
@@ -420,15 +421,20 @@ def _processes(job: str) -> list[psutil.Process]:
 
 
 def _call(*command: str) -> "subprocess.CompletedProcess[str]":
-    # In a session of its own: Ctrl-C is for the sweep.
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
+    """Runs a command of Slurm's; one that takes too long has failed."""
+    try:
+        # In a session of its own: Ctrl-C is for the sweep.
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ANSWER_S,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", "no answer")
 
 
 def _shortened(lines: list[str]) -> str:
