@@ -284,6 +284,14 @@ def test_what_slurm_refuses_is_one_line(workspace: Workspace, slurm: Slurm) -> N
     assert "invalid partition specified: none" in line
 
 
+def test_without_submitit_there_is_one_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.delitem(sys.modules, "sweep.execution.executors.slurm")
+    assert "pip install 'lr-sweep[slurm]'" in refusal(workspace.invoke(*RUN, code=2))
+
+
 def test_without_slurm_there_is_one_line(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
