@@ -102,8 +102,8 @@ class ProgramCommand(click.Command):
         program = ctx.params.get("program") or ()
         if len(program) > len(args) - len(own) - 1 and program:
             raise click.UsageError(
-                f"Got unexpected extra argument ({program[0]}): what stands after -- is a program's "
-                "command",
+                f"Got unexpected extra argument ({program[0]}): a program's command stands after "
+                '"--"',
                 ctx,
             )
         return rest
