@@ -86,9 +86,9 @@ class LRSchedule:
     """How the rate moves over the steps that the optimizer took.
 
     Attributes:
-        name: "constant"; a decay up to the horizon, "cosine" or "linear"; or "wsd": warm-up, stable,
-            and a linear decay in the last part (Hu et al. 2024, arXiv 2404.06395; Haegele et al.
-            2024, arXiv 2405.18392).
+        name: "constant"; a decay up to the horizon, "cosine" or "linear"; or "wsd": warm-up,
+            stable, and a linear decay in the last part (Hu et al. 2024, arXiv 2404.06395; Haegele
+            et al. 2024, arXiv 2405.18392).
         floor: where a decay ends, as a share of the peak rate.
         decay_share: of "wsd", the decay as a share of the steps up to the horizon.
         warmup_steps: steps of linear warm-up from zero.

@@ -1,6 +1,6 @@
 """What a member steps: an optimizer over the model's parameters, in groups by how they decay.
 
-`OPTIMIZERS` has them by name; another one is a line there, and one of `_arguments` where it takes
+`OPTIMIZERS` has them by name; another one is a line there, and one of `arguments` where it takes
 more than a rate. The user's own is a class, "package.module:Class", called with groups of
 parameters, `lr` and `trainer.optimizer_options`.
 """
@@ -127,9 +127,8 @@ def _made(
     # 0 leaves the decay of the user's own class to that class.
     decays = bool(config.weight_decay) or not own
     groups = _groups(list(parameters), config) if decays else [{"params": list(parameters)}]
-    options = dict(config.optimizer_options) if name == config.optimizer else {}
     try:
-        optimizer = make(groups, **{"lr": rate, **_arguments(name, config), **options})
+        optimizer = make(groups, **{"lr": rate, **arguments(config, name)})
     except Exception as error:
         if not own and not isinstance(error, TypeError | ValueError):
             raise
@@ -154,10 +153,17 @@ def _groups(parameters: list[nn.Parameter], config: TrainConfig) -> list[dict[st
     return [{"params": own, "weight_decay": decay} for own, decay in groups if own]
 
 
-def _arguments(name: str, config: TrainConfig) -> dict[str, Any]:
-    """What the optimizers of this tool take beside the rate, where the user says nothing else."""
+def arguments(config: TrainConfig, name: str = "") -> dict[str, Any]:
+    """What an optimizer's class is given beside parameters, rate and weight decay.
+
+    Args:
+        config: the run.
+        name: of an optimizer that goes with the config's; "" for that itself.
+    """
+    asked = dict(config.optimizer_options) if name in ("", config.optimizer) else {}
+    name = name or config.optimizer
     if name in ("adam", "adamw"):
-        return {"betas": config.betas, "eps": config.eps, "fused": True}
+        return {"betas": config.betas, "eps": config.eps, "fused": True} | asked
     if name == "muon":
-        return {"adjust_lr_fn": "match_rms_adamw"}
-    return {"momentum": 0.9, "fused": True} if name == "sgd" else {}
+        return {"adjust_lr_fn": "match_rms_adamw"} | asked
+    return ({"momentum": 0.9, "fused": True} if name == "sgd" else {}) | asked

@@ -5,6 +5,9 @@ from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.record import StudyRecord
 from trainers.config import TrainConfig
 
+ADAMS = ("adam", "adamw")
+"""The optimizers that Adam's beta and epsilon are of, and no others."""
+
 
 def baseline_of(
     trainer: str, unigram_perplexity: float | None, objective: Objective
@@ -62,8 +65,13 @@ def warmup_share(train: TrainConfig, steps_per_epoch: int | None) -> float:
 
 
 def optimizer_words(train: TrainConfig) -> str:
-    """The optimizer and its decay, for a person; "" where it is Adam without one, as by default."""
+    """The optimizer and its decay, for a person.
+
+    "" where it is Adam without one, as by default, and of a program, which is told neither.
+    """
     decay, words = train.weight_decay, [train.optimizer]
+    if train.program.command:
+        return ""
     if train.optimizer == "adam" and not decay and not train.optimizer_options:
         return ""
     words += [f"{name} {value}" for name, value in train.optimizer_options.items()]
@@ -76,9 +84,14 @@ def optimizer_words(train: TrainConfig) -> str:
 
 
 def schedule_words(train: TrainConfig) -> str:
-    """The rate's course, for a person; "" where it is constant without a warm-up, as by default."""
+    """The rate's course, for a person.
+
+    "" where it is constant without a warm-up, as by default, and of a program.
+    """
     schedule = train.lr_schedule
-    share, words = schedule.warmup_share, [schedule.name]
+    if train.program.command:
+        return ""
+    share, words = schedule.warmup_share, [str(schedule.name)]
     if schedule.name == "wsd":
         words.append(f"a linear decay over the last {schedule.decay_share:.3g} of the steps")
     if schedule.name != "constant":
