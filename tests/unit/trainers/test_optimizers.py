@@ -73,7 +73,7 @@ class Signed(torch.optim.SGD):
     """An optimizer of the user's own."""
 
     def __init__(self, params, lr, momentum=0.5):
-        super().__init__(params, lr=lr, momentum=momentum, fused=True)
+        super().__init__(params, lr=lr, momentum=momentum)
 
 
 class Undecayed(torch.optim.Rprop):
@@ -125,7 +125,7 @@ def test_adamw_decays_matrices_by_a_tenth_and_nothing_else(model):
 def test_the_others_have_one_group_that_does_not_decay(optimizer):
     (group,), names = made(configured(optimizer))
     assert (group["params"], group["weight_decay"], group["lr"]) == (names, 0.0, RATE)
-    assert group["fused"] is True
+    assert bool(group["fused"]) == (optimizer == "adam")
     assert group.get("momentum", 0.9) == 0.9
 
 
@@ -260,9 +260,10 @@ def test_an_overflow_skips_the_whole_step_and_the_rate_waits(optimizer, monkeypa
     assert one.learning_rate == pytest.approx(RATE / 4)
     assert step_alone(one, first)[1] is True
     assert one.learning_rate == pytest.approx(RATE / 2)
-    rates = {group["lr"] / group["initial_lr"] for group in one.optimizer.param_groups}
-    assert rates == {pytest.approx(0.5)}
-    assert not any(torch.equal(before[name], p) for name, p in one.model.named_parameters())
+    rates = [group["lr"] / group["initial_lr"] for group in one.optimizer.param_groups]
+    assert rates == [pytest.approx(0.5)] * len(rates)
+    moved = {name for name, p in one.model.named_parameters() if not torch.equal(before[name], p)}
+    assert moved >= {"head.weight", "head.bias", "gates.weight"}
 
 
 # --- whole runs
