@@ -196,8 +196,8 @@ def _decay_unsaid(train: TrainConfig, name: str) -> list[str]:
     if name == "hf" and train.optimizer == "adam":
         lines.append("the optimizer is Adam: its weight decay is added to the gradient")
     if train.decayed != ("matrices" if name == "hf" else "all"):
-        others = "too" if train.decayed == "all" else "not"
-        lines.append(f"the weight decay: biases and norms do {others} decay")
+        words = "decay too" if train.decayed == "all" else "do not decay"
+        lines.append(f"the weight decay: biases and norms {words}")
     return lines
 
 

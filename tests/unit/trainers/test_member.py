@@ -400,7 +400,9 @@ def test_another_run_s_checkpoint_is_refused_naming_the_field(tmp_path, changes,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED, FIXED_WSD, FIXED_SHARE])
+@pytest.mark.parametrize(
+    "schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED, FIXED_WSD, FIXED_SHARE]
+)
 def test_more_epochs_extend_a_run_whose_rate_they_do_not_change(tmp_path, schedule):
     member(lr_schedule=schedule).finish_epoch(report(1, 9.0), tmp_path)
     other = member(lr_schedule=schedule, epochs=20)
