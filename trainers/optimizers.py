@@ -166,5 +166,5 @@ def arguments(config: TrainConfig, name: str = "") -> dict[str, Any]:
         return {"betas": config.betas, "eps": config.eps, "fused": True} | asked
     if name == "muon":
         return {"adjust_lr_fn": "match_rms_adamw"} | asked
-    # Not fused: where the scaler skips torch's fused first step, the momentum is left uninitialised.
+    # Not fused: where the scaler skips torch's fused first step, its momentum stays uninitialised.
     return ({"momentum": 0.9} if name == "sgd" else {}) | asked

@@ -117,6 +117,16 @@ class TestAJob:
         assert ended == Ended(0, Outcome.COMPLETED, "on cuda:0,1")
         slurm.wait(job, "COMPLETED")
 
+    def test_a_sweep_that_is_a_job_itself_hands_down_nothing_but_where_slurm_is(
+        self, executor: Executor, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_NTASKS", "7")
+        monkeypatch.setenv("SLURM_CONF", "/shared/slurm.conf")
+        executor.submit(spec())
+        names = (slurm.queue / slurm.jobs[0] / "environment").read_text().split()
+        assert "SLURM_CONF" in names
+        assert "SLURM_NTASKS" not in names
+
     def test_to_wait_in_the_queue_is_to_live_and_a_pause_takes_it_out(
         self, executor: Executor, slurm: Slurm
     ) -> None:
@@ -272,6 +282,14 @@ def test_what_slurm_refuses_is_one_line(workspace: Workspace, slurm: Slurm) -> N
     line = refusal(workspace.invoke(*RUN, code=2))
     assert line.startswith("sweep: Slurm refuses a job: ")
     assert "invalid partition specified: none" in line
+
+
+def test_without_submitit_there_is_one_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.delitem(sys.modules, "sweep.execution.executors.slurm")
+    assert "pip install 'lr-sweep[slurm]'" in refusal(workspace.invoke(*RUN, code=2))
 
 
 def test_without_slurm_there_is_one_line(

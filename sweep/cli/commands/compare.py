@@ -9,6 +9,7 @@ import click
 from sweep.cli.completing import study_completions
 from sweep.cli.lists import numbers, precisions
 from sweep.cli.options import (
+    ProgramCommand,
     config_options,
     load_config,
     program_argument,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from trainers.config import PrecisionName
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @click.option(
     "--precision",
     default="fp32,fp16",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sweep.cli.options import (
+    ProgramCommand,
     config_options,
     load_config,
     program_argument,
@@ -20,7 +21,7 @@ from sweep.execution.signals import PAUSED
 UNCONFIRMED = 1
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @click.option(
     "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Of the best trials."
 )

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.options import program_argument
+from sweep.cli.options import ProgramCommand, program_argument
 from sweep.execution.signals import PAUSED
 from sweep.execution.threads import bind
 
 UNFINISHED = 1
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="More epochs than the sweep's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")

@@ -6,6 +6,7 @@ trial says, and the verdicts. `current.json` above it names the submission that 
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -158,6 +159,7 @@ class TrialJob:
         os.chdir(self.working_folder)
         torch.set_num_threads(self.threads)
         log_to(self.spec.directory)
+        logging.getLogger("submitit").setLevel(logging.WARNING)  # the log is the trial's
         ended = _Talk(self.submission, self.spec.number, signals).hold(
             consume(self.spec, self.device)
         )
