@@ -66,6 +66,7 @@ other_setting_options = _stack(
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Steps a trial, of a program that is told so."),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
+    click.option("--optimizer", help='adam, adamw, muon, sgd, or "package.module:Class".'),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
     click.option("--model", help='A model\'s name, or "package.module:factory".'),
     click.option(

@@ -16,6 +16,7 @@ FLAGS = {
     "epochs": "trainer.epochs",
     "steps": "trainer.steps",
     "seed": "trainer.seed",
+    "optimizer": "trainer.optimizer",
     "device": "device",
     "model": "model",
     "data": "data.name",

@@ -329,6 +329,8 @@ def _setting(report: Report) -> Section:
     rows: Sequence[tuple[str, str]] = [
         ("study", study.name),
         *setting_facts(study),
+        *([("optimizer", report.optimizer)] if report.optimizer else []),
+        *([("schedule", report.schedule)] if report.schedule else []),
         *([("baseline", baseline_words(study))] if study.data else []),
         (f"{study.unit}s a trial", f"{study.steps:,}" if study.steps else "not known yet"),
         ("searched range", f"{low} to {high}"),
