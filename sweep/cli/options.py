@@ -65,6 +65,9 @@ other_setting_options = _stack(
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Steps a trial, of a program that is told so."),
+    click.option(
+        "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
+    ),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
     click.option("--optimizer", help='adam, adamw, muon, sgd, or "package.module:Class".'),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),

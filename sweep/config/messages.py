@@ -15,6 +15,7 @@ FLAGS = {
     "direction": "trainer.direction",
     "epochs": "trainer.epochs",
     "steps": "trainer.steps",
+    "pattern": "program.pattern",
     "seed": "trainer.seed",
     "optimizer": "trainer.optimizer",
     "device": "device",
