@@ -187,6 +187,7 @@ class Orchestrator:
 
     def _end(self, event: Ended) -> None:
         running = self._running.pop(event.number)
+        outcome = Outcome.LOST if self._recovery.stopped(event) else event.outcome
         message, again = self._recovery.ended(running.spec, event)
         if again is not None:
             self._view.warn(f"trial {event.number}: {message}; {_how(running.spec, again)}")
@@ -197,13 +198,13 @@ class Orchestrator:
             raise SweepError(
                 f"trial {event.number} {message}: make room, then the same command goes on"
             )
-        if not self._ledger.tell(event.number, event.outcome, message):
+        if not self._ledger.tell(event.number, outcome, message):
             self._view.warn(f"trial {event.number} was ended by another program, so it stopped")
         row = self._ledger.row(event.number)
         self._view.trial_ended(row)
         if row.state == "failed":
             goes_on = ": put that right, then the same command goes on"
-            outside = event.outcome in OUTSIDE
+            outside = outcome in OUTSIDE
             self._failure = f"trial {row.number} {row.reason}{goes_on if outside else ''}"
         else:
             self._trained = True

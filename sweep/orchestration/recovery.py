@@ -79,11 +79,16 @@ class Recovery:
             if reason and number not in self._stopped:
                 self._stopped[number] = reason
                 self._kill_at[number] = self._clock() + self._graces[number]
-                if self._graces[number]:
-                    self._executor.reply(number, Verdict.PAUSE)
+            if number in self._kill_at and self._graces[number]:
+                # Again and again: the answer to a report on its way would take its place.
+                self._executor.reply(number, Verdict.PAUSE)
             if self._clock() >= self._kill_at.get(number, math.inf):
                 del self._kill_at[number]
                 self._executor.kill(number)
+
+    def stopped(self, event: Ended) -> bool:
+        """Whether a trial paused because it was overdue: it is lost as one that was killed."""
+        return event.outcome is Outcome.PAUSED and event.number in self._stopped
 
     def ended(self, spec: TrialSpec, event: Ended) -> tuple[str, TrialSpec | None]:
         """Decides on a trial that ended.
@@ -91,12 +96,11 @@ class Recovery:
         Returns:
             Why it ended, and the trial to run in its place; None where this end is final.
         """
-        number = event.number
+        number, stopped = event.number, self.stopped(event)
         del self._began[number], self._alive[number], self._graces[number]
         self._kill_at.pop(number, None)
         rows = self._rows.pop(number, 0)
         company = self._company.pop(number, frozenset()) - {number}
-        stopped = event.outcome is Outcome.PAUSED and number in self._stopped
         if event.outcome is Outcome.LOST or stopped:
             if number not in self._stopped and company & set(self._stopped):
                 return event.message, spec  # another one was stopped: no fault of this one

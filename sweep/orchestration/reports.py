@@ -53,7 +53,7 @@ class Reports:
         """
         if self._record.length is not None:
             return None
-        by_epochs = self._record.epochs if report.step == report.epoch else 0
+        by_epochs = self._record.epochs if report.step == report.epoch > 0 else 0
         return report.steps or by_epochs
 
     def is_last(self, report: Report) -> bool:

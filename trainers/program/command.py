@@ -54,7 +54,8 @@ def check(command: Sequence[str], resume: Sequence[str] = (), *, steps: int = 0)
         raise TrainerError(
             f"the command has an unknown placeholder {{{name}}}: {hint} ({{{{ is a brace)"
         )
-    if "learning_rate" not in used and not _reads(command, RATE):
+    asks = _reads(command, RATE) or _reads(command, "sweep.client", "learning_rate(")
+    if "learning_rate" not in used and not asks:
         raise TrainerError(
             f"the command has no {{learning_rate}}, and no file of it reads {RATE}: the program "
             "would train every trial alike"
@@ -186,8 +187,9 @@ def _placeholders(argument: str) -> Iterator[str]:
         ) from None
 
 
-def _reads(command: Sequence[str], name: str) -> bool:
-    """Whether a file among the arguments has a name in its text."""
+def _reads(command: Sequence[str], *names: str) -> bool:
+    """Whether a file among the arguments has all of some names in its text."""
     script = script_of(command)
     paths = [path for path in map(Path, command) if path.is_file()] + ([script] if script else [])
-    return any(name.encode() in path.read_bytes() for path in paths if path.stat().st_size < 2**24)
+    texts = (path.read_bytes() for path in paths if path.stat().st_size < 2**24)
+    return any(all(name.encode() in text for name in names) for text in texts)

@@ -17,7 +17,7 @@ from trainers.program.patterns import Patterns
 from trainers.refusals import shown
 from trainers.report import Report
 
-WHOLE = ("step", "steps", "tokens", "epoch", "skipped_steps", "peak_memory_bytes")
+WHOLE = {"step", "steps", "tokens", "epoch", "skipped_steps", "peak_memory_bytes"}
 MEASURED = ("validation_loss", "train_loss", "accuracy", "learning_rate", "tokens_per_second")
 OF_LOSS = ("perplexity", "validation_loss")
 LOSSES = ("validation_loss", "train_loss")
@@ -99,6 +99,7 @@ class Reports:
         patterns: likewise.
         metric: what a report must have to count as one: its success is measured by it.
         step, steps: where the program is, by all that it said.
+        names: of all numbers that it reported.
     """
 
     said: Tail
@@ -109,6 +110,7 @@ class Reports:
     step: int = 0
     steps: int = 0
     moved: bool = False
+    names: set[str] = field(default_factory=set)
     _steps_seen: set[int] = field(default_factory=set)
 
     def read(self, *, whole: bool = False) -> Iterator[tuple[Report, bool]]:
@@ -148,6 +150,7 @@ class Reports:
 
     def _counted(self, fields: Mapping[str, Any]) -> tuple[Report, bool]:
         report = make_report(fields, self.metric)
+        self.names |= fields.keys() - WHOLE
         self.step, self.steps = max(self.step, report.step), max(self.steps, report.steps)
         counts = has_metric(report, self.metric) and report.step not in self._steps_seen
         if counts:

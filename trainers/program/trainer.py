@@ -30,7 +30,7 @@ from trainers.program.reports import Reports, Tail, mend
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.train import Training
 
-LOOK_S = 0.02
+LOOK_S, SOON_S = 0.02, 0.002
 PROGRESS_S = 0.5
 LAST_LINES = 3
 LIVE = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": "200"}
@@ -80,7 +80,8 @@ def run(config: TrainConfig, *, device: str, directory: Path) -> Training:
                 if (yield program.progress()) is Verdict.PAUSE:
                     program.end()
                     return Ending(Outcome.PAUSED)
-            time.sleep(LOOK_S)
+            # One that has just reported may wait for the answer to its next report.
+            time.sleep(SOON_S if program.reports.moved else LOOK_S)
 
 
 class _Running:
@@ -204,6 +205,9 @@ class _Running:
         if code == 0:
             if self._reported:
                 return Ending(Outcome.COMPLETED)
+            if names := ", ".join(sorted(self.reports.names)):
+                said = f"{names}, but no {self._config.metric} (--metric)"
+                return Ending(Outcome.FAILED, f"failed: the program reported {said}")
             said = f"; its last lines: {last}" if last else ", and printed nothing"
             return Ending(Outcome.FAILED, f"failed: the program ended without a report{said}")
         if killed_for_memory() > self._killed_before:

@@ -114,6 +114,7 @@ def test_what_it_prints_is_read_as_it_is_printed(drive: Drive, script) -> None:
         ("sys.exit(3)", Outcome.FAILED, "exit code 3"),
         ("print('bye')", Outcome.FAILED, "without a report; its last lines: bye"),
         ("pass", Outcome.FAILED, "without a report, and printed nothing"),
+        ("report(1, bleu=0.5)", Outcome.FAILED, "reported bleu, but no validation_loss (--metric)"),
         ("os.kill(os.getpid(), 9)", Outcome.LOST, "killed by signal 9"),
         ("os.abort()", Outcome.LOST, "killed by signal 6"),
         (
