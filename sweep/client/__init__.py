@@ -34,6 +34,10 @@ class Verdict:
     def __init__(self, *, stop: bool = False) -> None:
         self.stop = stop
 
+    def __bool__(self) -> bool:
+        """Whether to stop, for `if report(...): break`."""
+        return self.stop
+
 
 def learning_rate(default: float) -> float:
     """The rate that the sweep wants; outside a sweep the program's own.

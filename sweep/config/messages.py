@@ -17,6 +17,7 @@ FLAGS = {
     "steps": "trainer.steps",
     "pattern": "program.pattern",
     "seed": "trainer.seed",
+    "optimizer": "trainer.optimizer",
     "device": "device",
     "model": "model",
     "data": "data.name",

@@ -11,7 +11,7 @@ from support import WAIT_S, Workspace
 HELD = """\
     import time
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Outcome, Progress, Report
 
     def train(config, *, device, directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -20,7 +20,7 @@ HELD = """\
             while Path("hold").exists():
                 yield Progress(epoch, 1, 2)
                 time.sleep(0.05)
-            yield EpochReport(epoch, 4.0, 4.0 - epoch / 10, 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch=epoch, validation_loss=4.0 - epoch / 10)
         return Ending(Outcome.COMPLETED)
 """
 

@@ -71,7 +71,8 @@ def test_the_trainer_of_a_file_runs_every_trial(extended: Workspace) -> None:
     assert extended.study().user_attrs["identity"]["trainer"] == "my_trainer:loud"
     reasons = {trial.user_attrs["reason"] for trial in extended.study().trials}
     assert reasons == {"my own trainer says goodbye"}
-    assert all(set(curve) == {1, 2} for curve in extended.curves().values())
+    steps = extended.study().user_attrs["steps_per_epoch"]
+    assert all(set(curve) == {steps, 2 * steps} for curve in extended.curves().values())
 
 
 def test_a_rule_of_sweep_toml_is_tried_beside_the_others(extended: Workspace) -> None:

@@ -111,7 +111,7 @@ class TestAServerThatGoesAway:
             ledger.report({0: report(1, 59)})
             again.join()
             assert said == ["the database's server does not answer: trying for 120 s"]
-            assert ledger.row(0).epochs == 1
+            assert ledger.row(0).step == 1
 
     def test_one_that_stays_away_is_one_line(
         self, tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch

@@ -5,10 +5,16 @@ from typing import Any
 
 import click
 
-from sweep.cli.options import config_options, load_config, other_setting_options, program_argument
+from sweep.cli.options import (
+    ProgramCommand,
+    config_options,
+    load_config,
+    other_setting_options,
+    program_argument,
+)
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @other_setting_options
 @click.option("--batch", type=int, help="Batch size, in sequences.")
 @click.option("--rate", type=float, help="The learning rate.  [default: the reference's]")
