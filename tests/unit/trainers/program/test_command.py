@@ -77,6 +77,8 @@ def test_a_script_that_reads_the_rate_from_its_environment_needs_no_placeholder(
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text('import os; rate = os.environ["SWEEP_LEARNING_RATE"]')
     check(["python", "train.py"])
+    Path("train.py").write_text("from sweep.client import learning_rate; learning_rate(1e-3)")
+    check(["python", "train.py"])
     Path("train.py").write_text("rate = 1e-3")
     with pytest.raises(TrainerError, match="no file of it reads"):
         check(["python", "train.py"])
