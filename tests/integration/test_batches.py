@@ -12,6 +12,8 @@ from support import Done, Workspace, refusal
 
 from studies.transfer import FORECAST
 
+pytestmark = pytest.mark.more  # three sweeps one after another, several times
+
 RUN = ("run", "--batch", "128,64", "--trials", 4, "--json")
 
 
@@ -94,7 +96,6 @@ def test_the_end_says_how_good_the_forecast_was_and_how_the_rate_scales(whole: W
     assert met[1:] in " ".join(shown.split())
 
 
-@pytest.mark.more
 def test_a_pause_ends_the_command_and_the_same_one_goes_on(broken: Broken) -> None:
     paused = broken.pause.events[-1]
     assert paused["event"] == "study_paused"
@@ -105,7 +106,6 @@ def test_a_pause_ends_the_command_and_the_same_one_goes_on(broken: Broken) -> No
     assert "batch 64 is finished: best rate" in "\n".join(said(broken.resumed, "note"))
 
 
-@pytest.mark.more
 def test_a_resumed_study_asks_for_the_rates_of_one_that_was_not_stopped(
     whole: Workspace, broken: Broken
 ) -> None:

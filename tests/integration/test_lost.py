@@ -117,6 +117,7 @@ class TestOneWorker:
         assert warnings(sweep) == [f"trial {number}: {line}" for number in (1, 1, 2)]
 
 
+@pytest.mark.more
 def test_workers_lost_for_a_reason_outside_use_up_no_trials(workspace: Workspace) -> None:
     command = ("run", "--trainer", "faulty:train", "--trials", 3, "--epochs", 2, "--json")
     broken = FAULTY.replace("directory.mkdir", "os._exit(9); directory.mkdir")
@@ -134,6 +135,7 @@ def test_workers_lost_for_a_reason_outside_use_up_no_trials(workspace: Workspace
     }
 
 
+@pytest.mark.more
 def test_trials_that_share_the_culprits_worker_complete(workspace: Workspace) -> None:
     run(workspace, "{1: dies}", "--trials", 3, "--set", "study.cohort=3")
     assert [trial.state.name for trial in trials(workspace)] == ["COMPLETE", "FAIL", "COMPLETE"]

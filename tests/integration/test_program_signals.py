@@ -24,7 +24,14 @@ PROGRAM = """\
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGUSR1,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.more),
+        pytest.param(signal.SIGUSR2, marks=pytest.mark.more),
+    ],
+)
 def test_it_pauses_leaves_nothing_running_and_goes_on(
     workspace: Workspace, number: signal.Signals
 ) -> None:

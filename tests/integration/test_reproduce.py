@@ -16,6 +16,8 @@ from sweep.results.known_cases import SEED_TABLE, Reproduced, full_size, pattern
 from sweep.results.runs import TrainedRun
 from sweep.workflows.reproduce import setting_of
 
+pytestmark = pytest.mark.more  # nine whole trainings; what is said of them is a unit test's
+
 # Batches of 2,048 need as many windows: these are of the smallest size.
 TINY = ("--set", "trainer.epochs=1", "--set", "data.window=4", "--set", "data.stride=1")
 
