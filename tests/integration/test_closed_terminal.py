@@ -11,16 +11,16 @@ from support import WAIT_S, Workspace
 HELD = """\
     import time
     from pathlib import Path
-    from trainers.report import Ending, EpochReport, Outcome, Progress
+    from trainers.report import Ending, Report, Outcome, Progress
 
     def train(config, *, device, directory):
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "begun").touch()
         for epoch in (1, 2, 3):
             while Path("hold").exists():
-                yield Progress(epoch, 1, 2)
+                yield Progress(epoch)
                 time.sleep(0.05)
-            yield EpochReport(epoch, 4.0, 4.0 - epoch / 10, 0.1, 1e-3, 1e3, 1, 0)
+            yield Report(epoch=epoch, validation_loss=4.0 - epoch / 10)
         return Ending(Outcome.COMPLETED)
 """
 

@@ -182,7 +182,7 @@ def test_the_answer_is_in_the_dashboard(
 
     browser.get(f"{address}/studies/1")
     text_with(browser, "Study Artifacts", "report.html", "best.yaml", "Perplexity by learning rate")
-    names = {"sweep-response", "sweep-belief", "sweep-epochs", "sweep-batches"}
+    names = {"sweep-response", "sweep-belief", "sweep-steps", "sweep-batches"}
     wait_for("the graphs", lambda: {name for name, _ in browser.execute_script(GRAPHS)} == names)
     assert all(traces >= 2 for _, traces in browser.execute_script(GRAPHS))
     browser.save_screenshot(str(tmp_path / "graphs.png"))
