@@ -36,6 +36,7 @@ from sweep.view.report.sections import sections
 from sweep.view.report.to_html import section_html
 from sweep.view.report.to_text import print_report
 from trainers.config import ProgramConfig, TrainConfig
+from trainers.program import TRAINER
 from trainers.program.reports import has_metric, make_report
 from trainers.report import Ending, Outcome, Report, Verdict
 from trainers.train import Training
@@ -101,7 +102,8 @@ class Sweep:
         name = getattr(objective, "__qualname__", type(objective).__name__)
         command = (name, hashlib.sha256(code.encode()).hexdigest()[:12])
         train = dataclasses.replace(config.trainer, program=ProgramConfig(command=command))
-        self.config = config.model_copy(update={"trainer": train})
+        study = config.study.model_copy(update={"trainer": TRAINER})
+        self.config = config.model_copy(update={"trainer": train, "study": study})
         self.objective = objective
 
     def run(self, view: str = "auto") -> "SweepResult":

@@ -25,6 +25,11 @@ def format_fitted(rate: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def format_size(parameters: int) -> str:
+    """How many parameters a model has; "-" for a program's that nobody has told."""
+    return f"{parameters:,}" if parameters > 1 else "-"
+
+
 def format_bound(rate: float) -> str:
     """A rate as a user would type it: 1e-4, 0.05, 1."""
     return f"{rate:.3g}" if 0.01 <= rate < 1000 else format_exponent(rate)

@@ -53,6 +53,7 @@ SCRIPT = """\
         job = QUEUE / number
         job.mkdir()
         (job / "script").write_text(Path(script).read_text())
+        (job / "environment").write_text(" ".join(os.environ))
         set_state(job, "PENDING")
         subprocess.Popen(
             [sys.executable, __file__, "run", number], start_new_session=True,

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.dataclasses import dataclass
 
 MOST = 10**12
@@ -18,6 +18,18 @@ _STRICT = ConfigDict(extra="forbid")
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0, strict=True)]
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PrecisionName = Literal["fp32", "fp16", "bf16"]
+AUTO = "auto"
+WEIGHT_DECAY = MappingProxyType({"adamw": 0.1, "muon": 0.1})
+"""What "auto" is: 0.1 as GPT-3 (Brown et al. 2020, arXiv 2005.14165) and Muon at scale
+(Liu et al. 2025, arXiv 2502.16982); 0 of all others."""
+
+
+def _or_auto(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == AUTO else check(value)
+
+
+# Static type and value are a number: "auto" is put in its place as the config is made.
+WeightDecay = Annotated[FiniteFloat, Field(ge=0), WrapValidator(_or_auto)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -74,14 +86,20 @@ class LRSchedule:
     """How the rate moves over the steps that the optimizer took.
 
     Attributes:
-        name: "constant", or a decay to zero at the horizon: "cosine" or "linear".
+        name: "constant"; a decay up to the horizon, "cosine" or "linear"; or "wsd": warm-up,
+            stable, and a linear decay in the last part (Hu et al. 2024, arXiv 2404.06395; Haegele
+            et al. 2024, arXiv 2405.18392).
+        floor: where a decay ends, as a share of the peak rate.
+        decay_share: of "wsd", the decay as a share of the steps up to the horizon.
         warmup_steps: steps of linear warm-up from zero.
         warmup_share: the warm-up as a share of the steps up to the horizon, in its place.
         horizon_epochs: the epochs that a decay and a share count; 0 takes the run's own epochs.
             Fix it where a run is to be extended later.
     """
 
-    name: Literal["constant", "cosine", "linear"] = "constant"
+    name: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    floor: Annotated[FiniteFloat, Field(ge=0, lt=1, strict=True)] = 0.0
+    decay_share: Annotated[FiniteFloat, Field(gt=0, le=1, strict=True)] = 0.2
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     warmup_share: Annotated[FiniteFloat, Field(ge=0, lt=1, strict=True)] = 0.0
     horizon_epochs: Annotated[int, Field(ge=0)] = 0
@@ -141,7 +159,19 @@ class TrainConfig:
         metric: what is compared: perplexity, validation_loss (nats), bits_per_byte, or a number
             among the metrics of the trainer's reports, by its name.
         direction: whether that is the better the smaller ("minimize") or the larger.
+        optimizer: adam, adamw, muon, sgd, or a class of the user's own, "package.module:Class".
+        optimizer_options: further keyword arguments of its class, such as {"nesterov": True}.
+        betas: of Adam's averages.
+        eps: that Adam adds to the root of its second average.
+        weight_decay: "auto" is 0.1 for adamw and muon, otherwise 0, which leaves it to a class of
+            the user's own.
+        decayed: which parameters: "all", or those of two or more dimensions, "matrices"; "auto" is
+            "matrices" for adamw and muon where there is a decay, otherwise "all".
+        muon_ratio: of "muon", the rate of its AdamW as a share of Muon's.
         clip_schedule: (epochs done, largest gradient norm) pairs: each holds from there on.
+
+    The defaults are those of what was stored before a field was there; what a new study has is
+    said by the shipped sweep.toml.
     """
 
     learning_rate: PositiveFloat
@@ -152,13 +182,16 @@ class TrainConfig:
     patience: PositiveInt = 15
     min_delta: Annotated[FiniteFloat, Field(ge=0)] = 0.001
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Annotated[str, Field(min_length=1)] = "adam"
+    optimizer_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
     )
     eps: PositiveFloat = 1e-8
-    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    weight_decay: WeightDecay = 0.0
+    decayed: Literal["auto", "all", "matrices"] = "all"
+    muon_ratio: PositiveFloat = 1.0
     micro_batch: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
     deterministic: Annotated[bool, Field(strict=True)] = False
     clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
@@ -172,6 +205,14 @@ class TrainConfig:
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     program: ProgramConfig = Field(default_factory=ProgramConfig)
+
+    def __post_init__(self) -> None:
+        decays = self.optimizer in WEIGHT_DECAY
+        if isinstance(self.weight_decay, str):
+            object.__setattr__(self, "weight_decay", WEIGHT_DECAY.get(self.optimizer, 0.0))
+        if self.decayed == AUTO:
+            which = "matrices" if decays and self.weight_decay else "all"
+            object.__setattr__(self, "decayed", which)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from trainers.errors import TrainerError
 from trainers.kernels.dropout import Place, block_rows
 from trainers.models import build_model
 from trainers.naming import plain_name
+from trainers.optimizers import make_optimizer
 from trainers.precision import Precision
 from trainers.report import Report
 from trainers.schedule import clip_norm, lr_scheduler
@@ -22,7 +23,6 @@ from trainers.steps.memory import keep_freed_memory, rows_that_fit
 
 _TEXT = "data.name"
 _HORIZON = "lr_schedule.horizon_epochs"
-_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class Member:
@@ -37,7 +37,7 @@ class Member:
         half: False switches autocast and scaler off, to show that the loops are one.
 
     Raises:
-        TrainerError: the model's name or options are wrong.
+        TrainerError: the model's or the optimizer's name or options are wrong.
     """
 
     def __init__(
@@ -61,14 +61,7 @@ class Member:
         with seeded(stream_seed(config.seed, WEIGHTS), device):
             self.model = build_model(config.model, vocabulary_size).to(device)
         self.precision = Precision(config.precision, device, enabled=half)
-        self.optimizer = _OPTIMIZERS[config.optimizer](
-            self.model.parameters(),
-            lr=config.learning_rate,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(config, self.model, vocabulary_size)
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
         self._steps_per_epoch = steps_per_epoch
         self.place: Place = (config.seed, 0, 0)
@@ -110,7 +103,7 @@ class Member:
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the next step takes."""
+        """The rate that the next step takes: of "muon", Muon's own."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def finite(self) -> bool:
@@ -120,7 +113,14 @@ class Member:
         return bool(torch.nn.utils.get_total_norm(parameters, math.inf).isfinite())
 
     def patience_spent(self) -> bool:
-        """Whether the perplexity has not improved by `min_delta` for `patience` epochs."""
+        """Whether the perplexity has not improved by `min_delta` for `patience` epochs.
+
+        Before the decay of "wsd" is over it is not asked: what a high rate gains, it gains there.
+        """
+        schedule = self.config.lr_schedule
+        horizon = schedule.horizon_epochs or self.config.epochs
+        if schedule.name == "wsd" and len(self.history) < horizon:
+            return False
         best, best_epoch = float("inf"), 0
         for report in self.history:
             if report.perplexity < best - self.config.min_delta:

@@ -13,13 +13,12 @@ from trainers.errors import TrainerError
 def lr_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:
     """The rate as a closed form of the steps taken, so a resumed run continues it exactly.
 
-    Linear warm-up to the config's rate, then constant, or down to zero at the horizon: half a
-    cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts) or a line.
+    Linear warm-up to the config's rate, then constant, or down to its floor at the horizon: half a
+    cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts), a line, or constant and a
+    line over the last part ("wsd": Hu et al. 2024, arXiv 2404.06395; Haegele et al. 2024,
+    arXiv 2405.18392).
     """
-    warmup = warmup_steps(config, steps_per_epoch)
-    return LambdaLR(
-        optimizer, _factor(config.lr_schedule.name, warmup, _horizon(config, steps_per_epoch))
-    )
+    return LambdaLR(optimizer, _factor(config, steps_per_epoch))
 
 
 def warmup_steps(config: TrainConfig, steps_per_epoch: int) -> int:
@@ -34,10 +33,17 @@ def check_warmup(config: TrainConfig, steps_per_epoch: int) -> None:
     """Refuses a warm-up that would never reach the rate.
 
     Raises:
-        TrainerError: it takes more steps than the run has, or than those up to the horizon.
+        TrainerError: it takes more steps than the run has, or than those up to the horizon, or
+            up to the decay of "wsd".
     """
-    steps = warmup_steps(config, steps_per_epoch)
-    most = min(_horizon(config, steps_per_epoch), config.epochs * steps_per_epoch)
+    steps, horizon = warmup_steps(config, steps_per_epoch), _horizon(config, steps_per_epoch)
+    stable = horizon - _decay_steps(config, steps_per_epoch)
+    if config.lr_schedule.name == "wsd" and steps > stable:
+        raise TrainerError(
+            f"the warm-up takes {steps} steps and wsd's decay begins after {stable}: take a "
+            "smaller lr_schedule.warmup_steps, warmup_share or decay_share, or more epochs"
+        )
+    most = min(horizon, config.epochs * steps_per_epoch)
     if steps > most:
         raise TrainerError(
             f"the warm-up takes {steps} steps and the run only {most}: take a smaller "
@@ -49,16 +55,24 @@ def _horizon(config: TrainConfig, steps_per_epoch: int) -> int:
     return (config.lr_schedule.horizon_epochs or config.epochs) * steps_per_epoch
 
 
-def _factor(name: str, warmup: int, horizon: int) -> Callable[[int], float]:
+def _decay_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    share = config.lr_schedule.decay_share * _horizon(config, steps_per_epoch)
+    return math.ceil(round(share, 6))
+
+
+def _factor(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
+    name, floor = config.lr_schedule.name, config.lr_schedule.floor
+    warmup, horizon = warmup_steps(config, steps_per_epoch), _horizon(config, steps_per_epoch)
+    begins = horizon - _decay_steps(config, steps_per_epoch) if name == "wsd" else warmup
+
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
         if name == "constant":
             return 1.0
-        done = min(1.0, (step - warmup) / max(1, horizon - warmup))
-        if name == "linear":
-            return 1.0 - done
-        return 0.5 * (1 + math.cos(math.pi * done))
+        done = min(1.0, max(0, step - begins) / max(1, horizon - begins))
+        left = 0.5 * (1 + math.cos(math.pi * done)) if name == "cosine" else 1.0 - done
+        return floor + (1 - floor) * left
 
     return factor
 

@@ -65,7 +65,11 @@ other_setting_options = _stack(
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Steps a trial, of a program that is told so."),
+    click.option(
+        "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
+    ),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
+    click.option("--optimizer", help='adam, adamw, muon, sgd, or "package.module:Class".'),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
     click.option("--model", help='A model\'s name, or "package.module:factory".'),
     click.option(
@@ -90,6 +94,25 @@ worker_options = _stack(
     click.option("--ray-address", help="The cluster's address; by default it is found."),
     click.option("--gpus-per-trial", type=float, help="GPUs a trial; on Ray 0.5: two share one."),
 )
+
+
+class ProgramCommand(click.Command):
+    """A command that may end with that of a program, behind "--"."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes nothing for a program's command that does not stand behind "--"."""
+        own = args[: args.index("--")] if "--" in args else args
+        rest = super().parse_args(ctx, list(args))
+        program = ctx.params.get("program") or ()
+        if len(program) > len(args) - len(own) - 1 and program:
+            raise click.UsageError(
+                f"Got unexpected extra argument ({program[0]}): a program's command stands after "
+                '"--"',
+                ctx,
+            )
+        return rest
+
+
 program_argument = click.argument(
     "program", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]"
 )

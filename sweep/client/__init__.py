@@ -34,6 +34,10 @@ class Verdict:
     def __init__(self, *, stop: bool = False) -> None:
         self.stop = stop
 
+    def __bool__(self) -> bool:
+        """Whether to stop, for `if report(...): break`."""
+        return self.stop
+
 
 def learning_rate(default: float) -> float:
     """The rate that the sweep wants; outside a sweep the program's own.
@@ -94,7 +98,9 @@ def report(
 def _number(name: str, value: object) -> float | int:
     if name in ("step", "steps", "tokens"):
         return int(value)  # type: ignore[call-overload, no-any-return]
-    return float(value)  # type: ignore[arg-type]
+    # A tensor that is part of a graph warns where it is turned into a number.
+    plain = value.detach() if hasattr(value, "detach") else value
+    return float(plain)  # type: ignore[arg-type]
 
 
 def _rank() -> int:

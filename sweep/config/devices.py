@@ -86,17 +86,17 @@ def worker_devices(
         raise SweepError(
             f"study.gpus_per_trial (--gpus-per-trial) is {gpus:g}, and the sweep runs on {device}"
         )
+    if devices and not cuda:
+        raise SweepError(
+            f"study.devices (--devices) names CUDA devices, and the sweep runs on {device}: "
+            "--workers trains several trials at once there"
+        )
     if workers > 1 and devices:
         raise SweepError("study.workers and study.devices exclude each other: leave one out")
     if workers > 1 and cuda:
         raise SweepError(
             f"study.workers (--workers) is for the CPU, and the sweep runs on {device}: "
             "--devices 0,1 or --devices all gives each GPU a worker"
-        )
-    if devices and not cuda:
-        raise SweepError(
-            f"study.devices (--devices) names CUDA devices, and the sweep runs on {device}: "
-            "--workers trains several trials at once there"
         )
     size = max(1, int(gpus))
     if not devices and size == 1:

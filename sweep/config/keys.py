@@ -57,9 +57,10 @@ def _allowed(known: Table, prefix: str, key: str) -> Table:
 
 
 def _is_free(name: str) -> bool:
-    """Whether a table may have any keys: a model's options, which its factory checks; sbatch's."""
+    """Whether a table may have any keys: options of a model or an optimizer; sbatch's."""
     parts = _without_profile(name.split("."))
-    return parts == ["slurm", "extra"] or (len(parts) >= 2 and parts[0] == "models")
+    free = (["slurm", "extra"], ["trainer", "optimizer_options"])
+    return parts in free or (len(parts) >= 2 and parts[0] == "models")
 
 
 def _without_profile(parts: list[str]) -> list[str]:

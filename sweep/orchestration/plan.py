@@ -31,6 +31,7 @@ from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.models import count_parameters
 from trainers.naming import plain_name
+from trainers.optimizers import OPTIMIZERS
 from trainers.program.command import name_of
 from trainers.refusals import shown
 
@@ -75,10 +76,12 @@ def make_plan(
         parameters: the model's size where it is known without building it.
 
     Raises:
-        SweepError, TrainerError, StudyError: a rule, range or model is not usable.
+        SweepError, TrainerError, StudyError: a rule, range, model or optimizer is not usable.
     """
     train = config.trainer
     _check_gpus(config)
+    if config.study.trainer == SHARED_TRAINER:
+        OPTIMIZERS.check(train.optimizer)
     if train.program.command:
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:

@@ -155,6 +155,9 @@ def _held(studies: tuple[Study, ...]) -> str:
     records = [read_study(study) for study in studies]
     epochs, tokens = records[0].epochs, records[0].training_tokens
     budget = f"{epochs} epochs of {tokens:,} tokens" if tokens else f"{epochs} epochs"
+    if records[0].train.program.command:
+        steps = records[0].train.steps
+        budget = f"{steps:,} steps" if steps else f"the command of {records[0].model}"
     same = {
         field: {record.identity.get(field) for record in records} for field in ("precision", "seed")
     }

@@ -18,6 +18,7 @@ from studies.optimum import Optimum, optimum
 from studies.posterior import Posterior
 from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.transfer import FORECAST
+from sweep.results.baseline import ADAMS, optimizer_words, schedule_words
 from sweep.results.belief import priors_of, recommended, study_posterior
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.family import exponents
@@ -144,7 +145,9 @@ class Report:
             frequencies.
         noise: sd in nats between runs at nearly the same rate; None where not measured.
         verdict: None likewise.
-        companions: None where the study does not say which batch size it started from.
+        companions: None where the study does not say which batch size it started from, and of an
+            optimizer that is not Adam's kind.
+        optimizer, schedule: in words; "" for Adam and a constant rate.
         curve: fitted to the trials; None before any has a value.
         density: ln rates and the probability of each to be the best.
         prior: the same before any trial: what the rules say.
@@ -162,6 +165,8 @@ class Report:
     rules: tuple[RuleFinding, ...]
     verdict: RuleVerdict | None
     companions: AdamScaling | None
+    optimizer: str
+    schedule: str
     divergence: Divergence
     cost: Cost
     curve: Curve | None
@@ -205,6 +210,8 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         rules=rules,
         verdict=_verdict(rules) if found and rules else None,
         companions=_companions(record),
+        optimizer=optimizer_words(record.train),
+        schedule=schedule_words(record.train),
         divergence=_divergence(summary.trials),
         cost=_cost(summary, trials, record.pruner),
         curve=fitted_curve(posterior, x),
@@ -272,7 +279,7 @@ def _alike(rule: RuleFinding, other: RuleFinding) -> bool:
 
 def _companions(record: StudyRecord) -> AdamScaling | None:
     reference, train = record.reference, record.train
-    if reference is None:
+    if reference is None or train.optimizer not in ADAMS:
         return None
     k = train.batch_size / reference["batch_size"]
     first, second = train.betas

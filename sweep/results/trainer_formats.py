@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sweep.errors import SweepError
 from sweep.outputs import STDOUT, write_output
+from sweep.results.baseline import ADAMS
 from sweep.results.export import Exported, confirmed_words
 from sweep.results.yaml_text import dump
 from trainers.config import TrainConfig
@@ -26,7 +28,7 @@ def write_foreign(exported: Exported, name: str, path: Path, *, force: bool = Fa
         path, force: as of `write_output`.
 
     Raises:
-        SweepError: as of `write_output`.
+        SweepError: as of `write_output`, or the format has no such optimizer or schedule.
     """
     title, use, arguments = FORMATS[name]
     origin = exported.origin
@@ -43,10 +45,17 @@ def write_foreign(exported: Exported, name: str, path: Path, *, force: bool = Fa
 
 
 def hf_arguments(train: TrainConfig) -> Table:
-    """Keyword arguments of `transformers.TrainingArguments`."""
+    """Keyword arguments of `transformers.TrainingArguments`.
+
+    Raises:
+        SweepError: they have no such optimizer, or no such schedule.
+    """
+    if train.optimizer not in ADAMS:
+        raise SweepError(
+            f"--format hf: the study's optimizer is {train.optimizer}, and TrainingArguments has "
+            "only adam and adamw as they are here: export it as YAML"
+        )
     warmup = _hf_warmup(train)
-    constant = "constant_with_warmup" if any(warmup.values()) else "constant"
-    decay = train.lr_schedule.name
     return {
         "output_dir": "runs/hf",
         "learning_rate": train.learning_rate,
@@ -55,7 +64,7 @@ def hf_arguments(train: TrainConfig) -> Table:
         "fp16": train.precision == "fp16",
         "bf16": train.precision == "bf16",
         "max_grad_norm": gradient_norm(train),
-        "lr_scheduler_type": constant if decay == "constant" else decay,
+        **_hf_schedule(train, warmed=any(warmup.values())),
         **warmup,
         "optim": "adamw_torch",
         "adam_beta1": train.betas[0],
@@ -69,6 +78,25 @@ def hf_arguments(train: TrainConfig) -> Table:
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,
     }
+
+
+def _hf_schedule(train: TrainConfig, *, warmed: bool) -> Table:
+    """The schedule's name there, and its own arguments."""
+    schedule = train.lr_schedule
+    if schedule.name == "wsd":
+        raise SweepError(
+            '--format hf: the schedule is wsd, whose decay "warmup_stable_decay" takes as a number '
+            f"of steps (num_decay_steps): {schedule.decay_share:g} of those that your data gives"
+        )
+    if schedule.name == "constant":
+        return {"lr_scheduler_type": "constant_with_warmup" if warmed else "constant"}
+    if not schedule.floor:
+        return {"lr_scheduler_type": schedule.name}
+    if schedule.name == "cosine":
+        name, options = "cosine_with_min_lr", {"min_lr_rate": schedule.floor}
+    else:  # a polynomial of the first degree is the line that may end above zero
+        name, options = "polynomial", {"lr_end": schedule.floor * train.learning_rate, "power": 1.0}
+    return {"lr_scheduler_type": name, "lr_scheduler_kwargs": options}
 
 
 def _hf_warmup(train: TrainConfig) -> Table:
@@ -89,9 +117,26 @@ def _hf_version() -> int:
 
 
 def lightning_arguments(train: TrainConfig) -> Table:
-    """What `LightningCLI` reads, but for the model and the data, which are the user's."""
+    """What `LightningCLI` reads, but for the model and the data, which are the user's.
+
+    Raises:
+        SweepError: the optimizer is muon, which is two of torch's.
+    """
+    if train.optimizer == "muon":
+        raise SweepError(
+            "--format lightning: the study's optimizer is muon, which is two of torch's, Muon and "
+            "AdamW, and LightningCLI makes one: export it as YAML"
+        )
     precision = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}[train.precision]
-    optimizer = {"adam": "torch.optim.Adam", "adamw": "torch.optim.AdamW"}[train.optimizer]
+    from trainers.optimizers import OPTIMIZERS, arguments  # loads torch, which "hf" can spare
+
+    path = OPTIMIZERS.built_in.get(train.optimizer, train.optimizer)
+    own = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in arguments(train).items()
+        if key != "fused"
+    }
+    decay = {"weight_decay": train.weight_decay} if train.weight_decay else {}
     return {
         "seed_everything": train.seed % 2**32,
         "trainer": {
@@ -101,13 +146,8 @@ def lightning_arguments(train: TrainConfig) -> Table:
             "gradient_clip_algorithm": "norm",
         },
         "optimizer": {
-            "class_path": optimizer,
-            "init_args": {
-                "lr": train.learning_rate,
-                "betas": list(train.betas),
-                "eps": train.eps,
-                "weight_decay": train.weight_decay,
-            },
+            "class_path": path.replace(":", "."),
+            "init_args": {"lr": train.learning_rate, **decay, **own},
         },
     }
 
@@ -138,12 +178,26 @@ def not_expressible(train: TrainConfig, name: str) -> list[str]:
         f"early stop after {train.patience} epochs without {train.min_delta:g} of perplexity"
     )
     lines += _schedule_unsaid(train, name)
+    lines += _decay_unsaid(train, name)
     if name == "hf":
         lines.append(f"the batch of {train.batch_size} is on one device: divide it among several")
-        if train.optimizer == "adam" and train.weight_decay:
-            lines.append("the optimizer is Adam: its weight decay is added to the gradient")
+        if train.optimizer_options:
+            lines.append(f"the optimizer's options {dict(train.optimizer_options)}")
     else:
         lines.append(f"batch size {train.batch_size}, which is the data module's")
+    return lines
+
+
+def _decay_unsaid(train: TrainConfig, name: str) -> list[str]:
+    """Transformers decays matrices alone, Lightning all that an optimizer is given."""
+    if not train.weight_decay:
+        return []
+    lines = []
+    if name == "hf" and train.optimizer == "adam":
+        lines.append("the optimizer is Adam: its weight decay is added to the gradient")
+    if train.decayed != ("matrices" if name == "hf" else "all"):
+        words = "decay too" if train.decayed == "all" else "do not decay"
+        lines.append(f"the weight decay: biases and norms {words}")
     return lines
 
 
@@ -151,10 +205,13 @@ def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
     schedule, horizon = train.lr_schedule, _horizon(train)
     share = schedule.warmup_share
     warmup = f"{share:.3g} of the steps" if share else f"{schedule.warmup_steps} steps"
+    how = f", down to {schedule.floor:.3g} of the rate" if schedule.floor else ""
+    if schedule.name == "wsd":
+        how = f", linear over the last {schedule.decay_share:.3g} of them{how}"
     if name == "lightning" and (schedule.name != "constant" or share or schedule.warmup_steps):
         return [
-            f"the rate's schedule: {schedule.name} over {horizon} epochs after {warmup} of linear "
-            "warm-up, stepped with the optimizer"
+            f"the rate's schedule: {schedule.name} over {horizon} epochs{how} after {warmup} of "
+            "linear warm-up, stepped with the optimizer"
         ]
     if schedule.name != "constant" and horizon != train.epochs:
         return [f"the {schedule.name} decay ends after {horizon} epochs, not with the run"]

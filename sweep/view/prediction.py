@@ -11,19 +11,19 @@ from rich.text import Text
 
 from studies.exponents import Estimate, Exponents
 from studies.transfer import LEVEL, Swept
-from sweep.formatting import format_fitted, format_multiple
+from sweep.formatting import format_fitted, format_multiple, format_size
 from sweep.results.family import Family, exponents
 from sweep.results.prediction import Predicted
 from sweep.results.record import read_study
 from sweep.view.json_objects import finite
-from sweep.view.tables import folded, make_table
+from sweep.view.tables import folded, make_table, sized
 
 
 def print_prediction(said: Predicted, console: Console) -> None:
     """Prints the forecast, the studies, the rules' rates beside it, and how the rate scales."""
     forecast = said.forecast
     console.print(
-        f"Batch {forecast.batch_size:,}, {said.model} with {forecast.parameters:,} parameters",
+        f"Batch {forecast.batch_size:,}, {sized(said.model, forecast.parameters)}",
         highlight=False,
     )
     line = (
@@ -51,7 +51,7 @@ def studies_table(family: Family) -> Table:
     for swept, study in zip(family.swept, family.studies, strict=True):
         table.add_row(
             f"{swept.setting.batch_size:,}",
-            f"{swept.setting.parameters:,}",
+            format_size(swept.setting.parameters),
             read_study(study).precision,
             format_fitted(swept.rate),
             _span(*swept.interval),

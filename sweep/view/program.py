@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from trainers.program.patterns import NAMED
+from trainers.program.patterns import NAMED, Patterns
+from trainers.program.reports import OF_LOSS
 from trainers.report import Ending, Outcome, Report
 
 
@@ -20,7 +21,7 @@ def print_tried(said: Iterable[object], metric: str, console: Console) -> bool:
     Returns:
         Whether it reported at all.
     """
-    reports = 0
+    reports, texts = 0, []
     ending = Ending(Outcome.FAILED)
     for each in said:
         if isinstance(each, Report):
@@ -29,6 +30,7 @@ def print_tried(said: Iterable[object], metric: str, console: Console) -> bool:
         elif isinstance(each, Ending):
             ending = each
         else:
+            texts.append(str(getattr(each, "text", "")))
             _print_line(each, console)
     console.print()
     paused = ending.outcome is Outcome.PAUSED
@@ -36,7 +38,7 @@ def print_tried(said: Iterable[object], metric: str, console: Console) -> bool:
     if reports:
         console.print(Text(f"{reports} reports were understood", "bold green"))
     else:
-        console.print(Text(_nothing(metric), "bold red"))
+        console.print(Text(_nothing(metric, _fitting(texts, metric)), "bold red"))
     return bool(reports)
 
 
@@ -54,7 +56,21 @@ def _numbers(report: Report) -> str:
     return ", ".join(f"{name} {value:.5g}" for name, value in numbers.items() if value == value)
 
 
-def _nothing(metric: str) -> str:
+def _fitting(texts: list[str], metric: str) -> list[str]:
+    """The named patterns that find the metric in what was printed."""
+    fields = set(OF_LOSS) if metric in OF_LOSS else {metric}
+    readers = {name: Patterns(name) for name in NAMED}
+    found = {name: [f for t in texts for f in each.read(t)] for name, each in readers.items()}
+    return [
+        name
+        for name, said in found.items()
+        if any(fields & set(each) for each in (*said, *readers[name].end()))
+    ]
+
+
+def _nothing(metric: str, fitting: list[str]) -> str:
+    if fitting:
+        return f"no report was understood, but {metric} is: add --pattern {' or '.join(fitting)}"
     return (
         f"no report with {metric} was understood: name a pattern ({', '.join(NAMED)}, or a regular "
         "expression, by --pattern), or call sweep.client.report in the program"

@@ -79,7 +79,7 @@ def _found(summary: StudySummary, best: TrialRow) -> list[str]:
     if reached is not None and reference is not None:
         text = against(reached, f"reference's {objective.words}", reference, objective)
         lines.append(f"It is {text}.")
-    elif summary.reference_perplexity is None:
+    elif summary.reference_perplexity is None and summary.data:
         lines.append(
             "Not compared with the reference's perplexity: the reference is borrowed from another "
             "model, data or budget."

@@ -232,11 +232,15 @@ def _outcome_cells(rule: RuleRow, summary: StudySummary, best: float) -> list[Te
     return [number, Text(rule.trial.objective.format(rule.trial.value)), state]
 
 
+def sized(model: str, parameters: int) -> str:
+    """A model with its size, where that is known."""
+    return f"{model}, {parameters:,} parameters" if parameters > 1 else model
+
+
 def setting_facts(summary: StudySummary) -> list[tuple[str, str]]:
     """What is trained, as far as it is known: of a program's model and data nothing may be."""
-    size = f", {summary.parameters:,} parameters" if summary.parameters > 1 else ""
     facts = [
-        ("model" if summary.data else "program", f"{summary.model}{size}"),
+        ("model" if summary.data else "program", sized(summary.model, summary.parameters)),
         ("batch", f"{summary.batch_size:,} in {summary.precision} on {summary.device}"),
     ]
     return [*facts, ("data", summary.data)] if summary.data else facts

@@ -6,13 +6,15 @@ from collections.abc import Set
 from sweep.config.schema import SweepConfig
 from sweep.execution.protocol import SHARED_TRAINER
 from trainers.config import ProgramConfig, TrainConfig
+from trainers.importing import is_import_path
 from trainers.naming import is_function
 
 
 def own_code(config: SweepConfig) -> set[str]:
     """All that the user's own configuration names."""
-    train = config.trainer
-    return {config.model, config.study.trainer, train.data.name, program_code(train.program)}
+    train, study = config.trainer, config.study
+    named = {config.model, study.trainer, train.data.name, train.optimizer}
+    return {*named, program_code(train.program)}
 
 
 def program_code(program: ProgramConfig) -> str:
@@ -41,6 +43,8 @@ def foreign_code(train: TrainConfig, trainer: str, *, allowed: Set[str]) -> tupl
         command = program_code(train.program)
         return None if command in allowed else ("--", command)
     named = [("--model", train.model.name)] if ":" in train.model.name else []
+    if is_import_path(train.optimizer):
+        named.append(("--optimizer", train.optimizer))
     if trainer != SHARED_TRAINER:
         named.append(("--trainer", trainer))
     named += [

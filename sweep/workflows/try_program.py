@@ -54,7 +54,7 @@ def try_program(config: SweepConfig, rate: float | None, seconds: float) -> Iter
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="sweep-try-") as folder:
         directory = Path(folder) / "0000"
-        output = Tail(directory / OUTPUT_FILE, ends="\n\r" if pattern else "\n")
+        output = Tail(directory / OUTPUT_FILE, ends="\n\r")
         running = run(train, device=devices_of(config)[0], directory=directory)
         answer: Verdict | None = None
         while True:

@@ -20,7 +20,7 @@ def swept(
 ) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("cuda"), english)
     workspace.said = workspace.sweep(
-        *("run", "--device", "cuda", "--precision", request.param, "--trials", 3)
+        *("run", "--device", "cuda", "--precision", request.param, "--trials", 3, "--epochs", 8)
     )
     return workspace
 

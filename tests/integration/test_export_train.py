@@ -161,6 +161,12 @@ class TestAStrangersFile:
         assert "'evil:build'" in line
         assert "add --model evil:build if you trust it" in line
 
+    def test_its_optimizer_is_not_imported(self, victim: Workspace) -> None:
+        exported = content(victim)
+        exported["train"]["optimizer"] = "evil:build"
+        line = self.refused(victim, yaml.safe_dump(exported))
+        assert "add --optimizer evil:build if you trust it" in line
+
     def test_its_trainer_is_not_imported(self, victim: Workspace) -> None:
         exported = content(victim)
         exported["trainer"] = "evil:train"

@@ -150,6 +150,29 @@ def test_two_trials_share_a_gpu_and_there_is_no_room_for_a_third(
     cluster.remove_node(node)
 
 
+def test_a_trial_of_two_gpus_counts_its_own(workspace: Workspace, cluster: Any) -> None:
+    """The node only claims to have them."""
+    workspace.write("sharing.py", SHARING)
+    node = cluster.add_node(num_cpus=2, num_gpus=4, object_store_memory=80 * 2**20)
+    (workspace.path / "go").touch()
+    folder = workspace.path / "0000"
+    folder.mkdir()
+    resources = Resources(devices=("cuda:0,1",), gpus=2)
+    with contextlib.chdir(workspace.path), make_executor("ray", resources) as executor:
+        assert executor.capacity == 2
+        config = TrainConfig(learning_rate=1e-3)
+        executor.submit(TrialSpec(0, config, folder, trainer="sharing:train"))
+        last: object = None
+        while not isinstance(last, Ended):
+            for last in executor.events(1.0):
+                if isinstance(last, Reported):
+                    executor.reply(0, Verdict.CONTINUE)
+    device, visible = (folder / "seen").read_text().split()
+    assert device == "cuda:0,1"
+    assert len(visible.split(",")) == 2
+    cluster.remove_node(node)
+
+
 def test_without_a_cluster_or_room_on_it_there_is_one_line(
     workspace: Workspace, cluster: Any
 ) -> None:

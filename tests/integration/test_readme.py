@@ -82,6 +82,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
             **os.environ,
             "OMP_NUM_THREADS": threads,
             "CUDA_VISIBLE_DEVICES": "",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COLUMNS": "100",
         },
         capture_output=True,
@@ -130,6 +131,17 @@ def test_the_install_lines_run_the_tour_s_main_job_and_the_tests() -> None:
     assert test.group(1).endswith("&& .venv/bin/pytest")
 
 
+def test_your_own_script_is_swept_as_written(tmp_path: Path) -> None:
+    _, script = README.split("<!-- your own script -->\n```python\n", 1)
+    script, rest = script.split("```\n", 1)
+    (command,) = dict(blocks(rest))["shell"]
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    done = run(command.replace("sweep run", "sweep run --trials 3"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^Best learning rate .*, validation loss [12]\.", done.stdout, re.MULTILINE)
+    assert "step 300/300" in done.stdout
+
+
 def named_commands() -> list[str]:
     """Every `sweep ...` in running text, and those of the blocks that are not run."""
     texts = [*TEXTS, GUIDE.read_text(encoding="utf-8")]
@@ -140,7 +152,7 @@ def named_commands() -> list[str]:
 
 @pytest.mark.parametrize("command", named_commands())
 def test_commands_in_running_text_exist_with_their_options(command: str) -> None:
-    _, name, *arguments = shlex.split(command)
+    _, name, *arguments = shlex.split(command.partition(" -- ")[0])
     if name.startswith("-"):
         return
     context = click.Context(cli)

@@ -11,11 +11,11 @@ import pytest
 from slurm_standin import Slurm
 from support import Workspace, gone, refusal, wait_for
 
-from sweep.execution.executors import make_executor
+from sweep.execution.executors import _job, make_executor
 from sweep.execution.protocol import Ended, Event, Executor, Progressed, Reported, Resources
 from sweep.execution.protocol import TrialSpec as Spec
 from trainers.config import ProgramConfig, TrainConfig
-from trainers.report import Outcome, Verdict
+from trainers.report import Outcome, Progress, Report, Verdict
 
 pytest.importorskip("submitit")
 
@@ -116,6 +116,16 @@ class TestAJob:
         ended = end_of(executor)
         assert ended == Ended(0, Outcome.COMPLETED, "on cuda:0,1")
         slurm.wait(job, "COMPLETED")
+
+    def test_a_sweep_that_is_a_job_itself_hands_down_nothing_but_where_slurm_is(
+        self, executor: Executor, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_NTASKS", "7")
+        monkeypatch.setenv("SLURM_CONF", "/shared/slurm.conf")
+        executor.submit(spec())
+        names = (slurm.queue / slurm.jobs[0] / "environment").read_text().split()
+        assert "SLURM_CONF" in names
+        assert "SLURM_NTASKS" not in names
 
     def test_to_wait_in_the_queue_is_to_live_and_a_pause_takes_it_out(
         self, executor: Executor, slurm: Slurm
@@ -240,6 +250,30 @@ class TestAnEarlierRun:
         executor._trials.clear()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_job_whose_orchestrator_is_gone_ends_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """In this process, as there is nobody to wait for it otherwise."""
+
+    def trial() -> Iterator[Event]:
+        verdict = None
+        while verdict is not Verdict.PAUSE:
+            report = Reported(0, Report(step=1, validation_loss=4.0))
+            verdict = yield report if waits else Progressed(0, Progress())
+        yield Ended(0, Outcome.PAUSED, "")
+
+    monkeypatch.setattr(_job, "ORPHANED_S", 0.5)
+    monkeypatch.setattr(_job, "WANTED_LOOK_S", 0.1)
+    submission = _job.Submission(tmp_path, "slurm", "1-a")
+    submission.make_current("100")
+    with contextlib.ExitStack() as before:
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            before.callback(signal.signal, number, signal.getsignal(number))
+        signals = _job._Signals(signal.SIGUSR2)
+    assert _job._Talk(submission, 0, signals).hold(trial()) is None
+
+
 RUN = ("run", "--executor", "slurm", "--json", "--trials", 1, "--set", "slurm.jobs=1")
 
 
@@ -248,6 +282,14 @@ def test_what_slurm_refuses_is_one_line(workspace: Workspace, slurm: Slurm) -> N
     line = refusal(workspace.invoke(*RUN, code=2))
     assert line.startswith("sweep: Slurm refuses a job: ")
     assert "invalid partition specified: none" in line
+
+
+def test_without_submitit_there_is_one_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.delitem(sys.modules, "sweep.execution.executors.slurm")
+    assert "pip install 'lr-sweep[slurm]'" in refusal(workspace.invoke(*RUN, code=2))
 
 
 def test_without_slurm_there_is_one_line(
@@ -290,6 +332,38 @@ def test_a_pause_of_the_sweep_pauses_the_trials(workspace: Workspace, slurm: Slu
         live.end(3)
     slurm.wait(slurm.jobs[0], "COMPLETED")  # it was not cancelled: it paused
     assert gone(slurm.pid(slurm.jobs[0]))
+
+
+@pytest.mark.more
+def test_a_time_limit_costs_no_retry(workspace: Workspace, slurm: Slurm) -> None:
+    workspace.write("jobs.py", TRAINERS)
+    with workspace.start(*RUN, "--trainer", "jobs:steps", "--set", "study.retries=0") as live:
+        live.until("trial_reported", step=2)
+        (job,) = slurm.jobs
+        first = slurm.pid(job)
+        slurm.warn(job)
+        wait_for(lambda: slurm.state(job) == "RUNNING" and slurm.pid(job) != first)
+        (workspace.folder(0) / "go").touch()
+        done = live.end(0)
+    assert [event["report"]["step"] for event in done.events if "report" in event] == [1, 2, 3, 4]
+    assert not [event for event in done.events if event["event"] == "warning"]
+
+
+@pytest.mark.more
+def test_the_local_cluster_has_time_limits_too(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(dedent(TRAINERS))
+    resources = Resources(address="local", job={"time": 0.5})
+    with contextlib.chdir(tmp_path), make_executor("slurm", resources) as executor:
+        executor.submit(spec())
+        hear(executor, Progressed, step=3)
+        assert len(pids()) == 1
+        while len(pids()) == 1:
+            executor.events(0.5)
+        Path("0000", "go").touch()
+        *events, ended = hear(executor, Ended)
+    assert [each.report.step for each in events if isinstance(each, Reported)] == [3, 4]
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.COMPLETED
 
 
 LOCAL = ("run", "--executor", "slurm", "--set", "slurm.cluster=local", "--json")

@@ -4,9 +4,10 @@ Every report is kept in the trial's `reports.jsonl`, whichever way it came: a tr
 says them again first. An answer to each stands in `answers.jsonl`; `sweep.client` waits for it.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ WHOLE = ("step", "steps", "tokens", "epoch", "skipped_steps", "peak_memory_bytes
 MEASURED = ("validation_loss", "train_loss", "accuracy", "learning_rate", "tokens_per_second")
 OF_LOSS = ("perplexity", "validation_loss")
 LOSSES = ("validation_loss", "train_loss")
+OTHERS = ("accuracy", "train_loss")
+MOST_STEPS = 2**31 - 1  # that Optuna stores in any database
 LONGEST_LINE = 2**20
 
 
@@ -37,30 +40,53 @@ class Tail:
         self._rest = b""
 
     def lines(self, *, whole: bool = False) -> Iterator[str]:
-        """The lines since the last call.
+        """The lines since the last call, or some of them where there are very many.
 
         Args:
-            whole: no more will come: a last one without an end counts.
+            whole: no more will come: all of them, and a last one without an end counts.
         """
+        self.moved = False
+        while (whole or not self.moved) and (data := self._read()):
+            self.moved = True
+            for end in self._ends[1:]:
+                data = data.replace(end.encode(), b"\n")
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            yield from _texts(lines)
+            if len(self._rest) > LONGEST_LINE:
+                yield from self._last()
+        if whole:
+            yield from self._last()
+
+    def _read(self) -> bytes:
+        """A piece at a time: what a program prints may be larger than the memory."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                read = file.read()
+                data = file.read(LONGEST_LINE)
         except FileNotFoundError:
-            read = b""
-        self._offset += len(read)
-        self.moved = bool(read)
-        data = self._rest + read
-        for end in self._ends[1:]:
-            data = data.replace(end.encode(), b"\n")
-        *lines, self._rest = data.split(b"\n")
-        if whole or len(self._rest) > LONGEST_LINE:
-            lines, self._rest = [*lines, self._rest], b""
-        for line in lines:
-            if line.strip():
-                yield line.decode("utf-8", "replace")
+            return b""
+        self._offset += len(data)
+        return data
+
+    def _last(self) -> Iterator[str]:
+        rest, self._rest = self._rest, b""
+        yield from _texts([rest])
 
     moved = False
+
+
+def _texts(lines: Iterable[bytes]) -> Iterator[str]:
+    return (line.decode("utf-8", "replace") for line in lines if line.strip())
+
+
+def mend(kept: Path) -> None:
+    """Ends the last line of a file of reports, or drops the half of one that was being written."""
+    whole, _, rest = kept.read_bytes().rpartition(b"\n")
+    if rest:
+        with contextlib.suppress(TrainerError):
+            _object(rest.decode("utf-8", "replace"))
+            whole += b"\n" + rest
+        kept.write_bytes(whole + b"\n")
 
 
 @dataclass(slots=True)
@@ -96,23 +122,37 @@ class Reports:
         Raises:
             TrainerError: a line of JSON is no report.
         """
-        found = [_object(line) for line in self.said.lines(whole=whole)]
-        self.moved = self.said.moved
-        new: list[Mapping[str, Any]] = []
-        if self.printed is not None and self.patterns is not None:
-            for line in self.printed.lines(whole=whole):
-                new += self.patterns.read(line)
-            new += self.patterns.end() if whole else ()
-            self.moved |= self.printed.moved
-        for fields in (*found, *new):
-            report = make_report(fields, self.metric)
-            self.step, self.steps = max(self.step, report.step), max(self.steps, report.steps)
-            counts = has_metric(report, self.metric) and report.step not in self._steps_seen
+        for fields in self._said(whole=whole):
+            yield self._counted(fields)
+        for fields in self._printed(whole=whole):
+            report, counts = self._counted(fields)
             if counts:
-                self._steps_seen.add(report.step)
-                if any(fields is each for each in new):
-                    self._keep(fields)
+                self._keep(fields)
             yield report, counts
+        self.moved = self.said.moved or (self.printed is not None and self.printed.moved)
+
+    def _said(self, *, whole: bool) -> Iterator[Mapping[str, Any]]:
+        yield from map(_object, self.said.lines())
+        # Half a line is what a program leaves that dies while it writes.
+        for line in self.said.lines(whole=True) if whole else ():
+            with contextlib.suppress(TrainerError):
+                yield _object(line)
+
+    def _printed(self, *, whole: bool) -> Iterator[Mapping[str, Any]]:
+        if self.printed is None or self.patterns is None:
+            return
+        for line in self.printed.lines(whole=whole):
+            yield from self.patterns.read(line)
+        if whole:
+            yield from self.patterns.end()
+
+    def _counted(self, fields: Mapping[str, Any]) -> tuple[Report, bool]:
+        report = make_report(fields, self.metric)
+        self.step, self.steps = max(self.step, report.step), max(self.steps, report.steps)
+        counts = has_metric(report, self.metric) and report.step not in self._steps_seen
+        if counts:
+            self._steps_seen.add(report.step)
+        return report, counts
 
     def _keep(self, fields: Mapping[str, Any]) -> None:
         line = {name: _plain(name, value) for name, value in fields.items()}
@@ -124,7 +164,9 @@ def has_metric(report: Report, metric: str) -> bool:
     """Whether a report has the number that a run's success is measured by."""
     if metric in OF_LOSS:
         return not math.isnan(report.validation_loss)
-    return metric in report.metrics
+    return metric in report.metrics or (
+        metric in OTHERS and not math.isnan(getattr(report, metric))
+    )
 
 
 def make_report(fields: Mapping[str, Any], metric: str) -> Report:
@@ -141,13 +183,17 @@ def make_report(fields: Mapping[str, Any], metric: str) -> Report:
         TrainerError: it has no step, or a field is no number.
     """
     numbers = {name: _number(name, value) for name, value in fields.items()}
-    if not 0 <= numbers.get("step", -1.0) < math.inf:
-        raise TrainerError(f"the program's report {shown(dict(fields))} has no step of 0 or more")
+    if not 0 <= numbers.get("step", -1.0) <= MOST_STEPS:
+        raise TrainerError(
+            f"the program's report {shown(dict(fields))} has no step of 0 or more, or one beyond "
+            f"{MOST_STEPS:,}"
+        )
     if "perplexity" in numbers:
         perplexity = numbers.pop("perplexity")
         numbers.setdefault("validation_loss", math.log(perplexity) if perplexity > 0 else math.nan)
     lost = any(math.isnan(numbers.get(name, 0.0)) for name in (metric, *LOSSES))
-    known: dict[str, Any] = {name: int(numbers.pop(name)) for name in WHOLE if name in numbers}
+    whole = {name: numbers.pop(name) for name in WHOLE if name in numbers}
+    known: dict[str, Any] = {k: int(value) for k, value in whole.items() if math.isfinite(value)}
     known |= {name: numbers.pop(name) for name in MEASURED if name in numbers}
     numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
     if lost:
@@ -161,13 +207,16 @@ def _number(name: str, value: object) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TrainerError(f"the program's report has {name} = {shown(value)}, which is no number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more digits than a float has
+        return math.inf if value > 0 else -math.inf
 
 
 def _object(line: str) -> Mapping[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise TrainerError(

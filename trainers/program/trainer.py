@@ -25,15 +25,19 @@ from trainers.program.command import (
     expand,
     values_of,
 )
-from trainers.program.patterns import Patterns
-from trainers.program.reports import Reports, Tail
+from trainers.program.patterns import Patterns, plain
+from trainers.program.reports import Reports, Tail, mend
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.train import Training
 
 LOOK_S = 0.02
 PROGRESS_S = 0.5
 LAST_LINES = 3
+LIVE = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": "200"}
+"""Tells rich, whose bar Lightning draws, that it may draw it although this is no terminal."""
+
 SHOWN = 400  # characters of the last lines
+LAST_BYTES = 2**18  # in which the last words are looked for
 
 _NO_MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|MemoryError|[Cc]annot allocate memory|not enough memory"
@@ -82,11 +86,14 @@ def run(config: TrainConfig, *, device: str, directory: Path) -> Training:
 class _Running:
     """A program that runs. A context manager: nothing that it started outlives it."""
 
+    running = 0  # in this process
+
     def __init__(self, config: TrainConfig, device: str, directory: Path) -> None:
         self._config, self._directory, self._device = config, directory, device
         self._grace_s = config.program.grace
         self._killed_before = killed_for_memory()
         self._reported = False
+        self._output = directory / OUTPUT_FILE
         self._around = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -95,46 +102,45 @@ class _Running:
         tree.adopt_orphans()
         # Of an attempt whose worker and guard were both killed.
         tree.end(directory, grace_s=self._grace_s)
-        kept, output = directory / REPORTS_FILE, directory / OUTPUT_FILE
+        kept, output = directory / REPORTS_FILE, self._output
         begun = kept.exists()
         resumes = begun and bool(config.program.resume)
-        if not resumes:
+        if resumes:
+            mend(kept)
+        else:
             kept.write_text("", encoding="utf-8")
         (directory / ANSWERS_FILE).write_text("", encoding="utf-8")
         self._around.enter_context(tree.Guard(directory, self._grace_s))
+        self._strangers = tree.children()
         values = values_of(config, self._device, directory)
         appended = config.program.resume if resumes else ()
         command = expand([*config.program.command, *appended], values)
-        printed = output.stat().st_size if output.exists() else 0
-        patterns = Patterns(config.program.pattern) if config.program.pattern else None
-        self._printed_before = printed
-        self.reports = Reports(
-            Tail(kept),
-            kept,
-            config.metric,
-            Tail(output, printed, ends="\n\r") if patterns else None,
-            patterns,
-        )
-        self._output = Tail(output, printed)
+        shown = LIVE if config.program.pattern == "lightning" else {}
         try:
             with output.open("ab") as log:
                 log.write(f"$ {shlex.join(command)}\n".encode(errors="surrogateescape"))
                 log.flush()
+                self._begin = self._size = log.tell()
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment(values, self._device, directory) | _threads(),
+                    env=environment(values, self._device, directory) | _threads() | shown,
                     start_new_session=True,
                 )
         except OSError as error:
             self._around.close()
             raise TrainerError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+        _Running.running += 1
+        patterns = Patterns(config.program.pattern) if config.program.pattern else None
+        printed = Tail(output, self._begin, ends="\n\r") if patterns else None
+        self.reports = Reports(Tail(kept), kept, config.metric, printed, patterns)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        _Running.running -= 1
         self._around.close()
 
     def has_ended(self) -> bool:
@@ -143,7 +149,8 @@ class _Running:
 
     def progress(self) -> Progress:
         """A sign of life, if it gave one."""
-        moved = any(True for _ in self._output.lines()) or self.reports.moved
+        before, self._size = self._size, self._output.stat().st_size
+        moved = self._size > before or self.reports.moved
         return Progress(self.reports.step, self._steps, alive=moved)
 
     @property
@@ -179,14 +186,19 @@ class _Running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(left_s / 2)
             left_s /= 2
-        tree.end(self._directory, self._process.pid, grace_s=left_s, tick=self._process.poll)
+        self._end_all(left_s)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
+
+    def _end_all(self, grace_s: float) -> None:
+        alone = self._strangers if _Running.running == 1 else None
+        program, tick = self._process.pid, self._process.poll
+        tree.end(self._directory, program, alone, grace_s=grace_s, tick=tick)
 
     def ending(self) -> Ending:
         """How a program ended that was not told to."""
         code = self._process.returncode
-        tree.end(self._directory, self._process.pid, grace_s=self._grace_s)
+        self._end_all(self._grace_s)
         lines = self._last_lines()
         last = _shortened(lines)
         if code == 0:
@@ -215,8 +227,9 @@ class _Running:
         return not self._config.program.pattern
 
     def _last_lines(self) -> list[str]:
-        output = Tail(self._directory / OUTPUT_FILE, self._printed_before, ends="\n\r")
-        return [line.strip() for line in output.lines(whole=True)][1:]
+        begin = max(self._begin, self._output.stat().st_size - LAST_BYTES)
+        lines = Tail(self._output, begin, ends="\n\r").lines(whole=True)
+        return [line for line in map(plain, lines) if line]
 
 
 def _threads() -> dict[str, str]:
@@ -233,5 +246,7 @@ def _found(what: re.Pattern[str], lines: list[str]) -> bool:
 def _shortened(lines: list[str]) -> str:
     """The line that names the error, else the last ones."""
     errors = [line for line in lines[-200:] if _ERROR.match(line)]
-    said = errors[-1] if errors else " | ".join(lines[-LAST_LINES:])
-    return said if len(said) <= SHOWN else f"{said[:SHOWN]}..."
+    if errors:
+        return errors[-1] if len(errors[-1]) <= SHOWN else f"{errors[-1][:SHOWN]}..."
+    said = " | ".join(lines[-LAST_LINES:])
+    return said if len(said) <= SHOWN else f"...{said[-SHOWN:]}"

@@ -1,7 +1,7 @@
 """Ends a trial's processes: all that its program started, in sessions of their own too.
 
 Two things tell them. Each has the trial's directory in its environment. And this process adopts
-those whose parents have died (Linux), so that they are still its children's children.
+those whose parents have died (Linux), so that they are still its children's children, or its own.
 
 A guard, this file as a program, ends them where this process is killed and cannot.
 """
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 import psutil
@@ -72,29 +72,51 @@ def _guard(directory: str, grace_s: str) -> None:
         end(Path(directory), grace_s=float(grace_s))
 
 
-def members(directory: Path, root: int | None = None) -> list[psutil.Process]:
+def children() -> frozenset[int]:
+    """The process ids of this process's own children."""
+    return frozenset(each.pid for each in psutil.Process().children())
+
+
+def members(
+    directory: Path, root: int | None = None, strangers: Set[int] | None = None
+) -> list[psutil.Process]:
     """The processes of a trial, this one excepted.
 
     Args:
         directory: the trial's.
         root: the process id of its program.
+        strangers: this process's children that are not of the trial; None where it runs others
+            beside it, so that nobody knows whose a child is that it has adopted.
     """
     mark, found = str(directory.absolute()), {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(DIRECTORY) == mark:
                 found[process.pid] = process
-    if root is not None:
+    roots = [] if root is None else [root]
+    roots += [] if strangers is None else _adopted(strangers | {root or 0})
+    for pid in roots:
         with contextlib.suppress(psutil.Error):
-            program = psutil.Process(root)
+            program = psutil.Process(pid)
             found |= {each.pid: each for each in (program, *program.children(recursive=True))}
     found.pop(os.getpid(), None)
     return [process for process in found.values() if _lives(process)]
 
 
+def _adopted(strangers: Set[int]) -> list[int]:
+    """Children that this process did not start: they have left its session; the dead are buried."""
+    found = []
+    for pid in children() - strangers:
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) != os.getsid(0) and os.waitpid(pid, os.WNOHANG) == (0, 0):
+                found.append(pid)
+    return found
+
+
 def end(
     directory: Path,
     root: int | None = None,
+    strangers: Set[int] | None = None,
     *,
     grace_s: float,
     tick: Callable[[], object] = lambda: None,
@@ -102,7 +124,7 @@ def end(
     """Asks a trial's processes to end, and kills what has not after a while.
 
     Args:
-        directory, root: as of `members`.
+        directory, root, strangers: as of `members`.
         grace_s: seconds from SIGTERM to SIGKILL.
         tick: called while it waits, such as to reap children.
 
@@ -110,26 +132,30 @@ def end(
         Whether all are gone.
     """
     asked: set[int] = set()
-    for left in _until_gone(directory, root, grace_s, tick):
+
+    def those() -> list[psutil.Process]:
+        return members(directory, root, strangers)
+
+    for left in _until_gone(those, grace_s, tick):
         # Those that were started meanwhile are asked too.
         for process in left:
             if process.pid not in asked:
                 asked.add(process.pid)
                 _signal(process, signal.SIGTERM)
-    for left in _until_gone(directory, root, KILL_S, tick):
+    for left in _until_gone(those, KILL_S, tick):
         for process in left:
             _signal(process, signal.SIGKILL)
-    return not members(directory, root)
+    return not those()
 
 
 def _until_gone(
-    directory: Path, root: int | None, seconds: float, tick: Callable[[], object]
+    those: Callable[[], list[psutil.Process]], seconds: float, tick: Callable[[], object]
 ) -> Iterator[list[psutil.Process]]:
     deadline = time.monotonic() + seconds
     known: dict[int, psutil.Process] = {}
     while True:
         # Who has lost its parent meanwhile is still known.
-        known |= {process.pid: process for process in members(directory, root)}
+        known |= {process.pid: process for process in those()}
         known = {pid: process for pid, process in known.items() if _lives(process)}
         if not known:
             return

@@ -9,6 +9,7 @@ import click
 from sweep.cli.completing import study_completions
 from sweep.cli.lists import numbers, precisions
 from sweep.cli.options import (
+    ProgramCommand,
     config_options,
     load_config,
     program_argument,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from trainers.config import PrecisionName
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @click.option(
     "--precision",
     default="fp32,fp16",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
 @click.option("--model", help='A model\'s name, or "package.module:factory".')
 @click.option("--data", help='"docstrings", a text file or folder, or a hub name.')
+@click.option("--optimizer", help='adam, adamw, muon, sgd, or "package.module:Class".')
 @config_options
 @click.option(
     "--study", shell_complete=study_completions, help="A sweep: its setting, and its best rate."

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sweep.cli.options import (
+    ProgramCommand,
     config_options,
     load_config,
     program_argument,
@@ -20,7 +21,7 @@ from sweep.execution.signals import PAUSED
 UNCONFIRMED = 1
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @click.option(
     "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Of the best trials."
 )
@@ -33,6 +34,7 @@ UNCONFIRMED = 1
 @click.option("--model", help="Allow the study's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the study's own trainer, package.module:function.")
 @click.option("--data", help="Allow the study's own source of text, package.module:function.")
+@click.option("--optimizer", help="Allow the study's own optimizer, package.module:Class.")
 @config_options
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 @program_argument
@@ -43,6 +45,7 @@ def command(
     model: str | None,
     trainer: str | None,
     data: str | None,
+    optimizer: str | None,
     json_lines: bool,
     **flags: Any,
 ) -> None:
@@ -61,7 +64,7 @@ def command(
     in_file = None if flags["storage"] else config.study.name or None
     opened = open_study(config.study.storage, study or in_file, say=warn)
     own = own_code(config)
-    allowed = own | {str(model), str(trainer), str(data)}
+    allowed = own | {str(each) for each in (model, trainer, data, optimizer)}
     known = config_of(opened, config, allowed=allowed)
     with study_view(config.study, json_lines=json_lines) as view:
         publish = publisher(config.study, view.warn)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from sweep.cli.options import (
+    ProgramCommand,
     batches_option,
     config_options,
     load_config,
@@ -18,7 +19,7 @@ from sweep.cli.options import (
 from sweep.execution.signals import PAUSED
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @batches_option
 @other_setting_options
 @config_options

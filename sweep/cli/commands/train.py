@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.options import program_argument
+from sweep.cli.options import ProgramCommand, program_argument
 from sweep.execution.signals import PAUSED
 from sweep.execution.threads import bind
 
 UNFINISHED = 1
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="More epochs than the sweep's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")
@@ -22,6 +22,7 @@ UNFINISHED = 1
 @click.option("--model", help="Allow the file's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
 @click.option("--data", help="Allow the file's own source of text, package.module:function.")
+@click.option("--optimizer", help="Allow the file's own optimizer, package.module:Class.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
 @program_argument
 def command(
@@ -33,6 +34,7 @@ def command(
     model: str | None,
     trainer: str | None,
     data: str | None,
+    optimizer: str | None,
     json_lines: bool,
     program: tuple[str, ...],
 ) -> None:
@@ -51,10 +53,11 @@ def command(
         raise SweepError("--directory is empty: name a folder for the checkpoints")
     exported = with_epochs(read(file), epochs)
     own = read_user_file(None)
-    named = own.get("model"), own.get("study", {}).get("trainer"), own.get("data", {}).get("name")
+    keys = ("study", "trainer"), ("data", "name"), ("trainer", "optimizer")
+    named = own.get("model"), *(own.get(table, {}).get(key) for table, key in keys)
     known = own.get("program", {})
     command = (*(program or known.get("command", ())), *known.get("resume", ()))
-    allowed = (*named, model, trainer, data, shlex.join(command))
+    allowed = (*named, model, trainer, data, optimizer, shlex.join(command))
     check_code(exported, allowed=set(map(str, allowed)))
     device = device or ("cuda" if cuda_found() else "cpu")
     check_device(device)

@@ -5,13 +5,18 @@ from typing import Any
 
 import click
 
-from sweep.cli.options import config_options, load_config, other_setting_options, program_argument
+from sweep.cli.options import (
+    ProgramCommand,
+    config_options,
+    load_config,
+    other_setting_options,
+    program_argument,
+)
 
 
-@click.command()
+@click.command(cls=ProgramCommand)
 @other_setting_options
 @click.option("--batch", type=int, help="Batch size, in sequences.")
-@click.option("--pattern", help='How its output is read: "nanogpt", or a regular expression.')
 @click.option("--rate", type=float, help="The learning rate.  [default: the reference's]")
 @click.option(
     "--seconds",
@@ -22,7 +27,7 @@ from sweep.cli.options import config_options, load_config, other_setting_options
 )
 @config_options
 @program_argument
-def command(rate: float | None, seconds: float, pattern: str | None, **flags: Any) -> None:
+def command(rate: float | None, seconds: float, **flags: Any) -> None:
     """Runs a program for a moment, and shows line by line what the sweep understands of it.
 
     What stands after -- is its command, as for `sweep run`. Nothing is stored.
@@ -33,8 +38,6 @@ def command(rate: float | None, seconds: float, pattern: str | None, **flags: An
     from sweep.view.program import print_tried
     from sweep.workflows.try_program import try_program
 
-    if pattern is not None:
-        flags["assignments"] += (f"program.pattern='''{pattern}'''",)
     config = load_config(**flags)
     if not config.trainer.program.command:
         raise SweepError("there is no program to try: name its command after --")

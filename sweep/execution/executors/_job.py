@@ -6,6 +6,7 @@ trial says, and the verdicts. `current.json` above it names the submission that 
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -151,12 +152,14 @@ class TrialJob:
         """Trains the trial to its end, to the end of the job's time, or until it is not wanted."""
         as_the_user_set_it()
         warning = signal.Signals[f"SIG{WARNING}"]
-        requeue = signal.getsignal(warning)
+        requeue, held = signal.getsignal(warning), signal.sigpending()
         leave_to_the_command()
         signals = _Signals(warning)
+        signals.warned = warning in held
         os.chdir(self.working_folder)
         torch.set_num_threads(self.threads)
         log_to(self.spec.directory)
+        logging.getLogger("submitit").setLevel(logging.WARNING)  # the log is the trial's
         ended = _Talk(self.submission, self.spec.number, signals).hold(
             consume(self.spec, self.device)
         )
@@ -211,7 +214,7 @@ class _Talk:
         self._reports = len(reports)
         self._step = reports[-1].report.step if reports else -1
         self._looked = self._beat_at = time.monotonic()
-        self._beat = 0
+        self._beat, self._is_wanted = 0, True
 
     def hold(self, trial: Any) -> Ended | None:
         """Drives a trial.
@@ -264,7 +267,7 @@ class _Talk:
         """Whether this submission is still to train, and the orchestrator lives."""
         now = time.monotonic()
         if now - self._looked < WANTED_LOOK_S:
-            return True
+            return self._is_wanted
         self._looked = now
         try:
             beat = (self._submission.folder / VERDICTS).stat().st_mtime_ns
@@ -272,4 +275,5 @@ class _Talk:
             beat = self._beat
         if beat != self._beat:
             self._beat, self._beat_at = beat, now
-        return self._submission.is_current() and now - self._beat_at < ORPHANED_S
+        self._is_wanted = self._submission.is_current() and now - self._beat_at < ORPHANED_S
+        return self._is_wanted

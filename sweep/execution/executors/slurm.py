@@ -5,24 +5,16 @@ installed there. A job whose time is over is requeued, and its trial goes on.
 """
 
 import contextlib
-import io
 import logging
-import shlex
-import shutil
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
-
-import psutil
+from typing import Self
 
 try:
-    import submitit
+    import submitit  # noqa: F401
 except ImportError as error:
     from sweep.errors import SweepError
 
@@ -31,12 +23,11 @@ except ImportError as error:
     ) from error
 
 from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.helpers import clean_env
 
 from sweep.errors import SweepError
+from sweep.execution.executors._clusters import GONE, Cluster, Local, Slurm
 from sweep.execution.executors._job import (
     EVENTS,
-    WARNING,
     Submission,
     TrialJob,
     current,
@@ -44,7 +35,6 @@ from sweep.execution.executors._job import (
 )
 from sweep.execution.paths import installed_first
 from sweep.execution.protocol import Ended, Event, Progressed, Reported, Resources, TrialSpec
-from sweep.execution.signals import signals_held
 from trainers.naming import OUTPUT_FILE
 from trainers.program.reports import Tail
 from trainers.report import Outcome, Progress, Verdict
@@ -54,8 +44,6 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.05
 BEAT_S = 20.0
 SETTLE_S = 3.0  # that a shared file system may take to show a job's last words
-WARNING_S = 60  # beside a program's own grace, from Slurm's warning to the end of a job's time
-REQUEUES = 10**6
 QUEUED = frozenset(
     """
     PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT SUSPENDED
@@ -63,124 +51,8 @@ QUEUED = frozenset(
     """.split()  # noqa: SIM905
 )
 ALIVE = QUEUED | {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"}
-UNKNOWN, GONE = "", "GONE"
+UNKNOWN = ""
 LAST_LINES, SHOWN = 3, 400
-
-
-class _Cluster(Protocol):
-    """Where jobs run."""
-
-    name: str
-    every_s: float
-
-    def submit(self, folder: Path, job: TrialJob, resources: Resources) -> str: ...
-
-    def states(self, jobs: Collection[str]) -> Mapping[str, str]: ...
-
-    def cancel(self, job: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Slurm:
-    """Slurm itself, by its commands."""
-
-    name = "slurm"
-    every_s = 5.0  # between two looks at the queue: Slurm's administrators ask for few
-
-    def __init__(self) -> None:
-        for command in ("sbatch", "squeue", "scancel", "scontrol", "srun"):
-            if shutil.which(command) is None:
-                raise SweepError(
-                    f"there is no Slurm here: no command {command}; slurm.cluster=local tries "
-                    "the jobs out on this machine"
-                )
-
-    def submit(self, folder: Path, job: TrialJob, resources: Resources) -> str:
-        """Submits a job; its number."""
-        # The job is the batch script's own process, which Slurm then warns: `srun` is left to the
-        # program, which may want it for its nodes.
-        python = f"exec {shlex.quote(sys.executable)}"
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES, python=python)
-        told, warning_s = resources.job, _warning_s(job.spec, resources)
-        executor.update_parameters(
-            job_name=f"sweep-{job.spec.number}",
-            time=told["time"],
-            nodes=told["nodes"],
-            cpus_per_task=int(resources.cpus),
-            gpus_per_node=int(resources.gpus) or None,
-            mem=f"{int(told['memory'] * 1024)}M" if told["memory"] else None,
-            partition=told["partition"] or None,
-            account=told["account"] or None,
-            use_srun=False,
-            additional_parameters={
-                "requeue": True,
-                "signal": f"B:{WARNING}@{warning_s}",
-                **told["extra"],
-            },
-        )
-        with clean_env(), contextlib.redirect_stderr(io.StringIO()):  # what it raises says it too
-            return str(executor.submit(job).job_id)
-
-    def states(self, jobs: Collection[str]) -> Mapping[str, str]:
-        """Each job's state; nothing where Slurm does not answer."""
-        asked = ("squeue", "--noheader", "--states=all", "--format=%i|%T")
-        done = _call(*asked, f"--jobs={','.join(jobs)}")
-        if done.returncode and "Invalid job id" not in done.stderr:
-            return {}
-        rows = [line.strip().split("|") for line in done.stdout.splitlines() if "|" in line]
-        return {**dict.fromkeys(jobs, GONE), **{row[0]: row[1] for row in rows}}
-
-    def cancel(self, job: str) -> None:
-        """Cancels a job, in the queue or on its nodes."""
-        _call("scancel", job)
-
-    def close(self) -> None:
-        """Leaves the jobs of trials that have ended to end by themselves."""
-
-
-class _Local:
-    """Processes on this machine in their place, by submitit's local executor."""
-
-    name = "local"
-    every_s = 0.2
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, Any] = {}
-
-    def submit(self, folder: Path, job: TrialJob, resources: Resources) -> str:
-        """Starts a job; the number of its process."""
-        executor = submitit.LocalExecutor(folder, max_num_timeout=REQUEUES)
-        executor.update_parameters(
-            timeout_min=resources.job.get("time", 60),
-            gpus_per_node=int(resources.gpus) if job.device.startswith("cuda") else 0,
-            signal_delay_s=_warning_s(job.spec, resources),
-        )
-        with signals_held():
-            started = executor.submit(job)
-        self._jobs[started.job_id] = started
-        return str(started.job_id)
-
-    def states(self, jobs: Collection[str]) -> Mapping[str, str]:
-        """Each job's state: it runs, or is gone."""
-        for job in self._jobs.values():
-            job.done()  # collects one that has ended
-        return {job: "RUNNING" if _processes(job) else GONE for job in jobs}
-
-    def cancel(self, job: str) -> None:
-        """Kills a job's processes."""
-        processes = _processes(job)
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(processes, 10.0)
-
-    def close(self) -> None:
-        """Ends the jobs of trials that have ended, which may take a moment by themselves."""
-        for number, job in self._jobs.items():
-            self.cancel(number)
-            job.done()
-        self._jobs.clear()
 
 
 class _Trial:
@@ -227,7 +99,7 @@ class SlurmExecutor:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self.capacity = resources.jobs
-        self._cluster: _Cluster = _Local() if resources.address == "local" else _Slurm()
+        self._cluster: Cluster = Local() if resources.address == "local" else Slurm()
         self._trials: dict[int, _Trial] = {}
         self._accepted = False
         self._looked_at = self._beat_at = float("-inf")
@@ -400,35 +272,6 @@ def _fault(trial: _Trial) -> tuple[Outcome, str]:
         if lines:
             return Outcome.LOST, f"lost: its job {trial.job} {how}: {_shortened(lines)}"
     return Outcome.LOST, f"lost: its job {trial.job} {how}"
-
-
-def _warning_s(spec: TrialSpec, resources: Resources) -> int:
-    """Seconds before the end of its time at which a job is warned; at most half of it."""
-    half = int(resources.job.get("time", 60) * 60 / 2)
-    return max(1, min(half, WARNING_S + int(spec.config.program.grace)))
-
-
-def _processes(job: str) -> list[psutil.Process]:
-    """Those of a local job: submitit's, which its command tells, and all that it started."""
-    try:
-        process = psutil.Process(int(job))
-        if "submitit.local._local" not in process.cmdline():  # its number is another's by now
-            return []
-        return [process, *process.children(recursive=True)]
-    except (psutil.Error, ValueError):
-        return []
-
-
-def _call(*command: str) -> "subprocess.CompletedProcess[str]":
-    # In a session of its own: Ctrl-C is for the sweep.
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
 
 
 def _shortened(lines: list[str]) -> str:

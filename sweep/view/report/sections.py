@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studies.objective import PERPLEXITY, Objective
-from sweep.formatting import format_bound, format_fitted, format_rate
+from sweep.formatting import format_bound, format_fitted, format_rate, format_size
 from sweep.results.report import AdamScaling, Cost, Report, RuleFinding, RuleVerdict
 from sweep.view import confirmation
 from sweep.view.prediction import scaling
@@ -287,7 +287,7 @@ def _neighbours(report: Report) -> Section:
     rows = [
         (
             f"{each.batch_size:,}{' (this study)' if each.itself else ''}",
-            f"{each.parameters:,}",
+            format_size(each.parameters),
             each.precision,
             format_fitted(each.learning_rate),
             f"{format_fitted(each.low)} to {format_fitted(each.high)}",
@@ -329,6 +329,8 @@ def _setting(report: Report) -> Section:
     rows: Sequence[tuple[str, str]] = [
         ("study", study.name),
         *setting_facts(study),
+        *([("optimizer", report.optimizer)] if report.optimizer else []),
+        *([("schedule", report.schedule)] if report.schedule else []),
         *([("baseline", baseline_words(study))] if study.data else []),
         (f"{study.unit}s a trial", f"{study.steps:,}" if study.steps else "not known yet"),
         ("searched range", f"{low} to {high}"),

@@ -11,6 +11,7 @@ rules               [{name, learning_rate, weight, inside, cost}]; with `no_rule
                     perplexity, of another metric for as many nats as that is
 verdict             {rules, weight, decided} or null
 companions          {k, betas, eps, asked_betas, asked_eps} or null
+optimizer, schedule in words; "" for Adam and a constant rate
 confirmation        {seeds, trial, finalists}, null where `sweep confirm` has not run; `trial`
                     is the best over the new seeds, null where none was trained whole at each
 divergence          {lowest_diverged, highest_complete, likely_from}
@@ -66,6 +67,8 @@ def report_object(report: Report) -> dict[str, Any]:
         "no_rule": 1.0 - weights,
         "verdict": report.verdict and asdict(report.verdict),
         "companions": report.companions and asdict(report.companions),
+        "optimizer": report.optimizer,
+        "schedule": report.schedule,
         "confirmation": report.confirmation and record(report.confirmation),
         "divergence": {**asdict(report.divergence), "likely_from": found and found.lost_from},
         "cost": asdict(report.cost),

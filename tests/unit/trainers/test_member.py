@@ -266,6 +266,19 @@ def test_the_optimizer_is_the_config_s():
     assert (group["lr"], group["eps"], group["weight_decay"]) == (1e-2, 1e-6, 0.3)
 
 
+@pytest.mark.parametrize("horizon", [0, 6])
+def test_wsd_is_not_stopped_early_before_its_decay_is_over(horizon, tmp_path):
+    plateau = [report(epoch, 9.0) for epoch in range(1, 7)]
+    schedule = LRSchedule(name="wsd", horizon_epochs=horizon)
+    waiting, stopped = member(patience=2, lr_schedule=schedule), member(patience=2)
+    for each in plateau[:5]:
+        waiting.finish_epoch(each, tmp_path / "waiting")
+        stopped.finish_epoch(each, tmp_path / "stopped")
+    assert (waiting.patience_spent(), stopped.patience_spent()) == (False, True)
+    waiting.finish_epoch(plateau[5], tmp_path / "waiting")
+    assert waiting.patience_spent()
+
+
 def test_first_weights_are_the_seed_s_alone():
     first = weights(member())
     torch.rand(3)
@@ -353,6 +366,7 @@ def test_without_a_checkpoint_nothing_is_restored(tmp_path):
 COSINE, LINEAR = LRSchedule(name="cosine"), LRSchedule(name="linear")
 SHARE = LRSchedule(warmup_share=0.5)
 FIXED = LRSchedule(name="cosine", horizon_epochs=6)
+FIXED_WSD = LRSchedule(name="wsd", horizon_epochs=6)
 FIXED_SHARE = LRSchedule(warmup_share=0.5, horizon_epochs=6)
 
 
@@ -386,7 +400,9 @@ def test_another_run_s_checkpoint_is_refused_naming_the_field(tmp_path, changes,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED, FIXED_SHARE])
+@pytest.mark.parametrize(
+    "schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED, FIXED_WSD, FIXED_SHARE]
+)
 def test_more_epochs_extend_a_run_whose_rate_they_do_not_change(tmp_path, schedule):
     member(lr_schedule=schedule).finish_epoch(report(1, 9.0), tmp_path)
     other = member(lr_schedule=schedule, epochs=20)

@@ -127,6 +127,63 @@ def test_a_share_counts_the_horizon_where_it_is_fixed():
     assert found == ours(LRSchedule(warmup_steps=STEPS))
 
 
+@pytest.mark.parametrize("warmup", [0, 5])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_a_cosine_ends_at_its_floor_as_torch_s_does(warmup, floor):
+    expected = torch_s(
+        lambda tried: CosineAnnealingLR(tried, TOTAL - warmup, eta_min=floor * RATE), warmup
+    )
+    found = ours(LRSchedule(name="cosine", warmup_steps=warmup, floor=floor))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_line_ends_at_its_floor_and_stays_there():
+    schedule = LRSchedule(name="linear", floor=0.25, horizon_epochs=HORIZON)
+    found = ours(schedule)
+    half = HORIZON * STEPS // 2
+    assert found[0] == RATE
+    assert found[half] == pytest.approx((0.25 + 0.75 / 2) * RATE)
+    assert found[HORIZON * STEPS :] == pytest.approx([0.25 * RATE] * (TOTAL - HORIZON * STEPS))
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2])
+def test_wsd_warms_up_stays_and_falls_on_a_line(floor):
+    # 42 steps: 4 of warm-up (0.08 of them is 3.36), a decay of 11 (0.25 of them is 10.5).
+    schedule = LRSchedule(name="wsd", warmup_share=0.08, decay_share=0.25, floor=floor)
+    found = [rate / RATE for rate in ours(schedule)]
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4:32] == [1.0] * 28
+    falling = [1 - (1 - floor) * step / 11 for step in range(11)]
+    assert found[31:] == pytest.approx(falling)
+
+
+def test_wsd_counts_its_decay_back_from_the_horizon():
+    found = ours(LRSchedule(name="wsd", decay_share=0.5, horizon_epochs=2 * EPOCHS))
+    assert found == [RATE] * TOTAL
+    found = ours(LRSchedule(name="wsd", horizon_epochs=HORIZON))
+    # 28 steps, of which the last 6 fall (0.2 of them is 5.6), and the rest of the run at zero.
+    falling = [1.0] * 22 + [1 - step / 6 for step in range(6)] + [0.0] * 14
+    assert found == pytest.approx([RATE * each for each in falling])
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2])
+def test_wsd_is_transformers_own(floor):
+    optimization = pytest.importorskip("transformers.optimization")
+    theirs = optimization.get_wsd_schedule(
+        optimizer(), 4, 11, num_training_steps=TOTAL, decay_type="linear", min_lr_ratio=floor
+    ).lr_lambdas[0]
+    found = ours(LRSchedule(name="wsd", warmup_steps=4, decay_share=0.25, floor=floor))
+    after = range(4, TOTAL)
+    assert [found[n] / RATE for n in after] == pytest.approx([theirs(n) for n in after])
+
+
+def test_a_warm_up_into_the_decay_of_wsd_is_refused():
+    schedule = LRSchedule(name="wsd", warmup_share=0.6, decay_share=0.5)
+    config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule)
+    with pytest.raises(TrainerError, match="takes 26 steps and wsd's decay begins after 21"):
+        check_warmup(config, STEPS)
+
+
 LONG = LRSchedule(warmup_steps=TOTAL + 1)
 OVER_THE_HORIZON = LRSchedule(
     name="linear", warmup_steps=HORIZON * STEPS + 1, horizon_epochs=HORIZON

@@ -107,6 +107,30 @@ class TestTheLayers:
             read("[profiles.night.trainer]\nepochs = 9\n", profile="night")
 
 
+class TestSlurm:
+    def test_its_options_are_sbatchs_own(self, read: Load) -> None:
+        config = read("[slurm]\npartition = 'gpu'\n[slurm.extra]\nqos = 'long'\nexclusive = true\n")
+        assert (config.slurm.partition, config.slurm.nodes) == ("gpu", 1)
+        assert config.slurm.extra == {"qos": "long", "exclusive": True}
+        assert read(None, "slurm.extra.mail-type=END").slurm.extra["mail-type"] == "END"
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ("slurm.time=0", "slurm.time must be"),
+            ("slurm.cluster=pbs", "slurm.cluster must be"),
+            ("slurm.partitions=gpu", "did you mean 'slurm.partition'"),
+            ("slurm.extra=long", "'slurm.extra' must be a table"),
+            ("slurm.extra.nodelist=[1]", "slurm.extra"),
+        ],
+    )
+    def test_what_is_wrong_is_one_line(self, read: Load, given: str, words: str) -> None:
+        with pytest.raises(SweepError) as refused:
+            read(None, given)
+        assert words in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
 class TestWhichProfile:
     def test_the_flag_is_over_set_and_set_is_over_the_file(self, read: Load) -> None:
         text = "profile = 'cuda'\n"

@@ -1,5 +1,6 @@
 """What is known of the shared trainer's trials, and of no others."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,11 +15,13 @@ from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.baseline import (
     at_constant_rate,
     baseline_of,
+    optimizer_words,
+    schedule_words,
     stored_baseline,
     warmup_share,
 )
 from sweep.results.record import StudyRecord, read_study
-from trainers.config import LRSchedule, TrainConfig
+from trainers.config import LRSchedule, ProgramConfig, TrainConfig
 
 ONE_EPOCH = """\
     from trainers.report import Ending, Report, Outcome
@@ -57,7 +60,31 @@ def test_the_schedule_says_whether_the_rate_stays() -> None:
     assert not at_constant_rate(SHARED_TRAINER, share)  # short of time, runs still fall fast
     assert not at_constant_rate(SHARED_TRAINER, cosine)
     assert not at_constant_rate(SHARED_TRAINER, linear)
+    wsd = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(name="wsd"))
+    assert not at_constant_rate(SHARED_TRAINER, wsd)  # whole runs end after a decay
     assert not at_constant_rate("mine:train", constant)
+
+
+def test_what_is_not_the_default_is_named() -> None:
+    plain = TrainConfig(learning_rate=1e-3)
+    assert (optimizer_words(plain), schedule_words(plain)) == ("", "")
+    muon = replace(plain, optimizer="muon", weight_decay=0.1, decayed="matrices", muon_ratio=0.5)
+    assert optimizer_words(muon) == (
+        "muon, AdamW's rate 0.5 times Muon's, weight decay 0.1 of matrices"
+    )
+    sgd = replace(plain, optimizer="sgd", optimizer_options={"nesterov": True})
+    assert optimizer_words(sgd) == "sgd, nesterov True"
+    decayed = replace(plain, weight_decay=0.2)
+    assert optimizer_words(decayed) == "adam, weight decay 0.2 of all parameters"
+    wsd = LRSchedule(name="wsd", floor=0.1, warmup_share=0.05, horizon_epochs=40)
+    assert schedule_words(replace(plain, lr_schedule=wsd)) == (
+        "wsd, a linear decay over the last 0.2 of the steps, down to 0.1 of the rate, counted over "
+        "40 epochs, after 0.05 of the steps of linear warm-up"
+    )
+    warmed = replace(plain, lr_schedule=LRSchedule(warmup_steps=9))
+    assert schedule_words(warmed) == "constant, after 9 steps of linear warm-up"
+    program = ProgramConfig(command=("python", "mine.py"))
+    assert optimizer_words(replace(muon, program=program)) == ""
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -66,6 +66,12 @@ def test_studies_of_other_batches_precisions_seeds_and_sizes_are_found(grown: Pa
     [
         {"epochs": 4},
         {"optimizer": "adamw"},
+        {"optimizer_options.momentum": 0.8},
+        {"decayed": "matrices"},
+        {"muon_ratio": 0.5},
+        {"lr_schedule.name": "wsd"},
+        {"lr_schedule.floor": 0.1},
+        {"lr_schedule.decay_share": 0.1},
         {"data_fingerprint": "1" * 64},
         {"model.name": "gpt"},
         {"model.options.dropout": 0.2},

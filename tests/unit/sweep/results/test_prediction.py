@@ -20,7 +20,7 @@ def swept(workspace: Workspace) -> Workspace:
 
 def test_it_says_the_forecast_its_reach_and_the_exponents(swept: Workspace) -> None:
     said = swept.invoke("predict", "--batch", 2048).out
-    assert "Batch 2,048, context_vector with 11,276 parameters" in said
+    assert "Batch 2,048, context_vector, 11,276 parameters" in said
     assert "It rests on 3 finished studies and extrapolates: 4 times the largest batch" in said
     assert "Held fixed: 3 epochs of 10,000 tokens, precision fp32, seed 0." in said
     assert "Power law lr = c B^p: p = 0." in said

@@ -10,8 +10,10 @@ import torch
 import yaml
 from support import open_ledger, report
 
+from sweep.errors import SweepError
 from sweep.results.export import Exported, export
 from sweep.results.trainer_formats import (
+    FORMATS,
     gradient_norm,
     hf_arguments,
     lightning_arguments,
@@ -95,11 +97,14 @@ def test_what_they_cannot_say_is_said(exported: Exported, tmp_path: Path, name: 
     assert "trial 0 of study, perplexity 40.00" in text
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.1])
 @pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
-def test_transformers_warms_up_by_the_share_and_decays_alike(name: str, tmp_path: Path) -> None:
+def test_transformers_warms_up_by_the_share_and_decays_alike(
+    name: str, floor: float, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
-    schedule = LRSchedule(name=name, warmup_share=0.07)  # type: ignore[arg-type]
+    schedule = LRSchedule(name=name, warmup_share=0.07, floor=floor)  # type: ignore[arg-type]
     train = TrainConfig(learning_rate=1e-2, epochs=10, lr_schedule=schedule)
     taken = transformers.TrainingArguments(
         **{**hf_arguments(train), "output_dir": str(tmp_path), "use_cpu": True}
@@ -107,7 +112,11 @@ def test_transformers_warms_up_by_the_share_and_decays_alike(name: str, tmp_path
     total = 160
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1e-2)
     theirs = transformers.get_scheduler(
-        taken.lr_scheduler_type, optimizer, taken.get_warmup_steps(total), total
+        taken.lr_scheduler_type,
+        optimizer,
+        taken.get_warmup_steps(total),
+        total,
+        scheduler_specific_kwargs=taken.lr_scheduler_kwargs or {},
     ).lr_lambdas[0]
     ours = lr_scheduler(train, optimizer, total // 10).lr_lambdas[0]
     warmup = 12
@@ -170,3 +179,51 @@ def test_adams_decay_and_a_schedule_of_its_own_length_are_no_arguments() -> None
     share = TrainConfig(learning_rate=1e-3, lr_schedule=LRSchedule(warmup_share=0.1))
     said = " ".join(not_expressible(share, "lightning"))
     assert "constant over 50 epochs after 0.1 of the steps of linear warm-up" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "form", "words"),
+    [
+        ({"optimizer": "muon"}, "hf", "the study's optimizer is muon"),
+        ({"optimizer": "sgd"}, "hf", "the study's optimizer is sgd"),
+        ({"optimizer": "muon"}, "lightning", "LightningCLI makes one"),
+        ({"lr_schedule": LRSchedule(name="wsd")}, "hf", "num_decay_steps"),
+    ],
+)
+def test_what_they_do_not_have_is_refused_in_a_line(
+    changes: dict[str, Any], form: str, words: str
+) -> None:
+    train = TrainConfig(learning_rate=1e-3, **changes)
+    with pytest.raises(SweepError, match=words) as refused:
+        FORMATS[form][2](train)
+    assert "\n" not in str(refused.value)
+
+
+def test_lightning_is_given_sgd_or_ones_own_class() -> None:
+    sgd = TrainConfig(learning_rate=1e-3, optimizer="sgd", optimizer_options={"nesterov": True})
+    assert lightning_arguments(sgd)["optimizer"] == {
+        "class_path": "torch.optim.SGD",
+        "init_args": {"lr": 1e-3, "momentum": 0.9, "nesterov": True},
+    }
+    own = TrainConfig(learning_rate=1e-3, optimizer="mine.lion:Lion", weight_decay=0.2)
+    assert lightning_arguments(own)["optimizer"] == {
+        "class_path": "mine.lion.Lion",
+        "init_args": {"lr": 1e-3, "weight_decay": 0.2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("decayed", "form", "words"),
+    [
+        ("matrices", "hf", ""),
+        ("all", "hf", "biases and norms decay too"),
+        ("matrices", "lightning", "biases and norms do not decay"),
+        ("all", "lightning", ""),
+    ],
+)
+def test_which_parameters_decay_is_said_where_it_differs(
+    decayed: Any, form: str, words: str
+) -> None:
+    train = TrainConfig(learning_rate=1e-3, optimizer="adamw", weight_decay=0.1, decayed=decayed)
+    said = " ".join(not_expressible(train, form))
+    assert (words in said) if words else ("biases" not in said)

@@ -16,6 +16,8 @@ PLAIN = TrainConfig(learning_rate=1e-3)
     [
         (PLAIN, SHARED_TRAINER, None),
         (replace(PLAIN, model=ModelConfig(name="evil:f")), SHARED_TRAINER, ("--model", "evil:f")),
+        (replace(PLAIN, optimizer="adamw"), SHARED_TRAINER, None),
+        (replace(PLAIN, optimizer="evil:f"), SHARED_TRAINER, ("--optimizer", "evil:f")),
         (PLAIN, "evil:f", ("--trainer", "evil:f")),
         (replace(PLAIN, data=DataConfig(name="evil:f")), SHARED_TRAINER, ("--data", "evil:f")),
         (replace(PLAIN, data=DataConfig(fallback="evil:f")), SHARED_TRAINER, ("--data", "evil:f")),

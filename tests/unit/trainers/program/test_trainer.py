@@ -135,6 +135,30 @@ def test_how_it_ends_is_said_with_its_last_words(
     assert "\n" not in ending.message
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to whom it wants")
+def test_a_daemon_that_hides_ends_too(drive: Drive, script, tmp_path: Path) -> None:
+    """Without its parent, in a session of its own, with nothing in its environment."""
+    text = """
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        os.execve("/bin/sleep", ["sleep", "1000"], {})
+    os._exit(0)
+os.wait()
+report(1, validation_loss=2.0)
+"""
+    _, ending = drive(config(script(text), "{learning_rate}"))
+    assert ending == Ending(Outcome.COMPLETED)
+    assert tree.members(tmp_path / "0003", strangers=frozenset()) == []
+
+
+def test_last_words_are_a_line_of_plain_text(drive: Drive, script) -> None:
+    text = "sys.stdout.buffer.write(bytes(range(256)) * 4000 + b'\\n\\x1b[31mlow\\0er\\x1b[0m')"
+    _, ending = drive(config(script(f"{text}; sys.stdout.flush(); os._exit(1)"), "{learning_rate}"))
+    assert ending.message.endswith("low er")
+    assert ending.message.isprintable()
+
+
 @pytest.mark.parametrize("verdict", [Verdict.PRUNE, Verdict.PAUSE])
 def test_all_that_it_started_ends_with_it(drive: Drive, script, verdict: Verdict) -> None:
     text = f"{DEAF}\nreport(1, validation_loss=2.0)\ntime.sleep(1000)"

@@ -33,7 +33,7 @@ from sweep.view.report.to_html import html
 from sweep.view.report.to_json import report_object
 from sweep.view.report.to_text import markdown, print_report
 from sweep.workflows.add import add
-from trainers.config import TrainConfig
+from trainers.config import LRSchedule, TrainConfig
 from trainers.report import Outcome
 
 BEST = 1.5e-2
@@ -167,6 +167,23 @@ class TestCompanions:
             assert section.table is not None
             assert tuple(row[2] for row in section.table.rows[:2]) == shown
             assert "This was not searched" in section.sentences[0]
+
+    def test_of_muon_nothing_is_asked_and_optimizer_and_schedule_are_named(
+        self, tmp_path: Path
+    ) -> None:
+        train = TrainConfig(
+            learning_rate=1.0, epochs=3, optimizer="muon", lr_schedule=LRSchedule(name="wsd")
+        )
+        with searched(tmp_path, train=train) as ledger:
+            report = report_of(ledger)
+        assert report.companions is None
+        every = {each.title: each for each in sections(report)}
+        assert "Momentum and epsilon" not in every
+        assert every["Setting"].table is not None
+        facts = dict(every["Setting"].table.rows)
+        assert facts["optimizer"] == "muon, AdamW's rate 1 times Muon's"
+        assert facts["schedule"] == ("wsd, a linear decay over the last 0.2 of the steps, to zero")
+        assert report_object(report)["optimizer"] == facts["optimizer"]
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:

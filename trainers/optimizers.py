@@ -1,0 +1,170 @@
+"""What a member steps: an optimizer over the model's parameters, in groups by how they decay.
+
+`OPTIMIZERS` has them by name; another one is a line there, and one of `arguments` where it takes
+more than a rate. The user's own is a class, "package.module:Class", called with groups of
+parameters, `lr` and `trainer.optimizer_options`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from trainers.config import TrainConfig
+from trainers.errors import TrainerError
+from trainers.finding import Kind
+
+OPTIMIZERS = Kind(
+    "optimizer",
+    "sweep.optimizers",
+    {
+        "adam": "torch.optim:Adam",
+        "adamw": "torch.optim:AdamW",
+        "muon": "torch.optim:Muon",
+        "sgd": "torch.optim:SGD",
+    },
+)
+
+
+class Joined(Optimizer):
+    """Several optimizers as one, whose groups are theirs, one optimizer's after another's.
+
+    Scheduler, scaler and clipping see one optimizer: where the scaler skips a step, all skip it.
+    """
+
+    def __init__(self, parts: Sequence[Optimizer]) -> None:
+        self._parts = tuple(parts)
+        super().__init__(self._groups(), {})
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Steps each; a closure is none of a trainer's that has the gradients already."""
+        assert closure is None
+        for part in self._parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Each one's own."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues from a `state_dict`.
+
+        Raises:
+            KeyError, ValueError: it is of other optimizers.
+        """
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = self._groups()  # loading makes new ones
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module, vocabulary_size: int) -> Optimizer:
+    """Makes the optimizer of a run; the first of its groups has the config's rate.
+
+    "muon" is Muon for the `hidden_matrices` and AdamW for all other parameters, at `muon_ratio`
+    times its rate. An update is scaled by 0.2 sqrt(larger side) as in Liu et al. 2025
+    (arXiv 2502.16982), so that it is as large as one of AdamW's and a rate is good for both.
+
+    Args:
+        config: the run.
+        model: its parameters are stepped.
+        vocabulary_size: tells an output head from hidden layers.
+
+    Raises:
+        TrainerError: there is no such optimizer, it refuses an option, or Muon has no matrix.
+    """
+    if config.optimizer != "muon":
+        return _made(config.optimizer, model.parameters(), config.learning_rate, config)
+    if not hasattr(torch.optim, "Muon"):
+        raise TrainerError(f"optimizer muon needs PyTorch 2.9, this is {torch.__version__}")
+    hidden = hidden_matrices(model, vocabulary_size)
+    if not hidden:
+        raise TrainerError(
+            f"optimizer muon: model {config.model.name} has no hidden matrix, only embeddings and "
+            "heads: take adamw"
+        )
+    taken = {id(parameter) for parameter in hidden.values()}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    muon = _made("muon", hidden.values(), config.learning_rate, config)
+    rate = config.muon_ratio * config.learning_rate
+    return Joined([muon, _made("adamw", rest, rate, config)]) if rest else muon
+
+
+def hidden_matrices(model: nn.Module, vocabulary_size: int) -> dict[str, nn.Parameter]:
+    """The parameters of two dimensions, by name, that are no embedding's and no output head's.
+
+    An embedding is an `nn.Embedding`, whatever it embeds; the head is `model.head` where that is an
+    `nn.Linear`, otherwise every `nn.Linear` with as many outputs as the vocabulary has tokens. A
+    weight that both share is no hidden one.
+
+    Args:
+        model: any.
+        vocabulary_size: tokens that it knows.
+    """
+    head = getattr(model, "head", None)
+    outer: list[nn.Module] = [head] if isinstance(head, nn.Linear) else []
+    for module in model.modules():
+        embeds = isinstance(module, nn.Embedding | nn.EmbeddingBag)
+        predicts = isinstance(module, nn.Linear) and module.out_features == vocabulary_size
+        if embeds or (predicts and not isinstance(head, nn.Linear)):
+            outer.append(module)
+    left_out = {id(parameter) for module in outer for parameter in module.parameters()}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and id(parameter) not in left_out
+    }
+
+
+def _made(
+    name: str, parameters: Iterable[nn.Parameter], rate: float, config: TrainConfig
+) -> Optimizer:
+    make, own = OPTIMIZERS.find(name), name not in OPTIMIZERS.built_in
+    # 0 leaves the decay of the user's own class to that class.
+    decays = bool(config.weight_decay) or not own
+    groups = _groups(list(parameters), config) if decays else [{"params": list(parameters)}]
+    try:
+        optimizer = make(groups, **{"lr": rate, **arguments(config, name)})
+    except Exception as error:
+        if not own and not isinstance(error, TypeError | ValueError):
+            raise
+        reason = " ".join(str(error).split())
+        raise TrainerError(f"optimizer {name} cannot be made: {reason}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise TrainerError(
+            f"optimizer {name} must make a torch.optim.Optimizer, it made a "
+            f"{type(optimizer).__name__}"
+        )
+    if decays and "weight_decay" not in optimizer.defaults:
+        raise TrainerError(f"optimizer {name} has no weight_decay: set trainer.weight_decay to 0")
+    return optimizer
+
+
+def _groups(parameters: list[nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+    if config.decayed == "all":
+        return [{"params": parameters, "weight_decay": config.weight_decay}]
+    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+    others = [parameter for parameter in parameters if parameter.ndim < 2]
+    groups = [(matrices, config.weight_decay), (others, 0.0)]
+    return [{"params": own, "weight_decay": decay} for own, decay in groups if own]
+
+
+def arguments(config: TrainConfig, name: str = "") -> dict[str, Any]:
+    """What an optimizer's class is given beside parameters, rate and weight decay.
+
+    Args:
+        config: the run.
+        name: of an optimizer that goes with the config's; "" for that itself.
+    """
+    asked = dict(config.optimizer_options) if name in ("", config.optimizer) else {}
+    name = name or config.optimizer
+    if name in ("adam", "adamw"):
+        return {"betas": config.betas, "eps": config.eps, "fused": True} | asked
+    if name == "muon":
+        return {"adjust_lr_fn": "match_rms_adamw"} | asked
+    # Not fused: where the scaler skips torch's fused first step, its momentum stays uninitialised.
+    return ({"momentum": 0.9} if name == "sgd" else {}) | asked
