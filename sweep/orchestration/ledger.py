@@ -345,7 +345,7 @@ class Ledger:
         value = self._reports.value(number, report)
         if place not in stored:
             steps = self._reports.said_length(report)
-            if steps and steps != known.user_attrs.get(STEPS):
+            if steps is not None and steps != known.user_attrs.get(STEPS, 0):
                 self._trials.note(trial, {STEPS: steps})
             try:
                 trial.report(value, place)

@@ -24,6 +24,9 @@ class Reports:
 
     def __init__(self, record: StudyRecord) -> None:
         self._record = record
+        # What a trainer has said that counts nothing but epochs; a program's are not ours.
+        program = record.config.get("program", {}).get("command")
+        self._epochs = 0 if program else int(record.identity.get("epochs") or 0)
         self._known: dict[int, dict[int, Report]] = {}
 
     def keep(self, number: int, report: Report) -> None:
@@ -49,7 +52,7 @@ class Reports:
     def said_length(self, report: Report) -> int | None:
         """The steps of the whole run where only the trainer knows them, 0 where it has not said.
 
-        A trainer that counts nothing but epochs has said them by that. None where the study knows.
+        None where the study knows them itself.
         """
         if self._record.length is not None:
             return None

@@ -141,9 +141,9 @@ class StudyRecord(_Record):
         """What a whole run's last report is counted as; None where only the trainer knows it."""
         if self.unit == EPOCH:
             return self.epochs
-        if self.trainer != SHARED_TRAINER or not self.steps_per_epoch:
-            return None
-        return self.epochs * self.steps_per_epoch
+        if self.trainer == SHARED_TRAINER:
+            return self.epochs * (self.steps_per_epoch or 0) or None
+        return int(self.identity.get("steps") or 0) or None
 
     @property
     def precision(self) -> str:

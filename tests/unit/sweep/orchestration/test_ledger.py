@@ -313,6 +313,17 @@ class TestReporting:
             ledger.report({number: broken})
         assert stored(tmp_path)[0].intermediate_values == {1: math.inf}
 
+    def test_how_long_a_run_is_may_be_said_by_its_reports(self, tmp_path: Path) -> None:
+        place = {"epoch": 0, "step": 0, "steps": 0}
+        start = dataclasses.replace(report(1, 90), **place)
+        with open_ledger(tmp_path, trainer="mine:train") as ledger:
+            number = asked(ledger).number
+            for step, steps in ((0, 0), (40, 0), (80, 400), (120, 500)):
+                said = dataclasses.replace(start, step=step, steps=steps)
+                ledger.report({number: said})
+                assert ledger.row(number).steps == steps
+            assert ledger.row(number).step == 120
+
     def test_a_loss_below_zero_is_no_loss(self, tmp_path: Path) -> None:
         with open_ledger(tmp_path) as ledger:
             number = asked(ledger).number

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import made_studies as made
 import pytest
@@ -29,6 +30,24 @@ def test_what_is_written_is_read(study: Study) -> None:
     write_study(study, remaining="0.1 %", range=[1e-4, 1e-2], version=1)
     record = read_study(study)
     assert (record.remaining, record.range, record.version) == ("0.1 %", (1e-4, 1e-2), 1)
+
+
+@pytest.mark.parametrize(
+    ("about", "length"),
+    [
+        ({"unit": "step", "steps_per_epoch": 20}, 60),
+        ({"unit": "step"}, None),  # only the trainer knows
+        ({"unit": "step", "steps_per_epoch": 20, "identity": {"trainer": "mine:train"}}, None),
+        ({"unit": "step", "identity": {"trainer": "mine:train", "steps": 500}}, 500),
+        ({"steps_per_epoch": 20}, 3),  # of an earlier version: epochs
+    ],
+)
+def test_how_a_whole_runs_last_report_is_counted(
+    study: Study, about: dict[str, Any], length: int | None
+) -> None:
+    changed = {**about, "identity": {**read_study(study).identity, **about.get("identity", {})}}
+    write_study(study, **changed)
+    assert read_study(study).length == length
 
 
 def test_a_key_that_is_no_field_is_not_written(study: Study) -> None:
