@@ -5,6 +5,8 @@ import sys
 import pytest
 from support import Workspace
 
+pytestmark = pytest.mark.more  # a library each takes its time to load
+
 TRANSFORMERS = """\
     import sys
     import torch
