@@ -70,7 +70,7 @@ CASES = [
     ("run --set trainer.epochs.most=3", ["'trainer.epochs'", "not a table"]),
     ("run --set profiles.cpu.trainer.epochs=3", ["profile", "leave out"]),
     ("run --set profile=gpu", ["gpu", "cpu, cuda"]),
-    ("run --set trainer.optimizer=sgd", ["optimizer", "'adam' or 'adamw'", "'sgd'"]),
+    ("run --set trainer.optimizer=rmsprob", ["optimizer", '"rmsprob"', "adam, adamw, muon, sgd"]),
     ("run --set study.sampler=tpee", ["sampler", '"tpee"', '"tpe"?']),
     ("run --until 1", ["until", "percentage", '"1"']),
     ("run --set study.pruner=medium", ["pruner", "'medium'", "patient-median"]),
