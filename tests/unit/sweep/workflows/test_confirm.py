@@ -122,7 +122,7 @@ def test_where_no_finalist_held_the_searchs_best_is_exported_unconfirmed(ledger:
 
 
 def test_a_better_trial_than_those_confirmed_is_exported_unconfirmed(ledger: Ledger) -> None:
-    found = confirmation(finalist(0, 1e-2, 41, 44, 45, 46), finalist(2, 1e-1, 80, 79, 80, 81))
+    found = confirmation(finalist(0, 1e-2, 41, 44, 45, 46))
     note_confirmation(ledger.study, record(found))
     origin = export(ledger.study, chosen_trial(ledger.study), "sweep.db").origin
     assert (origin.trial, origin.confirmed) == (1, False)
