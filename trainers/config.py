@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 MOST = 10**12
 """Of anything counted: far beyond use, and short of where torch's integers end."""
 LONGEST_WINDOW = 2**16
+LEAST_SUBWORDS = 260
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -55,7 +56,10 @@ class DataConfig:
         subset: the hub data set's configuration ("wikitext-2-raw-v1"), "" for none.
         text_column: the hub data set's column that holds the text.
         fallback: what to take where the hub cannot be reached, "" to end with an error.
-        vocabulary_size: most words kept, special tokens included (pad 0, unk 1, bos 2, eos 3).
+        tokenizer: "words", lower-cased; "bytes"; "bpe", subwords learned from the training split;
+            the path of a tokenizer.json, or a name of the hub ("gpt2").
+        vocabulary_size: most words kept, or of "bpe" the subwords, special tokens included (pad 0,
+            unk 1, bos 2, eos 3); other tokenizers have their own.
         window: tokens a sequence, padded; a window of W gives W - 1 predictions.
         stride: tokens from one window's start to the next's within a paragraph.
         minimum_words: shorter paragraphs are left out.
@@ -67,6 +71,7 @@ class DataConfig:
     subset: str = ""
     text_column: str = "text"
     fallback: str = ""
+    tokenizer: Annotated[str, Field(min_length=1)] = "words"
     vocabulary_size: Annotated[int, Field(ge=8)] = 1000
     window: Annotated[int, Field(ge=2, le=LONGEST_WINDOW)] = 64
     stride: PositiveInt = 32
@@ -78,6 +83,11 @@ class DataConfig:
         if self.stride >= self.window:
             raise ValueError(
                 f"data.stride must be below data.window ({self.window}), got {self.stride}"
+            )
+        if self.tokenizer == "bpe" and self.vocabulary_size < LEAST_SUBWORDS:
+            raise ValueError(
+                f"data.vocabulary_size must be at least {LEAST_SUBWORDS} for bpe (256 bytes and 4 "
+                f"special tokens), got {self.vocabulary_size}"
             )
 
 

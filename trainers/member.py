@@ -21,7 +21,7 @@ from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
 from trainers.steps.memory import keep_freed_memory, rows_that_fit
 
-_TEXT = "data.name"
+_TEXT, _TOKENIZER = "data.name", "data.tokenizer"
 _HORIZON = "lr_schedule.horizon_epochs"
 
 
@@ -177,6 +177,8 @@ class Member:
         same_text = bool(self.text) and state.get("text") == self.text
         if same_text or plain_name(str(then.get(_TEXT))) == plain_name(str(now[_TEXT])):
             then[_TEXT] = now[_TEXT]
+        if same_text:  # a tokenizer's file may have been moved
+            then[_TOKENIZER] = now[_TOKENIZER]
         for name in [*now, *then]:
             was, is_now = then.get(name, "unset"), now.get(name, "unset")
             if was == is_now:

@@ -17,7 +17,7 @@ from trainers.batches import Batch, Batches
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
 from trainers.errors import TrainerError
-from trainers.evaluate import evaluate_all
+from trainers.evaluate import Evaluation, evaluate_all
 from trainers.member import Member
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.schedule import check_warmup
@@ -110,7 +110,7 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
     check_warmup(config, steps)
-    member = Member(config, len(corpus.vocabulary), steps, device, text=corpus.fingerprint)
+    member = Member(config, corpus.vocabulary_size, steps, device, text=corpus.fingerprint)
     member.restore(directory)
 
     for report in member.history:
@@ -130,7 +130,7 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
         if ending:
             return ending
         evaluation = yield Scoring(member, validation)
-        report = epoch.report(evaluation.loss, evaluation.accuracy)
+        report = epoch.report(evaluation)
         if what := _diverged(report, member):
             return Ending(Outcome.DIVERGED, f"diverged in epoch {epoch.number}: {what}")
         member.finish_epoch(report, directory)
@@ -218,7 +218,7 @@ class Epoch:
         rows = self._member.rows
         return Progress(self._before + step, self._whole, self._speed(), rows=rows)
 
-    def report(self, validation_loss: float, accuracy: float) -> Report:
+    def report(self, evaluation: Evaluation) -> Report:
         """The finished epoch in numbers; the one place where metrics cross to the host."""
         earlier = self._member.history[-1].tokens if self._member.history else 0
         return Report(
@@ -227,8 +227,9 @@ class Epoch:
             tokens=earlier + sum(self._targets),
             epoch=self.number,
             train_loss=self._mean_loss(),
-            validation_loss=validation_loss,
-            accuracy=accuracy,
+            validation_loss=evaluation.loss,
+            accuracy=evaluation.accuracy,
+            metrics=evaluation.metrics,
             learning_rate=self._rate,
             tokens_per_second=sum(self._targets) / self._seconds,
             peak_memory_bytes=peak_memory_bytes(self._member.device),

@@ -133,6 +133,7 @@ class ReferenceSettings(_Strict):
     data: str
     epochs: PositiveInt
     swept: bool
+    tokenizer: str = "words"
 
 
 class RuleSettings(_Strict):
