@@ -10,9 +10,10 @@ import torch
 
 from trainers import checkpoint
 from trainers.config import LATER, TrainConfig, flat
+from trainers.data.corpus import NO_SEPARATOR
 from trainers.errors import TrainerError
 from trainers.kernels.dropout import Place, block_rows
-from trainers.models import build_model
+from trainers.models import build_model, set_packing
 from trainers.naming import plain_name
 from trainers.optimizers import make_optimizer
 from trainers.precision import Precision
@@ -34,6 +35,7 @@ class Member:
         steps_per_epoch: optimizer steps in an epoch, for the schedule.
         device: where the model lives.
         text: the corpus's fingerprint: a checkpoint knows its text by it, whatever it is called.
+        separator: the number of the token between documents, where windows hold several; else -1.
         half: False switches autocast and scaler off, to show that the loops are one.
 
     Raises:
@@ -48,6 +50,7 @@ class Member:
         device: torch.device,
         *,
         text: str = "",
+        separator: int = NO_SEPARATOR,
         half: bool = True,
     ) -> None:
         keep_freed_memory()
@@ -60,6 +63,8 @@ class Member:
         self.device = device
         with seeded(stream_seed(config.seed, WEIGHTS), device):
             self.model = build_model(config.model, vocabulary_size).to(device)
+        if separator != NO_SEPARATOR:
+            set_packing(self.model, config.model, separator, config.data.attend)
         self.precision = Precision(config.precision, device, enabled=half)
         self.optimizer = make_optimizer(config, self.model, vocabulary_size)
         self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)

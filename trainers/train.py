@@ -110,7 +110,14 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
     check_warmup(config, steps)
-    member = Member(config, corpus.vocabulary_size, steps, device, text=corpus.fingerprint)
+    member = Member(
+        config,
+        corpus.vocabulary_size,
+        steps,
+        device,
+        text=corpus.fingerprint,
+        separator=corpus.separator,
+    )
     member.restore(directory)
 
     for report in member.history:

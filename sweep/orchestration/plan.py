@@ -29,7 +29,7 @@ from trainers.config import TrainConfig
 from trainers.data import Corpus, source_fingerprint, tokenizer_content
 from trainers.errors import TrainerError
 from trainers.importing import import_object
-from trainers.models import count_parameters
+from trainers.models import check_packing, count_parameters
 from trainers.naming import plain_name
 from trainers.optimizers import OPTIMIZERS
 from trainers.program.command import name_of
@@ -82,6 +82,7 @@ def make_plan(
     _check_gpus(config)
     if config.study.trainer == SHARED_TRAINER:
         OPTIMIZERS.check(train.optimizer)
+        check_packing(train.model, train.data)
     if train.program.command:
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:

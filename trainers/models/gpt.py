@@ -9,6 +9,7 @@ batch), W width, A heads, D width of a head.
 
 from typing import Annotated
 
+import torch
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +19,7 @@ from trainers.models._stacked import (
     WEIGHT_STD,
     Stack,
     StackedModel,
+    document_begins,
     embed,
     initialise,
     linear,
@@ -53,6 +55,7 @@ class GPT(StackedModel):
         super().__init__()
         self.p = p
         self.context = context
+        self.separator: int | None = None
         self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.positions = nn.Embedding(context, width)
@@ -66,6 +69,10 @@ class GPT(StackedModel):
             for out in (block.attention_out, block.mlp_out):
                 nn.init.normal_(out.weight, std=WEIGHT_STD / (2 * layers) ** 0.5)
 
+    def attend_within_documents(self, separator: int) -> None:
+        """See `trainers.models.set_packing`."""
+        self.separator = separator
+
     def stacked_features(
         self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
     ) -> Tensor:
@@ -77,21 +84,30 @@ class GPT(StackedModel):
                 f"got {self.context}"
             )
         x_KBTW = embed(tokens_KBT, weights["embedding.weight"])
-        x_KBTW = x_KBTW + weights["positions.weight"][:, None, :length]
+        mask = None
+        if self.separator is None:
+            x_KBTW = x_KBTW + weights["positions.weight"][:, None, :length]
+        else:
+            begin_KBT = document_begins(tokens_KBT, self.separator)
+            position_T = torch.arange(length, device=tokens_KBT.device)
+            x_KBTW = x_KBTW + embed(position_T - begin_KBT, weights["positions.weight"])
+            mask = _within_documents(begin_KBT.flatten(0, 1))
         x_KBTW = self._drop(x_KBTW, dropout)
         for number in range(len(self.blocks)):
             name = f"blocks.{number}"
-            x_KBTW = x_KBTW + self._drop(self._attention(x_KBTW, weights, name), dropout)
+            x_KBTW = x_KBTW + self._drop(self._attention(x_KBTW, weights, name, mask), dropout)
             x_KBTW = x_KBTW + self._drop(_mlp(x_KBTW, weights, name), dropout)
         return pack(_norm(x_KBTW, weights, "norm").view(members, rows, length, -1), lengths_B)
 
-    def _attention(self, x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
+    def _attention(self, x_KBTW: Tensor, weights: Stack, name: str, mask: Tensor | None) -> Tensor:
         normed_KPW = _norm(x_KBTW, weights, f"{name}.attention_norm")
         all_KPW3 = linear(normed_KPW, weights, f"{name}.query_key_value")
         members, rows, length, width = x_KBTW.shape
         split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None
+        )
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
         return linear(mixed_KPW, weights, f"{name}.attention_out").view(x_KBTW.shape)
 
@@ -100,6 +116,13 @@ class GPT(StackedModel):
             return x_KBTW
         keep_KBTW = dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
         return x_KBTW * keep_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
+
+
+def _within_documents(begin_BT: Tensor) -> Tensor:
+    """Which positions each one attends to, (B, 1, T, T): of its document, up to itself."""
+    position_T = torch.arange(begin_BT.shape[1], device=begin_BT.device)
+    up_to_itself_TT = position_T <= position_T[:, None]
+    return (up_to_itself_TT & (position_T >= begin_BT[:, :, None]))[:, None]
 
 
 def _mlp(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
