@@ -94,10 +94,16 @@ class Batches:
         """Tokens of the longest rows."""
         return self._tokens_SW.shape[1]
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """An epoch of training batches, the last one partial; their order is (seed, epoch)'s."""
+    def shuffled(self, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """An epoch of training batches, the last one partial; their order is (seed, epoch)'s.
+
+        Args:
+            batch_size: rows of a batch.
+            seed, epoch: of the order; epochs count from 1.
+            first: batches of the epoch that are left out, for they were taken before.
+        """
         order_S = torch.randperm(len(self), generator=generator(seed, ORDER, epoch))
-        return self._cut(order_S, batch_size)
+        return self._cut(order_S[first * batch_size :], batch_size)
 
     def by_length(self, batch_size: int) -> Iterator[Batch]:
         """Every sequence once, longest first: the least padding, for evaluation."""

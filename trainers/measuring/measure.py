@@ -16,6 +16,7 @@ from trainers.batches import Batches
 from trainers.config import TrainConfig
 from trainers.data import Corpus
 from trainers.evaluate import evaluate
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import StackedModel
 from trainers.steps.cohort import step_alone, step_together
@@ -40,11 +41,6 @@ class Cost:
     evaluation_s: float
     peak_memory_bytes: int
 
-    @property
-    def epoch_s(self) -> float:
-        """Seconds an epoch takes."""
-        return self.steps * self.step_s + self.evaluation_s
-
 
 def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
     """Takes a warm-up step, a few timed steps and one evaluation.
@@ -57,7 +53,7 @@ def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
     training, validation = Batches(corpus.train, device), Batches(corpus.validation, device)
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
-    member = Member(config, len(corpus.vocabulary), steps, device)
+    member = Member(config, len(corpus.vocabulary), length_of(config, steps), device)
     seconds: list[float] = []
     batches = training.shuffled(config.batch_size, config.seed, 1)
     for batch in islice(batches, MEASURED_STEPS + 1):
@@ -90,7 +86,7 @@ def cohort_size(config: TrainConfig, corpus: Corpus, device: torch.device, at_mo
     best, best_gain, alone_s = 1, WORTH, math.inf
     for size in sorted({1, at_most, *(2**n for n in range(at_most.bit_length()))}):
         while len(members) < size:
-            members.append(Member(config, len(corpus.vocabulary), 1, device))
+            members.append(Member(config, len(corpus.vocabulary), length_of(config, 1), device))
         if not isinstance(members[0].model, StackedModel):
             return 1
         step_s = _cohort_step_s(members, training, device)

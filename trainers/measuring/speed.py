@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers.batches import Batch
 from trainers.config import TrainConfig
 from trainers.kernels.graphs import recordings
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import parameter_count
 from trainers.steps.cohort import step_together
@@ -57,7 +58,7 @@ def measure_speed(config: TrainConfig, cohort: int, device: torch.device) -> Spe
     reset_peak_memory(device)
     batch = _full_windows(config, device)
     vocabulary = config.data.vocabulary_size
-    members = [Member(config, vocabulary, 1, device) for _ in range(cohort)]
+    members = [Member(config, vocabulary, length_of(config, 1), device) for _ in range(cohort)]
     step = partial(step_together, members, [batch] * cohort)
     step_s = _best(step, device)
     peak_memory = peak_memory_bytes(device)

@@ -12,7 +12,7 @@ from trainers.errors import TrainerError
 from trainers.lockstep import Lockstep
 from trainers.models import model_names
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
-from trainers.train import course, train
+from trainers.train import train, train_stepwise
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -56,7 +56,7 @@ class Together:
 
     def add(self, number, one, directory):
         self.reports[number] = []
-        self.lockstep.add(number, lambda: course(one, device=CPU, directory=directory))
+        self.lockstep.add(number, lambda: train_stepwise(one, device=CPU, directory=directory))
 
     def go(self):
         """One round."""

@@ -564,7 +564,7 @@ def test_a_huge_rate_diverges_with_its_reason_and_without_a_report(
     directory = folder()
     run = drive(make(learning_rate=1e30, precision=precision), directory)
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message.startswith("diverged in epoch 1: the ")
+    assert run.ending.message.startswith("diverged by step 3: ")
     assert run.said == []
     assert list(directory.iterdir()) == []
     assert drive(make(learning_rate=1e30, precision=precision), directory).ending == run.ending
@@ -583,9 +583,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_there(make, folder, precision,
     one = make(learning_rate=1e30, precision=precision, batch_size=1, clip_schedule=())
     run = drive(one, folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == (
-        f"diverged in epoch 1: the loss of step {len(taken)} is not finite"
-    )
+    assert run.ending.message == (f"diverged by step {len(taken)}: its loss is not finite")
     assert len(taken) < 10, "of 44 steps"
 
 
@@ -620,7 +618,7 @@ def test_a_run_that_diverges_late_keeps_its_reports(make, folder, monkeypatch):
     directory = folder()
     run = drive(make(epochs=4), directory)
     assert [report.epoch for report in run.reports] == [1, 2]
-    assert run.ending.message == "diverged in epoch 3: the parameters are not finite"
+    assert run.ending.message == "diverged by step 9: the parameters are not finite"
     assert len(checkpoint.read(directory / checkpoint.LAST)["history"]) == 2
     assert_same_run(run, drive(make(epochs=4), directory))
 
@@ -640,7 +638,7 @@ def test_parameters_that_are_not_finite_diverge_though_the_loss_is_finite(
     replace_step(monkeypatch, step)
     run = drive(make(), folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == "diverged in epoch 1: the parameters are not finite"
+    assert run.ending.message == "diverged by step 3: the parameters are not finite"
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan, 800.0])
@@ -648,7 +646,7 @@ def test_a_perplexity_that_is_not_finite_diverges(make, folder, monkeypatch, los
     monkeypatch.setattr(trainers.train, "evaluate_all", lambda *_: [Evaluation(loss, 0.0)])
     run = drive(make(), folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == "diverged in epoch 1: the perplexity is not finite"
+    assert run.ending.message == "diverged by step 3: the perplexity is not finite"
 
 
 @pytest.fixture
@@ -667,7 +665,7 @@ def too_large_for_fp16(monkeypatch):
 def test_an_epoch_without_a_finite_training_loss_diverges(make, folder, too_large_for_fp16):
     run = drive(make(precision="fp16"), folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == "diverged in epoch 1: no step had a finite training loss"
+    assert run.ending.message == "diverged by step 3: no step had a finite training loss"
     assert drive(make(), folder()).outcome is Outcome.COMPLETED, "in FP32 it trains"
 
 
