@@ -154,6 +154,14 @@ class StudyRecord(_Record):
         return steps_of(*budget, **counted) or None
 
     @property
+    def tokens(self) -> int | None:
+        """Tokens that a whole run predicts; None where they are unknown."""
+        steps, per_epoch = self.steps, self.steps_per_epoch
+        if not steps or not per_epoch or not self.training_tokens:
+            return None
+        return round(self.training_tokens * steps / per_epoch)
+
+    @property
     def precision(self) -> str:
         """Its name."""
         return str(self.identity["precision"])

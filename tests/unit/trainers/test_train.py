@@ -390,6 +390,80 @@ def test_a_pause_inside_an_epoch_repeats_it_bit_for_bit(
     assert_same_run(drive(config, folder()), drive(config, directory))
 
 
+# --- a budget in steps or tokens: reports at steps, across the ends of epochs
+
+
+def test_as_many_steps_or_tokens_are_the_same_run(make, folder):
+    whole = drive(make(epochs=2), folder())
+    tokens = whole.reports[-1].tokens
+    for budget in ({"steps": 2 * STEPS}, {"tokens": tokens}):
+        run = drive(make(**budget, evaluate_every=STEPS), folder())
+        assert run.outcome is Outcome.COMPLETED
+        assert_same_run(whole, run)
+
+
+def test_reports_between_epochs_count_every_step_once(make, folder):
+    whole, often = (
+        drive(make(epochs=3), folder()),
+        drive(make(epochs=3, evaluate_every=2), folder()),
+    )
+    assert [(r.step, r.epoch) for r in often.reports] == [(2, 0), (4, 1), (6, 2), (8, 2), (9, 3)]
+    first, last = whole.reports[-1], often.reports[-1]
+    assert (first.tokens, first.validation_loss) == (last.tokens, last.validation_loss)
+    assert equal(whole.state["model"], often.state["model"])
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 5, 7])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_pause_between_reports_repeats_no_step(
+    make, folder, precision, at, every_step_speaks, monkeypatch
+):
+    config = make(precision=precision, steps=8, evaluate_every=5, lr_schedule=COSINE)
+    directory, taken = folder(), []
+    expected = drive(config, folder())
+
+    def pause(said):
+        here = isinstance(said, Progress) and said.step == at
+        return Verdict.PAUSE if here else Verdict.CONTINUE
+
+    def step(member, batch):
+        taken.append(member.step)
+        return step_alone(member, batch)
+
+    replace_step(monkeypatch, step)
+    assert drive(config, directory, pause).outcome is Outcome.PAUSED
+    assert_same_run(expected, drive(config, directory))
+    assert taken == [*range(8)]
+
+
+def test_what_dies_goes_on_from_the_last_checkpoint_between_reports(
+    make, folder, every_step_speaks, monkeypatch
+):
+    config, directory, taken = make(steps=8, checkpoint_every=3), folder(), []
+    config = dataclasses.replace(config, evaluate_every=8)
+    leave(config, directory, lambda said: isinstance(said, Progress) and said.step == 5)
+
+    def step(member, batch):
+        taken.append(member.step)
+        return step_alone(member, batch)
+
+    replace_step(monkeypatch, step)
+    run = drive(config, directory)
+    assert taken == [3, 4, 5, 6, 7]
+    assert_same_run(drive(dataclasses.replace(config, checkpoint_every=0), folder()), run)
+
+
+def test_a_run_in_steps_may_be_extended(make, folder):
+    directory = folder()
+    drive(make(steps=4, evaluate_every=2), directory)
+    run = drive(make(steps=8, evaluate_every=2), directory)
+    assert_same_run(drive(make(steps=8, evaluate_every=2), folder()), run)
+    plain, decaying = LRSchedule(name="linear"), folder()
+    drive(make(steps=4, lr_schedule=plain), decaying)
+    with pytest.raises(TrainerError, match=r"horizon_epochs = 4 steps, not 8 steps; a decay"):
+        drive(make(steps=8, lr_schedule=plain), decaying)
+
+
 def test_a_consumer_that_dies_inside_an_epoch_loses_only_that(make, folder, every_step_speaks):
     config = make(precision="fp16", epochs=3)
     directory = folder()
