@@ -40,6 +40,7 @@ class Objective:
         name: "perplexity", "validation_loss" (nats), "bits_per_byte", or any other number's.
         direction: "minimize" or "maximize".
         scale: how much of a number whose unit is unknown counts as a nat; 1 of the others.
+        tokens_per_byte: of the text, which tells nats a token as bits a byte; None: unknown.
 
     Raises:
         StudyError: no name, another direction, or a loss that is to be large.
@@ -48,6 +49,7 @@ class Objective:
     name: str = PERPLEXITY
     direction: Direction = "minimize"
     scale: float = 1.0
+    tokens_per_byte: float | None = None
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -163,6 +165,8 @@ class Objective:
         """A perplexity as a value of this; None where it is none, or cannot be told."""
         if perplexity is None or self.name == PERPLEXITY:
             return perplexity
+        if self.name == BITS_PER_BYTE and self.tokens_per_byte and perplexity > 0:
+            return math.log2(perplexity) * self.tokens_per_byte
         known = self.name == VALIDATION_LOSS and perplexity > 0
         return math.log(perplexity) if known else None
 

@@ -4,6 +4,7 @@ Shapes: S sequences, R rows looked up at once, B rows of a batch, W window, T lo
 batch.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -85,6 +86,7 @@ class Batches:
         self._lengths_S = sequences.lengths.cpu()
         # Sequences count tokens, the loss counts targets, which begin at token 1.
         self._score_from_S = sequences.score_from.cpu() - 1
+        self._scored_bytes = sequences.scored_bytes
 
     def __len__(self) -> int:
         return len(self._lengths_S)
@@ -93,6 +95,10 @@ class Batches:
     def window(self) -> int:
         """Tokens of the longest rows."""
         return self._tokens_SW.shape[1]
+
+    def bits_per_byte(self, nats: float) -> float | None:
+        """The nats of all scored tokens as bits a byte of their text; None where it is unknown."""
+        return nats / (math.log(2) * self._scored_bytes) if self._scored_bytes else None
 
     def shuffled(self, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
         """An epoch of training batches, the last one partial; their order is (seed, epoch)'s.

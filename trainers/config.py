@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 MOST = 10**12
 """Of anything counted: far beyond use, and short of where torch's integers end."""
 LONGEST_WINDOW = 2**16
+LEAST_SUBWORDS = 260
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -70,7 +71,10 @@ class DataConfig:
         subset: the hub data set's configuration ("wikitext-2-raw-v1"), "" for none.
         text_column: the hub data set's column that holds the text.
         fallback: what to take where the hub cannot be reached, "" to end with an error.
-        vocabulary_size: most words kept, special tokens included (pad 0, unk 1, bos 2, eos 3).
+        tokenizer: "words", lower-cased; "bytes"; "bpe", subwords learned from the training split;
+            the path of a tokenizer.json, or a name of the hub ("gpt2").
+        vocabulary_size: most words kept, or of "bpe" the subwords, special tokens included (pad 0,
+            unk 1, bos 2, eos 3); other tokenizers have their own.
         window: tokens a sequence, padded; a window of W gives W - 1 predictions.
         stride: tokens from one window's start to the next's within a paragraph.
         minimum_words: shorter paragraphs are left out.
@@ -82,6 +86,7 @@ class DataConfig:
     subset: str = ""
     text_column: str = "text"
     fallback: str = ""
+    tokenizer: Annotated[str, Field(min_length=1)] = "words"
     vocabulary_size: Annotated[int, Field(ge=8)] = 1000
     window: Annotated[int, Field(ge=2, le=LONGEST_WINDOW)] = 64
     stride: PositiveInt = 32
@@ -93,6 +98,11 @@ class DataConfig:
         if self.stride >= self.window:
             raise ValueError(
                 f"data.stride must be below data.window ({self.window}), got {self.stride}"
+            )
+        if self.tokenizer == "bpe" and self.vocabulary_size < LEAST_SUBWORDS:
+            raise ValueError(
+                f"data.vocabulary_size must be at least {LEAST_SUBWORDS} for bpe (256 bytes and 4 "
+                f"special tokens), got {self.vocabulary_size}"
             )
 
 
@@ -110,6 +120,7 @@ class LRSchedule:
         warmup_share: the warm-up as a share of the steps up to the horizon, in its place.
         horizon_epochs: the epochs that a decay and a share count; 0 takes the run's own length.
             Fix it where a run is to be extended later.
+        horizon_steps: the same in steps, in its place.
     """
 
     name: Literal["constant", "cosine", "linear", "wsd"] = "constant"
@@ -118,12 +129,18 @@ class LRSchedule:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     warmup_share: Annotated[FiniteFloat, Field(ge=0, lt=1, strict=True)] = 0.0
     horizon_epochs: Annotated[int, Field(ge=0)] = 0
+    horizon_steps: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if self.warmup_steps and self.warmup_share:
             raise ValueError(
                 f"lr_schedule.warmup_steps ({self.warmup_steps}) and lr_schedule.warmup_share "
                 f"({self.warmup_share:g}) both give the warm-up: set one of them to 0"
+            )
+        if self.horizon_epochs and self.horizon_steps:
+            raise ValueError(
+                f"lr_schedule.horizon_epochs ({self.horizon_epochs}) and lr_schedule.horizon_steps "
+                f"({self.horizon_steps}) both give the horizon: set one of them to 0"
             )
 
     @property

@@ -28,10 +28,18 @@ class Evaluation:
     Attributes:
         loss: nats a token: the sum over all scored tokens divided by their count.
         accuracy: share of scored tokens whose most likely prediction is right, 0 to 1.
+        bits_per_byte: the same sum in bits, by the UTF-8 bytes of the text that is scored; the ends
+            of paragraphs are among the tokens and are no bytes. None where the bytes are unknown.
     """
 
     loss: float
     accuracy: float
+    bits_per_byte: float | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What a report has beside its loss and accuracy."""
+        return {} if self.bits_per_byte is None else {"bits_per_byte": self.bits_per_byte}
 
 
 def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
@@ -92,7 +100,10 @@ def _scores(models: list[nn.Module], batches: Batches, rows: int) -> list[Evalua
         nats_K, correct_K = _batch_scores(models, weights, batch)
         sums_2K += torch.stack((nats_K.double(), correct_K.double()))
         targets += batch.scored
-    return [Evaluation(nats / targets, correct / targets) for nats, correct in sums_2K.T.tolist()]
+    return [
+        Evaluation(nats / targets, correct / targets, batches.bits_per_byte(nats))
+        for nats, correct in sums_2K.T.tolist()
+    ]
 
 
 def _batch_scores(models: list[nn.Module], weights: Stack, batch: Batch) -> tuple[Tensor, Tensor]:

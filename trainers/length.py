@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from trainers.config import TrainConfig
+from trainers.config import LRSchedule, TrainConfig
 
 REPORTS = 20
 """Of a whole run whose budget is not in epochs, where it is not said how often it is measured."""
@@ -33,9 +33,9 @@ class Length:
         """Whether a checkpoint is due after `step`, beside those of the reports."""
         return bool(self.between_checkpoints) and step % self.between_checkpoints == 0
 
-    def horizon(self, epochs: int) -> int:
-        """The steps that a decay counts: those of so many epochs, or of 0 the run's own."""
-        return epochs * self.per_epoch or self.steps
+    def horizon(self, schedule: LRSchedule) -> int:
+        """The steps that a decay and a warm-up by share count."""
+        return schedule.horizon_steps or schedule.horizon_epochs * self.per_epoch or self.steps
 
 
 def steps_of(epochs: int, steps: int, tokens: int, *, per_epoch: int, targets: int) -> int:

@@ -23,8 +23,9 @@ from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
 from trainers.steps.memory import keep_freed_memory, rows_that_fit
 from trainers.stretch import Stretch
 
-_TEXT = "data.name"
+_TEXT, _TOKENIZER = "data.name", "data.tokenizer"
 _HORIZON = "lr_schedule.horizon_epochs"
+_HORIZON_STEPS = "lr_schedule.horizon_steps"
 _BUDGET = ("epochs", "steps", "tokens")
 
 
@@ -126,7 +127,7 @@ class Member:
         if not self.history:
             return False
         done = self.history[-1].step
-        if schedule.name == "wsd" and done < self.length.horizon(schedule.horizon_epochs):
+        if schedule.name == "wsd" and done < self.length.horizon(schedule):
             return False
         best, best_step = float("inf"), 0
         for report in self.history:
@@ -191,20 +192,22 @@ class Member:
             then[name] = now[name]
         if self.config.lr_schedule.counts_horizon:
             for each in (then, now):
-                own = next((f"{each[name]} {name}" for name in _BUDGET[1:] if each[name]), None)
-                each[_HORIZON] = each.get(_HORIZON) or own or each.get("epochs")
+                each[_HORIZON] = _horizon(each)
+        then[_HORIZON_STEPS] = now[_HORIZON_STEPS]
         for name in _BUDGET:  # a run may be extended
             then[name] = now[name]
         same_text = bool(self.text) and state.get("text") == self.text
         if same_text or plain_name(str(then.get(_TEXT))) == plain_name(str(now[_TEXT])):
             then[_TEXT] = now[_TEXT]
+        if same_text:  # a tokenizer's file may have been moved
+            then[_TOKENIZER] = now[_TOKENIZER]
         for name in [*now, *then]:
             was, is_now = then.get(name, "unset"), now.get(name, "unset")
             if was == is_now:
                 continue
             hint = (
                 "; a decay or a warm-up by share is extended with the lr_schedule.horizon_epochs "
-                "that it began with"
+                "or horizon_steps that it began with"
                 if name == _HORIZON
                 else ""
             )
@@ -233,6 +236,13 @@ class Member:
             "stretch": self.stretch.state(),
             "text": self.text,
         }
+
+
+def _horizon(config: Mapping[str, Any]) -> Any:
+    """What a flat config's decay and warm-up count: epochs, or "12 steps"."""
+    own = next((f"{config[name]} {name}" for name in _BUDGET[1:] if config[name]), None)
+    steps = config[_HORIZON_STEPS]
+    return config.get(_HORIZON) or (f"{steps} steps" if steps else own or config.get("epochs"))
 
 
 def _lower(one: int, other: int) -> int:

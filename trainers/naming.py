@@ -1,4 +1,4 @@
-"""The names of texts: which of them is a path, a function, or a data set of the hub.
+"""The names of texts and tokenizers: which is a path, a function, or a name of the hub.
 
 Beside `trainers.data`, which loads torch: whoever only compares names need not wait for that.
 """
@@ -14,6 +14,9 @@ OUTPUT_FILE = "output.log"
 
 DOCSTRINGS = "docstrings"
 TEXT_SUFFIXES = (".txt", ".md")
+WORDS, BYTES, LEARNED = "words", "bytes", "bpe"
+"""The tokenizers that are no file and no name of the hub."""
+TOKENIZER_FILE = "tokenizer.json"
 
 
 def local_path(name: str) -> Path:
@@ -22,8 +25,21 @@ def local_path(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise TrainerError(
-            f"data.name: there is no home folder for {name}: check the path"
+            f"there is no home folder for {name} (data.name, data.tokenizer): check the path"
         ) from None
+
+
+def tokenizer_file(name: str) -> Path | None:
+    """Name the file of a tokenizer that is a path, or a folder with a tokenizer.json in it.
+
+    None for what is no path: "words", "bytes", "bpe" and a name of the hub.
+    """
+    if name in (WORDS, BYTES, LEARNED):
+        return None
+    path = local_path(name)
+    if path.is_dir():
+        path = path / TOKENIZER_FILE
+    return path if name.endswith(".json") or is_path(name) else None
 
 
 def is_function(name: str) -> bool:

@@ -25,7 +25,7 @@ def lr_scheduler(config: TrainConfig, optimizer: Optimizer, length: Length) -> L
 def warmup_steps(config: TrainConfig, length: Length) -> int:
     """The steps of the warm-up; a share is rounded up, as transformers does."""
     schedule = config.lr_schedule
-    share = schedule.warmup_share * length.horizon(schedule.horizon_epochs)
+    share = schedule.warmup_share * length.horizon(schedule)
     # Rounded first: 0.07 x 100 is a little over 7.
     return schedule.warmup_steps or math.ceil(round(share, 6))
 
@@ -38,7 +38,7 @@ def check_warmup(config: TrainConfig, length: Length) -> None:
             up to the decay of "wsd".
     """
     steps = warmup_steps(config, length)
-    horizon = length.horizon(config.lr_schedule.horizon_epochs)
+    horizon = length.horizon(config.lr_schedule)
     stable = horizon - _decay_steps(config, horizon)
     if config.lr_schedule.name == "wsd" and steps > stable:
         raise TrainerError(
@@ -60,7 +60,7 @@ def _decay_steps(config: TrainConfig, horizon: int) -> int:
 def _factor(config: TrainConfig, length: Length) -> Callable[[int], float]:
     name, floor = config.lr_schedule.name, config.lr_schedule.floor
     warmup = warmup_steps(config, length)
-    horizon = length.horizon(config.lr_schedule.horizon_epochs)
+    horizon = length.horizon(config.lr_schedule)
     begins = horizon - _decay_steps(config, horizon) if name == "wsd" else warmup
 
     def factor(step: int) -> float:

@@ -114,7 +114,7 @@ def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory
     per_epoch = math.ceil(len(training) / config.batch_size)
     length = length_of(config, per_epoch, corpus.train.targets)
     check_warmup(config, length)
-    member = Member(config, len(corpus.vocabulary), length, device, text=corpus.fingerprint)
+    member = Member(config, corpus.vocabulary_size, length, device, text=corpus.fingerprint)
     member.restore(directory)
 
     for report in member.history:
@@ -231,6 +231,7 @@ class _Running:
             train_loss=stretch.mean_loss(),
             validation_loss=evaluation.loss,
             accuracy=evaluation.accuracy,
+            metrics=evaluation.metrics,
             learning_rate=stretch.learning_rate,
             tokens_per_second=stretch.tokens / stretch.seconds,
             peak_memory_bytes=peak_memory_bytes(member.device),

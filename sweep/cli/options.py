@@ -61,7 +61,9 @@ config_options = _stack(
 )
 other_setting_options = _stack(
     click.option("--precision", help="fp32, fp16 or bf16."),
-    click.option("--metric", help="perplexity, validation_loss, or a metric of your --trainer."),
+    click.option(
+        "--metric", help="perplexity, validation_loss, bits_per_byte, or of your --trainer."
+    ),
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),

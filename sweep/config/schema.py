@@ -133,6 +133,7 @@ class ReferenceSettings(_Strict):
     data: str
     epochs: Annotated[int, Field(ge=0, strict=True)]
     swept: bool
+    tokenizer: str = "words"
 
 
 class RuleSettings(_Strict):

@@ -26,7 +26,7 @@ from sweep.results.lookup import UNSET
 from sweep.results.objective import check_metric, objective_of
 from sweep.storage.connect import sqlite_path
 from trainers.config import TrainConfig
-from trainers.data import Corpus, source_fingerprint
+from trainers.data import Corpus, source_fingerprint, tokenizer_content
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.length import budget_words
@@ -86,7 +86,7 @@ def make_plan(
     if train.program.command:
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:
-        size = len(corpus.vocabulary) if corpus else train.data.vocabulary_size
+        size = corpus.vocabulary_size if corpus else train.data.vocabulary_size
         parameters = _parameters(train, size)
     setting = Setting(batch_size=train.batch_size, parameters=parameters)
     reference = _reference(config)
@@ -211,6 +211,9 @@ def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     fields = dataclasses.asdict(plan.train)
     del fields["learning_rate"], fields["micro_batch"], fields["checkpoint_every"]
     fields["data"]["name"] = name
+    tokenizer = tokenizer_content(plan.train.data)
+    if tokenizer:  # wherever its file lies
+        fields["data"]["tokenizer"] = tokenizer[:12]
     if content:  # the user's own text, which may have changed under the same name
         fields["data"]["content"] = content[:12]
     flat = Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
@@ -317,6 +320,7 @@ def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) 
     pairs = (
         ("model", reference.model, train.model.name),
         ("data", reference.data and plain_name(reference.data), plain_name(data)),
+        ("tokenizer", config.reference.tokenizer, train.data.tokenizer),
         ("epochs", reference.epochs, train.epochs or budget_words(train)),
     )
     differences = [f"{what} {there}, not {here}" for what, there, here in pairs if there != here]

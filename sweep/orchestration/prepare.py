@@ -27,6 +27,7 @@ from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.baseline import baseline_of
 from sweep.results.forecast import Forecast
 from sweep.results.lookup import check_identity, find_study
+from sweep.results.objective import check_bytes
 from sweep.results.place import check_place, free_place, place_of
 from sweep.results.record import read_study
 from sweep.storage.connect import check_storage, open_storage
@@ -95,6 +96,7 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
             view.note(f"reading {size / 1e6:,.0f} MB of text, which may take minutes")
         corpus = load_corpus(config.trainer.data, directory)
         check_length(config.trainer, corpus)
+        check_bytes(config.trainer, config.study.trainer, corpus.tokens_per_byte)
     if text is None:
         show_notes(corpus, view)
     storage = open_storage(config.study.storage, create=True, say=view.warn)

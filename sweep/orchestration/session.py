@@ -213,6 +213,7 @@ def _of_text(corpus: Corpus, plan: Plan) -> dict[str, Any]:
     return {
         "unigram_perplexity": corpus.unigram_perplexity,
         "unknown_share": corpus.unknown_share,
+        "tokens_per_byte": corpus.tokens_per_byte,
         "training_tokens": corpus.train.targets,
         "training_sequences": sequences,
         "steps_per_epoch": math.ceil(sequences / plan.train.batch_size),

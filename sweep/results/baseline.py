@@ -60,7 +60,7 @@ def warmup_share(train: TrainConfig, steps_per_epoch: int | None, steps: int | N
     schedule = train.lr_schedule
     if not steps_per_epoch or not steps:
         return schedule.warmup_share
-    horizon = schedule.horizon_epochs * steps_per_epoch or steps
+    horizon = schedule.horizon_steps or schedule.horizon_epochs * steps_per_epoch or steps
     return (schedule.warmup_steps or schedule.warmup_share * horizon) / steps
 
 
@@ -98,6 +98,8 @@ def schedule_words(train: TrainConfig) -> str:
         words.append(f"down to {schedule.floor:.3g} of the rate" if schedule.floor else "to zero")
     if schedule.horizon_epochs and schedule.counts_horizon:
         words.append(f"counted over {schedule.horizon_epochs} epochs")
+    if schedule.horizon_steps and schedule.counts_horizon:
+        words.append(f"counted over {schedule.horizon_steps:,} steps")
     if share or schedule.warmup_steps:
         warmup = f"{share:.3g} of the steps" if share else f"{schedule.warmup_steps} steps"
         words.append(f"after {warmup} of linear warm-up")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from studies.objective import PERPLEXITY, VALIDATION_LOSS, Objective
+from studies.objective import BITS_PER_BYTE, PERPLEXITY, VALIDATION_LOSS, Objective
 from sweep.errors import SweepError
 from sweep.execution.protocol import SHARED_TRAINER
 from trainers.config import TrainConfig
@@ -23,9 +23,10 @@ def objective_of(train: TrainConfig) -> Objective:
     return Objective(train.metric, train.direction)
 
 
-def stored_objective(config: Mapping[str, Any]) -> Objective:
+def stored_objective(config: Mapping[str, Any], tokens_per_byte: float | None) -> Objective:
     """The same of a configuration as it is stored; earlier versions knew perplexity alone."""
-    return Objective(config.get("metric", PERPLEXITY), config.get("direction", "minimize"))
+    metric, direction = config.get("metric", PERPLEXITY), config.get("direction", "minimize")
+    return Objective(metric, direction, tokens_per_byte=tokens_per_byte)
 
 
 def check_metric(objective: Objective, trainer: str) -> None:
@@ -34,11 +35,30 @@ def check_metric(objective: Objective, trainer: str) -> None:
     Raises:
         SweepError: names those that it does.
     """
-    known = (PERPLEXITY, VALIDATION_LOSS, *FIELDS)
+    known = (PERPLEXITY, VALIDATION_LOSS, BITS_PER_BYTE, *FIELDS)
     if trainer == SHARED_TRAINER and objective.name not in known:
         raise SweepError(
             f"trainer.metric (--metric) is {objective.name}, which the shared trainer does not "
             f"measure: take one of {', '.join(known)}, or a --trainer of your own"
+        )
+
+
+def check_bytes(train: TrainConfig, trainer: str, tokens_per_byte: float | None) -> None:
+    """Refuses to search for bits a byte of a text whose tokens do not hold it.
+
+    Args:
+        train: what the trainer is told.
+        trainer: its import path.
+        tokens_per_byte: of the text, None where nobody counted.
+
+    Raises:
+        SweepError: says which tokenizers do.
+    """
+    asked = trainer == SHARED_TRAINER and train.metric == BITS_PER_BYTE
+    if asked and tokens_per_byte is None:
+        raise SweepError(
+            f"trainer.metric is bits_per_byte, and data.tokenizer = {train.data.tokenizer} does "
+            'not hold the text byte for byte: take "bytes", "bpe" or another tokenizer'
         )
 
 

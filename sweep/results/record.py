@@ -68,6 +68,7 @@ class StudyRecord(_Record):
         range: the lowest and the highest rate that is searched now.
         exponents: of each rule, by batch and by parameters.
         transfer: the forecast that it was started from.
+        tokens_per_byte: of the validation text; None where its bytes are unknown.
         cohort: trials side by side; None before that was measured.
         trials: the total asked for.
         unit: what its reports are counted by.
@@ -96,6 +97,7 @@ class StudyRecord(_Record):
     reference_perplexity: float | None = None
     unigram_perplexity: float | None = None
     unknown_share: float | None = None
+    tokens_per_byte: float | None = None
     training_tokens: int | None = None
     training_sequences: int | None = None
     steps_per_epoch: int | None = None
@@ -157,9 +159,8 @@ class StudyRecord(_Record):
     def tokens(self) -> int | None:
         """Tokens that a whole run predicts; None where they are unknown."""
         steps, per_epoch = self.steps, self.steps_per_epoch
-        if not steps or not per_epoch or not self.training_tokens:
-            return None
-        return round(self.training_tokens * steps / per_epoch)
+        epochs = steps / per_epoch if steps and per_epoch else self.epochs
+        return round((self.training_tokens or 0) * epochs) or None
 
     @property
     def precision(self) -> str:
@@ -184,7 +185,7 @@ class StudyRecord(_Record):
     @property
     def objective(self) -> Objective:
         """What its trials are measured by."""
-        return stored_objective(self.config)
+        return stored_objective(self.config, self.tokens_per_byte)
 
     @property
     def train(self) -> TrainConfig:

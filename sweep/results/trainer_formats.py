@@ -232,6 +232,8 @@ def _decay_unsaid(train: TrainConfig, name: str) -> list[str]:
 
 def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
     schedule, horizon = train.lr_schedule, budget_words(train)
+    if schedule.horizon_steps:
+        horizon = f"{schedule.horizon_steps:,} steps"
     if schedule.horizon_epochs:
         horizon = budget_words(replace(train, epochs=schedule.horizon_epochs, steps=0))
     share = schedule.warmup_share

@@ -51,6 +51,7 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
         data=data.fallback if summary.data == data.fallback else data.name,
         epochs=summary.epochs,
         swept=True,
+        tokenizer=data.tokenizer,
     )
 
 

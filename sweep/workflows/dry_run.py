@@ -14,6 +14,7 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.plan import Plan, make_plan, study_directory
 from sweep.orchestration.prepare import check_length, check_script, find_existing, show_notes
 from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
+from sweep.results.objective import check_bytes
 from sweep.results.place import place_of
 from sweep.storage.connect import check_storage, open_storage
 from trainers.data import Corpus, build_corpus, load_corpus
@@ -39,6 +40,7 @@ def dry_run(config: SweepConfig, view: View) -> None:
     corpus = peek_corpus(plan, existing)
     show_notes(corpus, view)
     check_length(config.trainer, corpus)
+    check_bytes(config.trainer, config.study.trainer, corpus.tokens_per_byte)
     plan = _with_forecast(make_plan(config, corpus), corpus, existing, view)
     first = dataclasses.replace(plan.train, learning_rate=plan.first[0].learning_rate)
     device = torch.device(config.device)

@@ -183,13 +183,14 @@ def with_length(
     train: TrainConfig = dataclasses.replace(
         exported.train, epochs=epochs or 0, steps=steps or 0, tokens=int(tokens or 0)
     )
-    if epochs is None:
-        return exported.model_copy(update={"train": train})
-    schedule, before = train.lr_schedule, exported.train.epochs
+    schedule, before = train.lr_schedule, exported.train
     by_share = schedule.name == "constant" and schedule.warmup_share > 0
-    if by_share and not schedule.horizon_epochs and epochs > before > 0:
-        fixed = dataclasses.replace(schedule, horizon_epochs=before)
-        train = dataclasses.replace(train, lr_schedule=fixed)
+    if by_share and not schedule.horizon_epochs and not schedule.horizon_steps:
+        if (epochs or 0) > before.epochs > 0:
+            schedule = dataclasses.replace(schedule, horizon_epochs=before.epochs)
+        if (steps or 0) > before.steps > 0:
+            schedule = dataclasses.replace(schedule, horizon_steps=before.steps)
+        train = dataclasses.replace(train, lr_schedule=schedule)
     return exported.model_copy(update={"train": train})
 
 

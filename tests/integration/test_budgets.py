@@ -20,8 +20,9 @@ def test_a_sweep_by_steps_reports_by_them_and_its_best_is_trained_on(workspace: 
     assert study.user_attrs["identity"]["steps"] == 12
     workspace.invoke("export", "-o", "best.yaml")
     trained = workspace.invoke("train", "best.yaml", "--json").out
-    steps = [json.loads(line) for line in trained.splitlines()]
-    assert {each["step"] for each in steps if each.get("event") == "report"} >= {4, 8, 12}
+    events = [json.loads(line) for line in trained.splitlines()]
+    assert [e["trial"]["step"] for e in events if e["event"] == "trial_reported"] == [4, 8, 12]
+    assert "met again" in trained
     shorter = workspace.invoke("train", "best.yaml", "--steps", 8, "--resume", code=2)
     assert "holds 12 steps already" in shorter.err
     workspace.invoke("train", "best.yaml", "--steps", 16, "--resume")

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from support import Workspace, refusal
 
+from trainers import checkpoint
+
 # A number that is to be large, best at 3e-2, beside a loss that is best elsewhere.
 SCORED = """\
     import math
@@ -45,6 +47,39 @@ def score(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
     flags = ("--trials", 8, "--set", "study.range=[0.003, 0.6]", "--set", "study.until='1%'")
     workspace.said = workspace.sweep("run", *SCORE, *flags)
     return workspace
+
+
+@pytest.fixture(scope="module")
+def bits(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("bits"), english)
+    flags = ("--metric", "bits_per_byte", "--trials", 3, "--set", "data.tokenizer=bpe")
+    workspace.said = workspace.sweep("run", *flags)
+    return workspace
+
+
+class TestBitsAByte:
+    def test_they_are_the_loss_by_the_tokens_of_a_byte(self, bits: Workspace) -> None:
+        study = bits.study()
+        about = study.user_attrs
+        assert study.metric_names == ["bits_per_byte"]
+        assert about["identity"]["data.tokenizer"] == "bpe"
+        history = checkpoint.read(bits.folder(study.best_trial.number) / "last.pt")["history"]
+        nats = min(report["validation_loss"] for report in history)
+        expected = nats / math.log(2) * about["tokens_per_byte"]
+        assert study.best_value == pytest.approx(expected, rel=1e-6)
+        assert about["tokens_per_byte"] < 1 < study.best_value
+
+    def test_they_are_named_beside_what_a_model_without_context_comes_to(
+        self, bits: Workspace
+    ) -> None:
+        assert f"bits per byte {bits.study().best_value:.4f}" in bits.said.out
+        unigram = math.log2(bits.study().user_attrs["unigram_perplexity"])
+        unigram *= bits.study().user_attrs["tokens_per_byte"]
+        assert f"the unigram baseline {unigram:.4f}" in bits.said.out
+
+    def test_of_words_there_are_none(self, bits: Workspace) -> None:
+        said = bits.sweep("run", "--metric", "bits_per_byte", "--study", "other", code=2)
+        assert "data.tokenizer = words does not hold the text" in refusal(said)
 
 
 class TestALoss:

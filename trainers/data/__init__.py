@@ -9,6 +9,7 @@ from trainers.data.loading import (
     take_corpus,
 )
 from trainers.data.paragraphs import Paragraphs, in_units, split_units
+from trainers.data.subwords import tokenizer_content
 from trainers.naming import is_function
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "source_fingerprint",
     "split_units",
     "take_corpus",
+    "tokenizer_content",
 ]

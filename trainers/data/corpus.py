@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from trainers.config import DataConfig
 from trainers.data.files import write_atomically
+from trainers.data.subwords import Encoder, Subwords, tokenizer_content
 from trainers.errors import TrainerError
 
 
@@ -26,11 +27,14 @@ class Sequences:
         lengths: (S,) int64, the real tokens in each window, at least 2.
         score_from: (S,) int64, the first target (1 to length - 1) that validation scores: 1 in a
             paragraph's first window; the targets before were scored in the window before.
+        scored_bytes: UTF-8 bytes of the text whose tokens validation scores; 0 where the tokens do
+            not hold the text, as words do not, or nobody counted.
     """
 
     tokens: torch.Tensor
     lengths: torch.Tensor
     score_from: torch.Tensor
+    scored_bytes: int = 0
 
     @property
     def targets(self) -> int:
@@ -41,6 +45,11 @@ class Sequences:
     def scored(self) -> int:
         """How many tokens validation scores: each of the text once."""
         return int((self.lengths - self.score_from).sum())
+
+    @property
+    def is_scored(self) -> torch.Tensor:
+        """(S, W), whether validation scores the token."""
+        return _between(self, self.score_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,9 @@ class Corpus:
         notes: what the user should know, a sentence each.
         content: sha256 in hex over the files of the user's own text; "" for any other, and where
             an earlier version made it.
+        tokenizer: a tokenizer.json of what numbered the text, but for words; it is kept in a file
+            of its own, so "" of a stored corpus.
+        tokenizer_content: sha256 in hex over the tokenizer's file, where a file was named.
     """
 
     config: DataConfig
@@ -71,6 +83,19 @@ class Corpus:
     unigram_perplexity: float
     notes: tuple[str, ...]
     content: str = ""
+    tokenizer: str = ""
+    tokenizer_content: str = ""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens a model must know."""
+        return len(self.vocabulary)
+
+    @property
+    def tokens_per_byte(self) -> float | None:
+        """Scored tokens over the bytes of their text; None where these were not counted."""
+        scored_bytes = self.validation.scored_bytes
+        return self.validation.scored / scored_bytes if scored_bytes else None
 
 
 def fingerprint(train: Sequences, validation: Sequences, vocabulary: tuple[str, ...]) -> str:
@@ -97,11 +122,21 @@ def write(corpus: Corpus, path: Path) -> None:
     about = {
         field.name: getattr(corpus, field.name)
         for field in fields(corpus)
-        if field.name not in ("train", "validation", "config")
+        if field.name not in ("train", "validation", "config", "tokenizer")
     }
-    header = {"corpus": json.dumps({**about, "config": asdict(corpus.config)})}
+    about |= {"config": asdict(corpus.config), "scored_bytes": corpus.validation.scored_bytes}
+    header = {"corpus": json.dumps(about)}
+    write_file(path, save(tensors, metadata=header))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        TrainerError: where it cannot be written.
+    """
     try:
-        write_atomically(path, save(tensors, metadata=header))
+        write_atomically(path, content)
     except OSError as error:
         raise TrainerError(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -142,6 +177,7 @@ def _parse(path: Path) -> Corpus:
             )
             for split in ("train", "validation")
         )
+    validation = replace(validation, scored_bytes=int(about.pop("scored_bytes", 0)))
     about["config"] = DataConfig(**about["config"])
     about["vocabulary"] = tuple(about["vocabulary"])
     about["notes"] = tuple(about["notes"])
@@ -153,31 +189,49 @@ def assemble(
     source: str,
     train: Sequences,
     validation: Sequences,
-    vocabulary: tuple[str, ...],
+    encoder: Encoder,
     notes: tuple[str, ...],
     content: str = "",
 ) -> Corpus:
     """Put a corpus together and measure what a model should at least beat."""
-    scored = _targets(validation, validation.score_from)
-    seen = torch.bincount(_targets(train), minlength=len(vocabulary)).double() + 1
+    scored = validation.tokens[validation.is_scored]
+    predicted = train.tokens[_between(train)]
+    seen = torch.bincount(predicted, minlength=len(encoder.vocabulary)).double() + 1
     nats = -(seen / seen.sum()).log()[scored].mean()
-    unknown = (scored == vocabulary.index("<unk>")).double().mean().item()
+    unknown = (scored == encoder.unknown).double().mean().item()
+    subwords = isinstance(encoder, Subwords)
+    said = (
+        _about(encoder, validation) if subwords else f"{_percent(unknown)} of the words are unknown"
+    )
     return Corpus(
         config=config,
         source=source,
         train=train,
         validation=validation,
-        vocabulary=vocabulary,
-        fingerprint=fingerprint(train, validation, vocabulary),
+        vocabulary=encoder.vocabulary,
+        fingerprint=fingerprint(train, validation, encoder.vocabulary),
         unknown_share=unknown,
         unigram_perplexity=math.exp(nats.item()),
-        notes=(*notes, f"{unknown:.1%} of the words are unknown".replace("%", " %")),
+        notes=(*notes, said),
         content=content,
+        tokenizer=encoder.tokenizer.to_str() if subwords else "",
+        tokenizer_content=tokenizer_content(config),
     )
 
 
-def _targets(split: Sequences, start: torch.Tensor | int = 1) -> torch.Tensor:
-    """Return the tokens that are predicted, from the target `start` of each window on: (N,)."""
+def _about(encoder: Encoder, validation: Sequences) -> str:
+    words = f"{len(encoder.vocabulary):,} different tokens"
+    if not validation.scored_bytes:
+        return words
+    return f"{words}, {validation.scored_bytes / validation.scored:.2f} bytes a token"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
+def _between(split: Sequences, start: torch.Tensor | int = 1) -> torch.Tensor:
+    """(S, W), which tokens are real from `start` of each window on."""
     position = torch.arange(split.tokens.shape[1])
     first = torch.as_tensor(start).reshape(-1, 1)
-    return split.tokens[(position >= first) & (position < split.lengths[:, None])]
+    return (position >= first) & (position < split.lengths[:, None])

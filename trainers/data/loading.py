@@ -17,15 +17,27 @@ from trainers.data.corpus import Corpus
 from trainers.data.files import own_files
 from trainers.data.paragraphs import Again, Paragraphs, long_enough, repeated
 from trainers.data.reach import UnreachableError
-from trainers.data.vocabulary import learn
+from trainers.data.subwords import Encoder, Subwords, open_tokenizer, tokenizer_content
+from trainers.data.vocabulary import Integers, learn
 from trainers.data.windows import cut_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
-from trainers.naming import DOCSTRINGS, TEXT_SUFFIXES, is_function, is_path, local_path, plain_name
+from trainers.naming import (
+    DOCSTRINGS,
+    TEXT_SUFFIXES,
+    TOKENIZER_FILE,
+    WORDS,
+    is_function,
+    is_path,
+    local_path,
+    plain_name,
+)
 
 log = logging.getLogger("trainers.data")
 
 FILE = "corpus.safetensors"
+MOST_LOST = 0.01
+"""Of the paragraphs, that do not come back from their tokens: beyond, bits a byte means little."""
 
 
 def load_corpus(config: DataConfig, directory: Path) -> Corpus:
@@ -46,6 +58,8 @@ def load_corpus(config: DataConfig, directory: Path) -> Corpus:
         if path.is_file():
             return _stored(config, path)
     built = build_corpus(config)
+    if built.tokenizer:
+        stored.write_file(directory / TOKENIZER_FILE, built.tokenizer.encode())
     stored.write(built, directory / FILE)
     return _stored(config, directory / FILE)
 
@@ -57,9 +71,12 @@ def take_corpus(source: Path, directory: Path) -> None:
         source: the study's directory; nothing happens where it holds no corpus.
         directory: made where it does not exist.
     """
-    if (source / FILE).is_file() and not (directory / FILE).exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / FILE, directory / FILE)
+    if not (source / FILE).is_file() or (directory / FILE).exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (TOKENIZER_FILE, FILE):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
 
 
 def build_corpus(config: DataConfig) -> Corpus:
@@ -71,17 +88,43 @@ def build_corpus(config: DataConfig) -> Corpus:
     paragraphs = _paragraphs(config)
     train = _enough(paragraphs.train, "training", config, paragraphs.source)
     validation = _enough(paragraphs.validation, "validation", config, paragraphs.source)
-    words, counts = learn(train, config.vocabulary_size)
-    size = config.window, config.stride
+    encoder, counts = _encoder(config, train)
+    lost = encoder.lost(validation) if isinstance(encoder, Subwords) else 0.0
+    validation_windows = cut_text(
+        encoder,
+        validation,
+        encoder.counts(validation),
+        config.window,
+        config.stride,
+        config.validation_sequences,
+        measured=lost <= MOST_LOST,
+    )
     return stored.assemble(
         config,
         paragraphs.source,
-        cut_text(words, train, counts, *size, config.train_sequences),
-        cut_text(words, validation, words.counts(validation), *size, config.validation_sequences),
-        words.vocabulary,
-        (*paragraphs.notes, *repeated(train, validation)),
+        cut_text(encoder, train, counts, config.window, config.stride, config.train_sequences),
+        validation_windows,
+        encoder,
+        (*paragraphs.notes, *repeated(train, validation), *_not_told(lost)),
         source_fingerprint(config),
     )
+
+
+def _not_told(lost: float) -> tuple[str, ...]:
+    if lost <= MOST_LOST:
+        return ()
+    return (
+        f"bits a byte is not given: {100 * lost:.0f} % of the paragraphs do not come back from "
+        "their tokens",
+    )
+
+
+def _encoder(config: DataConfig, train: Iterable[str]) -> tuple[Encoder, Integers]:
+    """What numbers the text, and the tokens of each training paragraph."""
+    if config.tokenizer == WORDS:
+        return learn(train, config.vocabulary_size)
+    subwords = open_tokenizer(config, train)
+    return subwords, subwords.counts(train)
 
 
 def source_fingerprint(config: DataConfig, *, everything: bool = False) -> str:
@@ -192,6 +235,8 @@ def _stored(config: DataConfig, path: Path) -> Corpus:
     now, then = asdict(config), asdict(corpus.config)
     if now["name"] != then["name"] and _is_same_text(config, corpus):
         del now["name"]
+    if corpus.tokenizer_content and corpus.tokenizer_content == tokenizer_content(config):
+        del now["tokenizer"]
     changed = [
         f"{name} (was {then[name]!r}, now {now[name]!r})" for name in now if now[name] != then[name]
     ]

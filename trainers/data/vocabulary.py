@@ -4,16 +4,16 @@ A text is gone through several times and never held whole: it may be larger than
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Regex, Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
+from tokenizers.pre_tokenizers import Split, Whitespace
 from tokenizers.trainers import WordLevelTrainer
 
 from trainers.data.paragraphs import WITHOUT_BLANKS, is_without_blanks
@@ -53,10 +53,11 @@ class Words:
     tokenizer: Tokenizer
     vocabulary: tuple[str, ...]
     renumber: Integers
+    unknown: int = UNKNOWN
 
     def counts(self, paragraphs: Iterable[str]) -> Integers:
         """Count the tokens of each paragraph, <bos> and <eos> included."""
-        return np.array([len(ids) + 2 for ids in _encoded(self.tokenizer, paragraphs)], np.int64)
+        return np.array([len(ids) + 2 for ids in encoded(self.tokenizer, paragraphs)], np.int64)
 
     def tokens(self, paragraphs: Iterable[str], chosen: Integers) -> Tokens:
         """Number those paragraphs that are chosen.
@@ -67,9 +68,8 @@ class Words:
         """
         wanted = set(chosen.tolist())
         few = (text for place, text in enumerate(paragraphs) if place in wanted)
-        parts = [np.array(ids, np.int64) for ids in _encoded(self.tokenizer, few)]
-        counts = np.array([len(part) for part in parts], np.int64)
-        return _framed(self.renumber[np.concatenate([*parts, np.empty(0, np.int64)])], counts)
+        parts = [self.renumber[np.array(ids, np.int64)] for ids in encoded(self.tokenizer, few)]
+        return framed(parts, BEGIN, END)
 
 
 def learn(train: Iterable[str], size: int) -> tuple[Words, Integers]:
@@ -89,7 +89,7 @@ def learn(train: Iterable[str], size: int) -> tuple[Words, Integers]:
     words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     names = [word for word, _ in words]
     seen, counts = Counter[int](), []
-    for ids in _encoded(tokenizer, train):
+    for ids in encoded(tokenizer, train):
         seen.update(ids)
         counts.append(len(ids) + 2)
     frequency = [seen[number] for number in range(len(names))]
@@ -109,7 +109,7 @@ def _every_word(paragraphs: Iterable[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = Whitespace()
     if is_without_blanks(islice(paragraphs, _SAMPLE)):  # a letter is a word: no blank ends one
         letters = Split(Regex(f"[{WITHOUT_BLANKS}]"), "isolated")
-        tokenizer.pre_tokenizer = Sequence([Whitespace(), letters])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([Whitespace(), letters])
     # The other special tokens are not given: "<pad>" in a text about padding is text.
     trainer = WordLevelTrainer(
         vocab_size=_EVERY_WORD, special_tokens=[SPECIAL[UNKNOWN]], show_progress=False
@@ -118,18 +118,23 @@ def _every_word(paragraphs: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def _encoded(tokenizer: Tokenizer, paragraphs: Iterable[str]) -> Iterator[list[int]]:
+def encoded(tokenizer: Tokenizer, paragraphs: Iterable[str]) -> Iterator[list[int]]:
+    """Yield the tokenizer's numbers of each paragraph, without any special ones."""
+    for batch in in_batches(paragraphs):
+        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        yield from (encoding.ids for encoding in encodings)
+
+
+def in_batches(paragraphs: Iterable[str]) -> Iterator[list[str]]:
+    """Yield as many paragraphs as are encoded at once."""
     rest = iter(paragraphs)
     while batch := list(islice(rest, _BATCH)):
-        yield from (each.ids for each in tokenizer.encode_batch_fast(batch))
+        yield batch
 
 
-def _framed(ids: Integers, words: Integers) -> Tokens:
-    """Put <bos> before and <eos> after each paragraph."""
-    counts = words + 2
-    ends = np.cumsum(counts)
-    flat = np.full(int(counts.sum()), -1, np.int64)
-    flat[ends - counts] = BEGIN
-    flat[ends - 1] = END
-    flat[flat < 0] = ids
-    return Tokens(flat, counts)
+def framed(parts: Sequence[Integers], begin: int, end: int) -> Tokens:
+    """Put a number before and one behind each paragraph's own."""
+    counts = np.array([len(part) + 2 for part in parts], np.int64)
+    before, behind = np.array([begin], np.int64), np.array([end], np.int64)
+    pieces = [piece for part in parts for piece in (before, part, behind)]
+    return Tokens(np.concatenate([*pieces, np.empty(0, np.int64)]), counts)

@@ -1,35 +1,45 @@
 """Paragraphs cut into windows. Shapes: S windows of W tokens."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from trainers.data.corpus import Sequences
-from trainers.data.vocabulary import PAD, Integers, Tokens, Words
+from trainers.data.subwords import Encoder, Subwords
+from trainers.data.vocabulary import PAD, Integers, Tokens
 
 _SEED = 0  # of the subset: not the training seed, so that every run sees the same text
 
 
 def cut_text(
-    words: Words,
+    encoder: Encoder,
     paragraphs: Iterable[str],
     counts: Integers,
     window: int,
     stride: int,
     most: int,
+    *,
+    measured: bool = False,
 ) -> Sequences:
     """As `cut`, of a text of which only the chosen windows' paragraphs are ever numbers.
 
     Args:
-        words: of the training text.
+        encoder: of the training text.
         paragraphs: of a text.
-        counts: their tokens, as `Words.counts` has them.
+        counts: their tokens, as `encoder.counts` has them.
         window, stride, most: as of `cut`.
+        measured: whether to count the bytes of what is scored; not of words.
     """
     paragraph, number = _choose(counts, window, stride, most)
     chosen, place = np.unique(paragraph, return_inverse=True)
-    return _taken(words.tokens(paragraphs, chosen), place, number, window, stride)
+    sequences = _taken(encoder.tokens(paragraphs, chosen), place, number, window, stride)
+    if not measured or not isinstance(encoder, Subwords):
+        return sequences
+    spans = Tokens(encoder.byte_counts(paragraphs, chosen), counts[chosen])
+    bytes_SW = _taken(spans, place, number, window, stride).tokens
+    return replace(sequences, scored_bytes=int(bytes_SW[sequences.is_scored].sum()))
 
 
 def cut(tokens: Tokens, window: int, stride: int, most: int = 0) -> Sequences:
