@@ -7,13 +7,15 @@ Shape suffixes: K members, B batch, T position, P = B x T, N packed position (ev
 batch), W width, A heads, D width of a head.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.kernels.dropout import Dropout
+from trainers.models._mup import Parametrization, Scale
 from trainers.models._stacked import (
     WEIGHT_STD,
     Stack,
@@ -48,10 +50,18 @@ class GPT(StackedModel):
     """
 
     def __init__(
-        self, vocabulary_size: int, width: int, layers: int, heads: int, p: float, context: int
+        self,
+        vocabulary_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        p: float,
+        context: int,
+        parametrization: Parametrization,
     ) -> None:
         super().__init__()
         self.p = p
+        self.parametrization = parametrization
         self.context = context
         self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, width)
@@ -61,10 +71,21 @@ class GPT(StackedModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary_size, bias=False)
         self.apply(initialise)
+        hidden_std = WEIGHT_STD / parametrization.width**0.5
+        # GPT-2 section 2.3: the stream's variance must not grow with the depth.
+        out_std = hidden_std / (2 * layers / parametrization.depth) ** 0.5
         for block in blocks:
-            # GPT-2 section 2.3: the stream's variance must not grow with the depth.
+            for inner in (block.query_key_value, block.mlp_in):
+                nn.init.normal_(inner.weight, std=hidden_std)
             for out in (block.attention_out, block.mlp_out):
-                nn.init.normal_(out.weight, std=WEIGHT_STD / (2 * layers) ** 0.5)
+                nn.init.normal_(out.weight, std=out_std)
+
+    def scales(self) -> Mapping[str, Scale]:
+        """What an optimizer scales, of each parameter by its name."""
+        return {
+            name: self.parametrization.scale(name, parameter.ndim)
+            for name, parameter in self.named_parameters()
+        }
 
     def stacked_features(
         self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
@@ -81,9 +102,18 @@ class GPT(StackedModel):
         x_KBTW = self._drop(x_KBTW, dropout)
         for number in range(len(self.blocks)):
             name = f"blocks.{number}"
-            x_KBTW = x_KBTW + self._drop(self._attention(x_KBTW, weights, name), dropout)
-            x_KBTW = x_KBTW + self._drop(_mlp(x_KBTW, weights, name), dropout)
-        return pack(_norm(x_KBTW, weights, "norm").view(members, rows, length, -1), lengths_B)
+            x_KBTW = self._add(x_KBTW, self._attention(x_KBTW, weights, name), dropout)
+            x_KBTW = self._add(x_KBTW, _mlp(x_KBTW, weights, name), dropout)
+        normed_KPW = _norm(x_KBTW, weights, "norm")
+        if self.parametrization.mup:
+            normed_KPW = normed_KPW / self.parametrization.width
+        return pack(normed_KPW.view(members, rows, length, -1), lengths_B)
+
+    def _add(self, x_KBTW: Tensor, branch_KBTW: Tensor, dropout: Dropout | None) -> Tensor:
+        """Adds a branch to the residual stream."""
+        dropped_KBTW = self._drop(branch_KBTW, dropout)
+        depth = self.parametrization.depth
+        return x_KBTW + (dropped_KBTW if depth == 1 else dropped_KBTW / depth)
 
     def _attention(self, x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
         normed_KPW = _norm(x_KBTW, weights, f"{name}.attention_norm")
@@ -91,7 +121,8 @@ class GPT(StackedModel):
         members, rows, length, width = x_KBTW.shape
         split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        scale = self.parametrization.attention(width // self.heads)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
         return linear(mixed_KPW, weights, f"{name}.attention_out").view(x_KBTW.shape)
 
@@ -124,6 +155,9 @@ def build(
     heads: Size = 4,
     dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1,
     context: Size = 1024,
+    parametrization: Literal["standard", "mup"] = "standard",
+    base_width: Size = 64,
+    base_layers: Annotated[int, Field(ge=0, strict=True)] = 0,
 ) -> GPT:
     """Build the model.
 
@@ -134,6 +168,10 @@ def build(
         heads: attention heads.
         dropout: probability of a drop; attention weights have none.
         context: most positions in a row.
+        parametrization: "standard", or "mup": a rate that is good at `base_width`, with as many
+            heads, is good at every width; see `trainers.models._mup`. For adam and adamw.
+        base_width: where "mup" is as the standard one.
+        base_layers: likewise of the layers; 0 leaves the depth as the standard one has it.
 
     Returns:
         The model. Weights are drawn from normal(0, 0.02), biases are zero.
@@ -143,4 +181,8 @@ def build(
     """
     if width % heads:
         raise ValueError(f"width must be a multiple of heads ({heads}), got {width}")
-    return GPT(vocabulary_size, width, layers, heads, dropout, context)
+    scaled = Parametrization()
+    if parametrization == "mup":
+        depth = layers / base_layers if base_layers else 1.0
+        scaled = Parametrization(width / base_width, depth, mup=True)
+    return GPT(vocabulary_size, width, layers, heads, dropout, context, scaled)
