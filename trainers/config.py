@@ -33,7 +33,7 @@ PositiveFloat = Annotated[FiniteFloat, Field(gt=0, strict=True)]
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 Count = Annotated[int, Field(ge=0, le=MOST, strict=True)]
 Tokens = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**15, strict=True)]
-PrecisionName = Literal["fp32", "fp16", "bf16"]
+PrecisionName = Literal["fp32", "tf32", "fp16", "bf16"]
 AUTO = "auto"
 WEIGHT_DECAY = MappingProxyType({"adamw": 0.1, "muon": 0.1})
 """What "auto" is: 0.1 as GPT-3 (Brown et al. 2020, arXiv 2005.14165) and Muon at scale
@@ -178,7 +178,7 @@ class TrainConfig:
     Attributes:
         learning_rate: the peak rate.
         batch_size: sequences a step; the last, partial batch of an epoch is kept.
-        precision: fp32, fp16 (with a gradient scaler) or bf16.
+        precision: fp32, tf32, fp16 (with a gradient scaler) or bf16.
         epochs: passes over the training data; 0 where the budget is in steps or tokens.
         steps: optimizer steps of the whole run, in place of epochs; 0: not counted by them.
         tokens: that the whole run predicts, in place of epochs, rounded up to whole steps; 0: not

@@ -60,7 +60,7 @@ config_options = _stack(
     ),
 )
 other_setting_options = _stack(
-    click.option("--precision", help="fp32, fp16 or bf16."),
+    click.option("--precision", help="fp32, tf32, fp16 or bf16."),
     click.option(
         "--metric", help="perplexity, validation_loss, bits_per_byte, or of your --trainer."
     ),

@@ -66,6 +66,7 @@ def hf_arguments(train: TrainConfig) -> Table:
         **_hf_length(train),
         "fp16": train.precision == "fp16",
         "bf16": train.precision == "bf16",
+        **({"tf32": True} if train.precision == "tf32" else {}),
         "max_grad_norm": gradient_norm(train),
         **_hf_schedule(train, warmed=any(warmup.values())),
         **warmup,
@@ -151,7 +152,8 @@ def lightning_arguments(train: TrainConfig) -> Table:
             "AdamW, and LightningCLI makes one: export it as YAML"
         )
     _check_length(train, "lightning")
-    precision = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}[train.precision]
+    mixed = {"fp16": "16-mixed", "bf16": "bf16-mixed"}
+    precision = mixed.get(train.precision, "32-true")
     from trainers.optimizers import OPTIMIZERS, arguments  # loads torch, which "hf" can spare
 
     path = OPTIMIZERS.built_in.get(train.optimizer, train.optimizer)
