@@ -76,7 +76,11 @@ class DataConfig:
         vocabulary_size: most words kept, or of "bpe" the subwords, special tokens included (pad 0,
             unk 1, bos 2, eos 3); other tokenizers have their own.
         window: tokens a sequence, padded; a window of W gives W - 1 predictions.
-        stride: tokens from one window's start to the next's within a paragraph.
+        stride: tokens from one window's start to the next's within a paragraph; packed windows do
+            not overlap.
+        pack: documents end to end, a separator between them, so that windows have no padding.
+        attend: where they are packed, to what a position attends: its own "document", or all of
+            the "window" before it.
         minimum_words: shorter paragraphs are left out.
         train_sequences: a seeded subset of this many training windows; 0 takes all.
         validation_sequences: likewise for validation windows.
@@ -90,6 +94,8 @@ class DataConfig:
     vocabulary_size: Annotated[int, Field(ge=8)] = 1000
     window: Annotated[int, Field(ge=2, le=LONGEST_WINDOW)] = 64
     stride: PositiveInt = 32
+    pack: Annotated[bool, Field(strict=True)] = False
+    attend: Literal["document", "window"] = "document"
     minimum_words: Annotated[int, Field(ge=1)] = 5
     train_sequences: Annotated[int, Field(ge=0)] = 0
     validation_sequences: Annotated[int, Field(ge=0)] = 0

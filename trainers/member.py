@@ -10,10 +10,11 @@ import torch
 
 from trainers import checkpoint
 from trainers.config import LATER, TrainConfig, flat
+from trainers.data.corpus import NO_SEPARATOR
 from trainers.errors import TrainerError
 from trainers.kernels.dropout import Place, block_rows
 from trainers.length import Length
-from trainers.models import build_model
+from trainers.models import build_model, set_packing
 from trainers.naming import plain_name
 from trainers.optimizers import make_optimizer
 from trainers.precision import Precision
@@ -38,6 +39,7 @@ class Member:
         length: the run's, for the schedule.
         device: where the model lives.
         text: the corpus's fingerprint: a checkpoint knows its text by it, whatever it is called.
+        separator: the number of the token between documents, where windows hold several; else -1.
         half: False switches autocast and scaler off, to show that the loops are one.
 
     Raises:
@@ -52,6 +54,7 @@ class Member:
         device: torch.device,
         *,
         text: str = "",
+        separator: int = NO_SEPARATOR,
         half: bool = True,
     ) -> None:
         keep_freed_memory()
@@ -64,6 +67,8 @@ class Member:
         self.device = device
         with seeded(stream_seed(config.seed, WEIGHTS), device):
             self.model = build_model(config.model, vocabulary_size).to(device)
+        if separator != NO_SEPARATOR:
+            set_packing(self.model, config.model, separator, config.data.attend)
         self.precision = Precision(config.precision, device, enabled=half)
         self.optimizer = make_optimizer(config, self.model, vocabulary_size)
         self.scheduler = lr_scheduler(config, self.optimizer, length)

@@ -114,7 +114,14 @@ def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory
     per_epoch = math.ceil(len(training) / config.batch_size)
     length = length_of(config, per_epoch, corpus.train.targets)
     check_warmup(config, length)
-    member = Member(config, corpus.vocabulary_size, length, device, text=corpus.fingerprint)
+    member = Member(
+        config,
+        corpus.vocabulary_size,
+        length,
+        device,
+        text=corpus.fingerprint,
+        separator=corpus.separator,
+    )
     member.restore(directory)
 
     for report in member.history:

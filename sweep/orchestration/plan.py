@@ -30,7 +30,7 @@ from trainers.data import Corpus, source_fingerprint, tokenizer_content
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.length import budget_words
-from trainers.models import count_parameters
+from trainers.models import check_packing, count_parameters
 from trainers.naming import plain_name
 from trainers.optimizers import OPTIMIZERS
 from trainers.program.command import name_of
@@ -83,6 +83,7 @@ def make_plan(
     _check_gpus(config)
     if config.study.trainer == SHARED_TRAINER:
         OPTIMIZERS.check(train.optimizer)
+        check_packing(train.model, train.data)
     if train.program.command:
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from trainers.config import DataConfig
 from trainers.data.files import write_atomically
 from trainers.data.subwords import Encoder, Subwords, tokenizer_content
 from trainers.errors import TrainerError
+
+NO_SEPARATOR = -1
+"""Of a corpus whose windows hold one document each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Corpus:
         tokenizer: a tokenizer.json of what numbered the text, but for words; it is kept in a file
             of its own, so "" of a stored corpus.
         tokenizer_content: sha256 in hex over the tokenizer's file, where a file was named.
+        separator: the number of the token between documents, where windows hold several.
     """
 
     config: DataConfig
@@ -83,8 +87,9 @@ class Corpus:
     unigram_perplexity: float
     notes: tuple[str, ...]
     content: str = ""
-    tokenizer: str = ""
+    tokenizer: str = field(default="", repr=False)
     tokenizer_content: str = ""
+    separator: int = NO_SEPARATOR
 
     @property
     def vocabulary_size(self) -> int:
@@ -216,6 +221,7 @@ def assemble(
         content=content,
         tokenizer=encoder.tokenizer.to_str() if subwords else "",
         tokenizer_content=tokenizer_content(config),
+        separator=encoder.end if config.pack else NO_SEPARATOR,
     )
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from trainers.data.paragraphs import Again, Paragraphs, long_enough, repeated
 from trainers.data.reach import UnreachableError
 from trainers.data.subwords import Encoder, Subwords, open_tokenizer, tokenizer_content
 from trainers.data.vocabulary import Integers, learn
-from trainers.data.windows import cut_text
+from trainers.data.windows import cut_text, pack_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.naming import (
@@ -90,20 +90,20 @@ def build_corpus(config: DataConfig) -> Corpus:
     validation = _enough(paragraphs.validation, "validation", config, paragraphs.source)
     encoder, counts = _encoder(config, train)
     lost = encoder.lost(validation) if isinstance(encoder, Subwords) else 0.0
-    validation_windows = cut_text(
-        encoder,
-        validation,
-        encoder.counts(validation),
-        config.window,
-        config.stride,
-        config.validation_sequences,
-        measured=lost <= MOST_LOST,
-    )
+    cut = pack_text if config.pack else partial(cut_text, stride=config.stride)
+    size, measured = config.window, lost <= MOST_LOST
     return stored.assemble(
         config,
         paragraphs.source,
-        cut_text(encoder, train, counts, config.window, config.stride, config.train_sequences),
-        validation_windows,
+        cut(encoder, train, counts, size, most=config.train_sequences),
+        cut(
+            encoder,
+            validation,
+            encoder.counts(validation),
+            size,
+            most=config.validation_sequences,
+            measured=measured,
+        ),
         encoder,
         (*paragraphs.notes, *repeated(train, validation), *_not_told(lost)),
         source_fingerprint(config),

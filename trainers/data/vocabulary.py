@@ -53,6 +53,7 @@ class Words:
     tokenizer: Tokenizer
     vocabulary: tuple[str, ...]
     renumber: Integers
+    end: int = END
     unknown: int = UNKNOWN
 
     def counts(self, paragraphs: Iterable[str]) -> Integers:

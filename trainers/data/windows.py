@@ -42,6 +42,68 @@ def cut_text(
     return replace(sequences, scored_bytes=int(bytes_SW[sequences.is_scored].sum()))
 
 
+def pack_text(
+    encoder: Encoder,
+    paragraphs: Iterable[str],
+    counts: Integers,
+    window: int,
+    most: int,
+    *,
+    measured: bool = False,
+) -> Sequences:
+    """Cut a text whose paragraphs stand end to end, the encoder's `end` before and behind each.
+
+    Window k begins at token k * (window - 1), so that each token but the first is predicted once
+    and no position is padding, but in the last window.
+
+    Args:
+        encoder, paragraphs, counts, window, most, measured: as of `cut_text`.
+
+    Returns:
+        S windows of W tokens.
+    """
+    sizes = np.append(counts - 1, 1)  # a paragraph and the separator before it; the last one alone
+    begins, total = np.cumsum(sizes) - sizes, int(sizes.sum())
+    start_S = _some(np.arange(0, total - 1, window - 1), most)
+    length_S = np.minimum(window, total - start_S)
+    index_SW = np.minimum(start_S[:, None] + np.arange(window), total - 1)
+    chosen = _touched(begins, start_S, start_S + length_S - 1)
+    if len(chosen) < len(counts):
+        # Where a position lies in the stream of the chosen paragraphs alone.
+        kept = np.append(chosen, len(counts))
+        moved = np.zeros_like(begins)
+        moved[kept] = begins[kept] - (np.cumsum(sizes[kept]) - sizes[kept])
+        index_SW -= moved[np.searchsorted(begins, index_SW, "right") - 1]
+    tokens = _stream(encoder.tokens(paragraphs, chosen), encoder.end)
+    real_SW = np.arange(window) < length_S[:, None]
+    sequences = Sequences(
+        torch.from_numpy(np.where(real_SW, tokens[index_SW], PAD)),
+        torch.from_numpy(length_S),
+        torch.ones(len(length_S), dtype=torch.int64),
+    )
+    if not measured or not isinstance(encoder, Subwords):
+        return sequences
+    spans = _stream(Tokens(encoder.byte_counts(paragraphs, chosen), counts[chosen]), 0)
+    real_SW[:, 0] = False
+    return replace(sequences, scored_bytes=int(spans[index_SW][real_SW].sum()))
+
+
+def _touched(begins: Integers, first_S: Integers, last_S: Integers) -> Integers:
+    """Name the paragraphs in which windows from `first_S` to `last_S` have a token."""
+    change = np.zeros(len(begins) + 1, np.int64)
+    np.add.at(change, np.searchsorted(begins, first_S, "right") - 1, 1)
+    np.add.at(change, np.searchsorted(begins, last_S, "right"), -1)
+    return np.flatnonzero(np.cumsum(change)[: len(begins) - 1])
+
+
+def _stream(tokens: Tokens, separator: int) -> Integers:
+    """Put framed paragraphs end to end, one separator before each and behind the last."""
+    ends = np.cumsum(tokens.counts)
+    stream = tokens.flat.copy()
+    stream[ends - tokens.counts] = separator
+    return np.append(np.delete(stream, ends - 1), separator)
+
+
 def cut(tokens: Tokens, window: int, stride: int, most: int = 0) -> Sequences:
     """Cut paragraphs into windows that start at 0, stride, 2 * stride, ... of each.
 
@@ -69,10 +131,15 @@ def _choose(counts: Integers, window: int, stride: int, most: int) -> tuple[Inte
     paragraph = np.repeat(np.arange(len(windows)), windows)
     first = np.cumsum(windows) - windows
     number = np.arange(len(paragraph)) - first[paragraph]
-    if 0 < most < len(paragraph):
-        chosen = np.sort(np.random.default_rng(_SEED).permutation(len(paragraph))[:most])
-        paragraph, number = paragraph[chosen], number[chosen]
-    return paragraph, number
+    chosen = _some(np.arange(len(paragraph)), most)
+    return paragraph[chosen], number[chosen]
+
+
+def _some(windows: Integers, most: int) -> Integers:
+    """Choose so many at random, always the same ones, in their order; 0 takes all."""
+    if not 0 < most < len(windows):
+        return windows
+    return windows[np.sort(np.random.default_rng(_SEED).permutation(len(windows))[:most])]
 
 
 def _taken(

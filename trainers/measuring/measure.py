@@ -53,7 +53,9 @@ def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
     training, validation = Batches(corpus.train, device), Batches(corpus.validation, device)
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
-    member = Member(config, corpus.vocabulary_size, length_of(config, steps), device)
+    member = Member(
+        config, corpus.vocabulary_size, length_of(config, steps), device, separator=corpus.separator
+    )
     seconds: list[float] = []
     batches = training.shuffled(config.batch_size, config.seed, 1)
     for batch in islice(batches, MEASURED_STEPS + 1):
@@ -86,7 +88,15 @@ def cohort_size(config: TrainConfig, corpus: Corpus, device: torch.device, at_mo
     best, best_gain, alone_s = 1, WORTH, math.inf
     for size in sorted({1, at_most, *(2**n for n in range(at_most.bit_length()))}):
         while len(members) < size:
-            members.append(Member(config, corpus.vocabulary_size, length_of(config, 1), device))
+            members.append(
+                Member(
+                    config,
+                    corpus.vocabulary_size,
+                    length_of(config, 1),
+                    device,
+                    separator=corpus.separator,
+                )
+            )
         if not isinstance(members[0].model, StackedModel):
             return 1
         step_s = _cohort_step_s(members, training, device)

@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.batches import Batch
 from trainers.config import TrainConfig
+from trainers.data.corpus import NO_SEPARATOR
+from trainers.data.vocabulary import END
 from trainers.kernels.graphs import recordings
 from trainers.length import length_of
 from trainers.member import Member
@@ -59,7 +61,11 @@ def measure_speed(config: TrainConfig, cohort: int, device: torch.device) -> Spe
     reset_peak_memory(device)
     batch = _full_windows(config, device)
     vocabulary = config.data.vocabulary_size
-    members = [Member(config, vocabulary, length_of(config, 1), device) for _ in range(cohort)]
+    separator = END if config.data.pack else NO_SEPARATOR
+    members = [
+        Member(config, vocabulary, length_of(config, 1), device, separator=separator)
+        for _ in range(cohort)
+    ]
     step = partial(step_together, members, [batch] * cohort)
     step_s = _best(step, device)
     peak_memory = peak_memory_bytes(device)

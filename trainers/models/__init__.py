@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trainers.config import ModelConfig
+from trainers.config import DataConfig, ModelConfig
 from trainers.errors import TrainerError
 from trainers.finding import Kind, files_of
 from trainers.models import _transformers
@@ -34,10 +34,12 @@ __all__ = [
     "PlainModel",
     "StackedModel",
     "build_model",
+    "check_packing",
     "count_parameters",
     "has_features",
     "model_names",
     "parameter_count",
+    "set_packing",
 ]
 
 
@@ -123,6 +125,50 @@ def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
     return model
 
 
+def set_packing(model: nn.Module, config: ModelConfig, separator: int, attend: str) -> None:
+    """Tell a model how to attend in windows of several documents, before it is used.
+
+    A model that can attend within documents has a method `attend_within_documents(separator)`: from
+    then on no position sees a token before the last separator at or before it, and positions are
+    counted from there, so that a document is computed as if it stood alone. A model whose `packs`
+    is False takes no such windows at all.
+
+    Args:
+        model: by `build_model`.
+        config: of it.
+        separator: the number of the token that begins each document.
+        attend: "document", or "window": as it would in any text.
+
+    Raises:
+        TrainerError: the model cannot.
+    """
+    if not getattr(model, "packs", True):
+        raise TrainerError(
+            f"model {config.name} would carry its context from one document into the next: "
+            "data.pack = true is for gpt and transformers models"
+        )
+    if attend == "window":
+        return
+    within = getattr(model, "attend_within_documents", None)
+    if within is None:
+        raise TrainerError(
+            f"model {config.name} cannot attend within documents (it has no method "
+            'attend_within_documents): set data.attend = "window", or data.pack = false'
+        )
+    within(separator)
+
+
+def check_packing(config: ModelConfig, data: DataConfig) -> None:
+    """Refuse a model that cannot take packed windows, before any text is read.
+
+    Raises:
+        TrainerError: as of `set_packing`.
+    """
+    if data.pack:
+        model = _thrown_away(config, data.vocabulary_size)
+        set_packing(model, config, data.vocabulary_size - 1, data.attend)
+
+
 def parameter_count(module: nn.Module) -> int:
     """Trained parameters, shared ones counted once."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
@@ -141,12 +187,16 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
     Raises:
         TrainerError: as of `build_model`.
     """
+    return parameter_count(_thrown_away(config, vocabulary_size))
+
+
+def _thrown_away(config: ModelConfig, vocabulary_size: int) -> nn.Module:
     try:
         with torch.device("meta"):
-            return parameter_count(build_model(config, vocabulary_size))
+            return build_model(config, vocabulary_size)
     except (TrainerError, RuntimeError, NotImplementedError):
         # A factory may read its weights' values, which meta tensors have not.
-        return parameter_count(build_model(config, vocabulary_size))
+        return build_model(config, vocabulary_size)
 
 
 def _factory(name: str) -> Callable[..., Any]:

@@ -45,6 +45,9 @@ class StackedModel(nn.Module):
     one_shape = False
     """Whether it is given whole windows, padded, where steps are recorded: a shape a recording."""
 
+    packs = True
+    """Whether its windows may hold several documents."""
+
     def stacked_features(
         self,
         weights: Stack,
@@ -104,6 +107,17 @@ def real_positions(lengths_B: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda":
         index_N = index_N.pin_memory()  # from other memory the copy waits for the device
     return index_N.to(device, non_blocking=True)
+
+
+def document_begins(tokens: Tensor, separator: int) -> Tensor:
+    """Where the document of each position begins in its row: at the last separator, or the row's.
+
+    Args:
+        tokens: int64, (..., T).
+        separator: begins a document.
+    """
+    position_T = torch.arange(tokens.shape[-1], device=tokens.device)
+    return torch.where(tokens == separator, position_T, 0).cummax(-1).values
 
 
 def embed(tokens_KN: Tensor, weight_KVE: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ Shape suffixes: B batch, T position, N packed position, H hidden, V vocabulary.
 import difflib
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from trainers.errors import TrainerError
+from trainers.models._stacked import document_begins
 
 PREFIX = "transformers:"
 PAD, BOS, EOS = 0, 2, 3
@@ -37,11 +39,57 @@ class TransformersModel(nn.Module):
         super().__init__()
         self.inner = inner
         self.longest = longest
+        self.separator: int | None = None
+
+    def attend_within_documents(self, separator: int) -> None:
+        """See `trainers.models.set_packing`.
+
+        `transformers` keeps apart what its positions, counted anew from each separator, tell apart.
+
+        Raises:
+            TrainerError: this model does not.
+        """
+        self.separator = separator
+        inner: Any = self.inner
+        if not next(inner.parameters()).is_meta and not self._keeps_apart(
+            inner.get_input_embeddings().num_embeddings
+        ):
+            kind = type(self.inner).__name__
+            raise TrainerError(
+                f"{kind} of transformers cannot attend within documents: set data.attend = "
+                '"window", or data.pack = false'
+            )
+
+    def _keeps_apart(self, vocabulary_size: int) -> bool:
+        """Whether a document's logits are the same behind another one and alone."""
+        assert self.separator is not None
+        tokens_BT = _probe_tokens(self.inner, vocabulary_size)
+        half = PROBE // 2
+        tokens_BT[tokens_BT == self.separator] = (self.separator + 1) % vocabulary_size
+        tokens_BT[:, half] = self.separator
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                behind, alone = self(tokens_BT)[:, half:], self(tokens_BT[:, half:])
+        except (TypeError, ValueError):  # it takes no positions
+            return False
+        finally:
+            self.train(training)
+        return _alike(behind, alone)
+
+    def _positions(self, tokens_BT: Tensor) -> dict[str, Tensor]:
+        """Of each token in its document; none where the model is to count by itself."""
+        if self.separator is None:
+            return {}
+        position_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        return {"position_ids": position_T - document_begins(tokens_BT, self.separator)}
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Predict each position's next token: logits_BTV."""
         self._check(tokens_BT)
-        logits_BTV: Tensor = self.inner(input_ids=tokens_BT, use_cache=False).logits
+        positions = self._positions(tokens_BT)
+        logits_BTV: Tensor = self.inner(input_ids=tokens_BT, use_cache=False, **positions).logits
         return logits_BTV
 
     def _check(self, tokens_BT: Tensor) -> None:
@@ -64,7 +112,7 @@ class FastTransformersModel(TransformersModel):
     def features(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Compute hidden_NH as `trainers.models.FastModel` states."""
         self._check(tokens_BT)
-        hidden_BTH = _hidden(self.inner, tokens_BT)
+        hidden_BTH = _hidden(self.inner, tokens_BT, self._positions(tokens_BT))
         return pack_padded_sequence(hidden_BTH, lengths_B, batch_first=True).data
 
 
@@ -107,6 +155,10 @@ def _build(transformers: Any, kind: str, vocabulary_size: int, **options: Any) -
         reason = " ".join(str(error).split())
         raise TrainerError(f"model {name} cannot be built: {reason}") from error
     inner.train()
+    for module in inner.modules():
+        if isinstance(module, nn.Embedding):
+            # Published tokenizers have a token 0, which is to be learned; padding has no gradient.
+            module.padding_idx = None
     longest = getattr(config, "max_position_embeddings", None)
     if next(inner.parameters()).is_meta:  # it is only counted
         return TransformersModel(inner, longest)
@@ -166,8 +218,10 @@ def _evaluated(inner: nn.Module, tokens_BT: Tensor) -> Tensor:
     return logits_BTV
 
 
-def _hidden(inner: Any, tokens_BT: Tensor) -> Tensor:
-    hidden_BTH: Tensor = inner.base_model(input_ids=tokens_BT, use_cache=False)[0]
+def _hidden(
+    inner: Any, tokens_BT: Tensor, positions: Mapping[str, Tensor] = MappingProxyType({})
+) -> Tensor:
+    hidden_BTH: Tensor = inner.base_model(input_ids=tokens_BT, use_cache=False, **positions)[0]
     return hidden_BTH
 
 

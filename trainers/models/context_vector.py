@@ -38,6 +38,7 @@ class ContextVector(StackedModel):
     """
 
     one_shape = True
+    packs = False
 
     def __init__(
         self, vocabulary_size: int, embed: int, hidden: int, layers: int, context: int, p: float

@@ -10,6 +10,7 @@ batch), W width, A heads, D width of a head.
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from trainers.models._stacked import (
     WEIGHT_STD,
     Stack,
     StackedModel,
+    document_begins,
     embed,
     initialise,
     linear,
@@ -63,6 +65,7 @@ class GPT(StackedModel):
         self.p = p
         self.parametrization = parametrization
         self.context = context
+        self.separator: int | None = None
         self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.positions = nn.Embedding(context, width)
@@ -71,12 +74,12 @@ class GPT(StackedModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary_size, bias=False)
         self.apply(initialise)
-        hidden_std = WEIGHT_STD / parametrization.width**0.5
         # GPT-2 section 2.3: the stream's variance must not grow with the depth.
-        out_std = hidden_std / (2 * layers / parametrization.depth) ** 0.5
+        base_layers = layers / parametrization.depth
+        out_std = WEIGHT_STD / (2 * base_layers * parametrization.width) ** 0.5
         for block in blocks:
             for inner in (block.query_key_value, block.mlp_in):
-                nn.init.normal_(inner.weight, std=hidden_std)
+                inner.weight.data.div_(parametrization.width**0.5)
             for out in (block.attention_out, block.mlp_out):
                 nn.init.normal_(out.weight, std=out_std)
 
@@ -86,6 +89,10 @@ class GPT(StackedModel):
             name: self.parametrization.scale(name, parameter.ndim)
             for name, parameter in self.named_parameters()
         }
+
+    def attend_within_documents(self, separator: int) -> None:
+        """See `trainers.models.set_packing`."""
+        self.separator = separator
 
     def stacked_features(
         self, weights: Stack, tokens_KBT: Tensor, lengths_B: Tensor, dropout: Dropout | None
@@ -98,11 +105,18 @@ class GPT(StackedModel):
                 f"got {self.context}"
             )
         x_KBTW = embed(tokens_KBT, weights["embedding.weight"])
-        x_KBTW = x_KBTW + weights["positions.weight"][:, None, :length]
+        mask = None
+        if self.separator is None:
+            x_KBTW = x_KBTW + weights["positions.weight"][:, None, :length]
+        else:
+            begin_KBT = document_begins(tokens_KBT, self.separator)
+            position_T = torch.arange(length, device=tokens_KBT.device)
+            x_KBTW = x_KBTW + embed(position_T - begin_KBT, weights["positions.weight"])
+            mask = _within_documents(begin_KBT.flatten(0, 1))
         x_KBTW = self._drop(x_KBTW, dropout)
         for number in range(len(self.blocks)):
             name = f"blocks.{number}"
-            x_KBTW = self._add(x_KBTW, self._attention(x_KBTW, weights, name), dropout)
+            x_KBTW = self._add(x_KBTW, self._attention(x_KBTW, weights, name, mask), dropout)
             x_KBTW = self._add(x_KBTW, _mlp(x_KBTW, weights, name), dropout)
         normed_KPW = _norm(x_KBTW, weights, "norm")
         if self.parametrization.mup:
@@ -115,14 +129,16 @@ class GPT(StackedModel):
         depth = self.parametrization.depth
         return x_KBTW + (dropped_KBTW if depth == 1 else dropped_KBTW / depth)
 
-    def _attention(self, x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
+    def _attention(self, x_KBTW: Tensor, weights: Stack, name: str, mask: Tensor | None) -> Tensor:
         normed_KPW = _norm(x_KBTW, weights, f"{name}.attention_norm")
         all_KPW3 = linear(normed_KPW, weights, f"{name}.query_key_value")
         members, rows, length, width = x_KBTW.shape
         split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
         scale = self.parametrization.attention(width // self.heads)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
+        )
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
         return linear(mixed_KPW, weights, f"{name}.attention_out").view(x_KBTW.shape)
 
@@ -131,6 +147,13 @@ class GPT(StackedModel):
             return x_KBTW
         keep_KBTW = dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
         return x_KBTW * keep_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
+
+
+def _within_documents(begin_BT: Tensor) -> Tensor:
+    """Which positions each one attends to, (B, 1, T, T): of its document, up to itself."""
+    position_T = torch.arange(begin_BT.shape[1], device=begin_BT.device)
+    up_to_itself_TT = position_T <= position_T[:, None]
+    return (up_to_itself_TT & (position_T >= begin_BT[:, :, None]))[:, None]
 
 
 def _mlp(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:

@@ -22,6 +22,7 @@ from sweep.orchestration.plan import (
 from sweep.orchestration.prepare import warn_of_loss
 from sweep.view.live.plain import PlainView
 from trainers.data import build_corpus
+from trainers.errors import TrainerError
 
 PARAMETERS = 2739432
 Make = Callable[..., Plan]
@@ -235,3 +236,31 @@ def test_a_reference_s_loss_is_warned_of(plan: Make, change: tuple[str, ...], wa
     warn_of_loss(plan(*change), corpus, PlainView(said))  # type: ignore[arg-type]
     assert (said.getvalue() == "") is not warned
     assert not warned or "Warning: reference.perplexity 3.45 looks like a loss" in said.getvalue()
+
+
+class TestTheTokens:
+    def test_settings_of_before_leave_no_trace(self, plan: Make) -> None:
+        made = plan("data.tokenizer=words", "data.pack=false", "data.attend=document")
+        assert study_name(made) == study_name(plan())
+        assert not {"data.tokenizer", "data.pack", "data.attend"} & identity_fields(made).keys()
+        assert identity_fields(plan("data.tokenizer=bytes"))["data.tokenizer"] == "bytes"
+
+    def test_a_tokenizer_is_known_by_its_content(self, plan: Make, tmp_path: Path) -> None:
+        for name, content in (("a.json", "{}"), ("b.json", "{}"), ("c.json", "[]")):
+            (tmp_path / name).write_text(content)
+        first, second, third = (
+            identity_fields(plan(f"data.tokenizer={tmp_path / name}.json")) for name in "abc"
+        )
+        assert first == second
+        assert first["data.tokenizer"] != third["data.tokenizer"]
+        assert first.keys() == third.keys()
+
+    def test_perplexities_of_other_tokens_are_not_compared(self, plan: Make) -> None:
+        assert plan().borrowed == ""
+        assert plan("data.tokenizer=bytes").borrowed.endswith("tokenizer words, not bytes")
+        told = plan("data.tokenizer=bytes", text="[profiles.cuda.reference]\ntokenizer='bytes'\n")
+        assert told.borrowed == ""
+
+    def test_a_recurrence_that_is_to_be_packed_is_refused(self, plan: Make) -> None:
+        with pytest.raises(TrainerError, match="context_vector would carry its context"):
+            plan("data.pack=true")

@@ -2,13 +2,17 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 import trainers.measuring.measure
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.data.corpus import assemble
+from trainers.data.vocabulary import Words
 from trainers.measuring.measure import cohort_size, measure
 from trainers.steps.cohort import step_alone
 
@@ -29,7 +33,8 @@ def sequences(rows):
 @pytest.fixture
 def corpus():
     vocabulary = ("<pad>", "<unk>", "<bos>", "<eos>", *(f"w{number}" for number in range(16)))
-    return assemble(DataConfig(), "made", sequences(ROWS), sequences(9), vocabulary, ())
+    words = Words(Tokenizer(WordLevel()), vocabulary, np.arange(0))
+    return assemble(DataConfig(), "made", sequences(ROWS), sequences(9), words, ())
 
 
 @pytest.fixture
