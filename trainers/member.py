@@ -77,13 +77,14 @@ class Member:
         self.history: list[Report] = []
         self.stretch = Stretch()
         self.rows = self.row_limit = 0
+        self.gradient_norm = torch.tensor(math.nan)
         self.limit_rows(config.micro_batch)
 
     def apply(self) -> None:
         """Take the step that the gradients ask for: unscale, clip, step, update."""
         self.precision.unscale(self.optimizer)
         limit = clip_norm(self.config.clip_schedule, self.step // self.length.per_epoch)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.precision.try_step(self.optimizer)
 
     def advance(self, *, stepped: bool) -> None:

@@ -217,7 +217,7 @@ class _Running:
                 if stepped and not math.isfinite(float(loss)):
                     what = f"diverged by step {member.step}: its loss is not finite"
                     return Ending(Outcome.DIVERGED, what)
-                if (yield self._progress()) is Verdict.PAUSE:
+                if (yield self._progress(float(loss) / batch.targets)) is Verdict.PAUSE:
                     self._save()
                     return Ending(Outcome.PAUSED)
             if length.is_checkpoint(member.step) and member.step < due:
@@ -246,10 +246,16 @@ class _Running:
             micro_batch=member.row_limit,
         )
 
-    def _progress(self) -> Progress:
+    def _progress(self, train_loss: float) -> Progress:
         member = self._member
-        speed = member.stretch.tokens / (self._spoke - self._started)
-        return Progress(member.step, member.length.steps, speed, rows=member.rows)
+        return Progress(
+            member.step,
+            member.length.steps,
+            tokens_per_second=member.stretch.tokens / (self._spoke - self._started),
+            rows=member.rows,
+            train_loss=train_loss,
+            gradient_norm=float(member.gradient_norm),
+        )
 
     def _save(self) -> None:
         self._member.stretch.seconds = time.monotonic() - self._started

@@ -790,6 +790,23 @@ def test_rows_that_are_fewer_than_the_batch_s_are_said_before_the_first_step(mak
     assert run.progress[0] == Progress(0, run.reports[0].steps, rows=4)
 
 
+def test_progress_tells_the_last_step_s_loss_and_gradient_norm(
+    make, folder, every_step_speaks, monkeypatch
+):
+    taken, norms = [], []
+
+    def step(member, batch):
+        taken.append(float(step_alone(member, batch)[0]) / batch.targets)
+        norms.append(float(member.gradient_norm))
+        return torch.tensor(taken[-1] * batch.targets), True
+
+    replace_step(monkeypatch, step)
+    run = drive(make(), folder())
+    assert [said.train_loss for said in run.progress] == pytest.approx(taken, rel=1e-6)
+    assert [said.gradient_norm for said in run.progress] == norms
+    assert all(0 < norm < 100 for norm in norms)
+
+
 def test_progress_counts_the_steps(make, folder, every_step_speaks):
     run = drive(make(), folder())
     assert [(said.step, said.steps) for said in run.progress] == [
