@@ -8,12 +8,14 @@ batch), W width, A heads, D width of a head.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from trainers.kernels.dropout import Dropout
 from trainers.models._mup import Parametrization, Scale
@@ -60,9 +62,12 @@ class GPT(StackedModel):
         p: float,
         context: int,
         parametrization: Parametrization,
+        *,
+        recompute: bool,
     ) -> None:
         super().__init__()
         self.p = p
+        self.recompute = recompute
         self.parametrization = parametrization
         self.context = context
         self.separator: int | None = None
@@ -113,21 +118,40 @@ class GPT(StackedModel):
             position_T = torch.arange(length, device=tokens_KBT.device)
             x_KBTW = x_KBTW + embed(position_T - begin_KBT, weights["positions.weight"])
             mask = _within_documents(begin_KBT.flatten(0, 1))
-        x_KBTW = self._drop(x_KBTW, dropout)
+        if (kept_KBTW := self._kept(x_KBTW, dropout)) is not None:
+            x_KBTW = x_KBTW * kept_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
         for number in range(len(self.blocks)):
-            name = f"blocks.{number}"
-            x_KBTW = self._add(x_KBTW, self._attention(x_KBTW, weights, name, mask), dropout)
-            x_KBTW = self._add(x_KBTW, _mlp(x_KBTW, weights, name), dropout)
+            # Drawn here, so that a block that is computed twice drops the same twice.
+            kept = self._kept(x_KBTW, dropout), self._kept(x_KBTW, dropout)
+            block = partial(self._block, weights=weights, number=number, mask=mask, kept=kept)
+            if self.recompute and torch.is_grad_enabled():
+                x_KBTW = checkpoint(block, x_KBTW, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_KBTW = block(x_KBTW)
         normed_KPW = _norm(x_KBTW, weights, "norm")
         if self.parametrization.mup:
             normed_KPW = normed_KPW / self.parametrization.width
         return pack(normed_KPW.view(members, rows, length, -1), lengths_B)
 
-    def _add(self, x_KBTW: Tensor, branch_KBTW: Tensor, dropout: Dropout | None) -> Tensor:
-        """Adds a branch to the residual stream."""
-        dropped_KBTW = self._drop(branch_KBTW, dropout)
+    def _block(
+        self,
+        x_KBTW: Tensor,
+        *,
+        weights: Stack,
+        number: int,
+        mask: Tensor | None,
+        kept: tuple[Tensor | None, Tensor | None],
+    ) -> Tensor:
+        name = f"blocks.{number}"
+        x_KBTW = self._add(x_KBTW, self._attention(x_KBTW, weights, name, mask), kept[0])
+        return self._add(x_KBTW, _mlp(x_KBTW, weights, name), kept[1])
+
+    def _add(self, x_KBTW: Tensor, branch_KBTW: Tensor, kept_KBTW: Tensor | None) -> Tensor:
+        """Adds what is kept of a branch to the residual stream."""
+        if kept_KBTW is not None:
+            branch_KBTW = branch_KBTW * kept_KBTW.to(branch_KBTW.dtype).div_(1 - self.p)
         depth = self.parametrization.depth
-        return x_KBTW + (dropped_KBTW if depth == 1 else dropped_KBTW / depth)
+        return x_KBTW + (branch_KBTW if depth == 1 else branch_KBTW / depth)
 
     def _attention(self, x_KBTW: Tensor, weights: Stack, name: str, mask: Tensor | None) -> Tensor:
         normed_KPW = _norm(x_KBTW, weights, f"{name}.attention_norm")
@@ -142,11 +166,11 @@ class GPT(StackedModel):
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
         return linear(mixed_KPW, weights, f"{name}.attention_out").view(x_KBTW.shape)
 
-    def _drop(self, x_KBTW: Tensor, dropout: Dropout | None) -> Tensor:
+    def _kept(self, x_KBTW: Tensor, dropout: Dropout | None) -> Tensor | None:
+        """Draws the next mask; None where nothing is dropped."""
         if dropout is None or not self.p:
-            return x_KBTW
-        keep_KBTW = dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
-        return x_KBTW * keep_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
+            return None
+        return dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
 
 
 def _within_documents(begin_BT: Tensor) -> Tensor:
@@ -181,6 +205,7 @@ def build(
     parametrization: Literal["standard", "mup"] = "standard",
     base_width: Size = 64,
     base_layers: Annotated[int, Field(ge=0, strict=True)] = 0,
+    activation_checkpointing: Annotated[bool, Field(strict=True)] = False,
 ) -> GPT:
     """Build the model.
 
@@ -195,6 +220,9 @@ def build(
             heads, is good at every width; see `trainers.models._mup`. For adam and adamw.
         base_width: where "mup" is as the standard one.
         base_layers: likewise of the layers; 0 leaves the depth as the standard one has it.
+        activation_checkpointing: keeps a block's input alone and computes the block again in the
+            backward pass (Chen et al. 2016, arXiv 1604.06174): less memory, a third more time, the
+            same result.
 
     Returns:
         The model. Weights are drawn from normal(0, 0.02), biases are zero.
@@ -208,4 +236,13 @@ def build(
     if parametrization == "mup":
         depth = layers / base_layers if base_layers else 1.0
         scaled = Parametrization(width / base_width, depth, mup=True)
-    return GPT(vocabulary_size, width, layers, heads, dropout, context, scaled)
+    return GPT(
+        vocabulary_size,
+        width,
+        layers,
+        heads,
+        dropout,
+        context,
+        scaled,
+        recompute=activation_checkpointing,
+    )
