@@ -65,3 +65,15 @@ def test_it_keeps_a_fraction():
         for asked in (False, True)
     )
     assert checkpointed < 0.3 * plain
+
+
+@pytest.mark.more
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_blocks_compute_the_same(checkpointing):
+    options = {"activation_checkpointing": checkpointing, "dropout": 0.2, "layers": 2}
+    losses = []
+    for compiled in (False, True):
+        (one,) = members(1, **options, compile_blocks=compiled)
+        losses.append([float(step_together([one], [batch])[0][0]) for batch in batches()])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
