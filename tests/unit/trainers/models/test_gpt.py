@@ -68,7 +68,7 @@ def test_it_keeps_a_fraction():
 
 
 @pytest.mark.more
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_compiled_blocks_compute_the_same(checkpointing):
     options = {"activation_checkpointing": checkpointing, "dropout": 0.2, "layers": 2}
