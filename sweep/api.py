@@ -45,7 +45,7 @@ Objective = Callable[..., Any]
 """Takes a learning rate; yields losses, or returns one. A loss may also be a (step, loss), or
 a mapping of a report's fields."""
 
-TOLD = ("batch_size", "precision", "seed", "epochs", "steps", "directory", "device")
+TOLD = ("batch_size", "precision", "seed", "epochs", "steps", "tokens", "directory", "device")
 
 
 class Sweep:
@@ -57,7 +57,7 @@ class Sweep:
     Args:
         batch_size: in sequences; None takes the settings'.
         objective: the function. Where it has parameters of these names it is also given batch_size,
-            precision, seed, epochs, steps, directory and device.
+            precision, seed, epochs, steps, tokens, directory and device.
         learning_rate: one that is known to be good, and where: the rules start from it.
         reference_batch_size: its batch size.
         trials: at most.

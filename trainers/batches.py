@@ -111,10 +111,16 @@ class Batches:
         """The nats of all scored tokens as bits a byte of their text; None where it is unknown."""
         return nats / (math.log(2) * self._scored_bytes) if self._scored_bytes else None
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """An epoch of training batches, the last one partial; their order is (seed, epoch)'s."""
+    def shuffled(self, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """An epoch of training batches, the last one partial; their order is (seed, epoch)'s.
+
+        Args:
+            batch_size: rows of a batch.
+            seed, epoch: of the order; epochs count from 1.
+            first: batches of the epoch that are left out, for they were taken before.
+        """
         order_S = torch.randperm(len(self), generator=generator(seed, ORDER, epoch))
-        return self._cut(order_S, batch_size)
+        return self._cut(order_S[first * batch_size :], batch_size)
 
     def by_length(self, batch_size: int) -> Iterator[Batch]:
         """Every sequence once, longest first: the least padding, for evaluation."""
@@ -162,13 +168,7 @@ class MappedBatches(Batches):
         return self._sequences.window
 
     def shuffled(self, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """An epoch of training batches, the last one partial; their order is (seed, epoch)'s.
-
-        Args:
-            batch_size: rows of a batch.
-            seed, epoch: fix the order.
-            first: batches that are left out at the beginning.
-        """
+        """As of `Batches`; what comes first takes no time to be left out."""
         order = Permutation(len(self), stream_seed(seed, ORDER, epoch))
         for start in range(first * batch_size, len(self), batch_size):
             yield self._batch(order.part(start, start + batch_size))

@@ -5,7 +5,14 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.dataclasses import dataclass
 
 MOST = 10**12
@@ -15,10 +22,18 @@ LEAST_SUBWORDS = 260
 
 _STRICT = ConfigDict(extra="forbid")
 
+
+def _whole(value: Any) -> Any:
+    """1e9 is how one writes so many tokens."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 # Strict: true is no number, and "64" is text.
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0, strict=True)]
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
-PrecisionName = Literal["fp32", "fp16", "bf16"]
+Count = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+Tokens = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**15, strict=True)]
+PrecisionName = Literal["fp32", "tf32", "fp16", "bf16"]
 AUTO = "auto"
 WEIGHT_DECAY = MappingProxyType({"adamw": 0.1, "muon": 0.1})
 """What "auto" is: 0.1 as GPT-3 (Brown et al. 2020, arXiv 2005.14165) and Muon at scale
@@ -117,8 +132,9 @@ class LRSchedule:
         decay_share: of "wsd", the decay as a share of the steps up to the horizon.
         warmup_steps: steps of linear warm-up from zero.
         warmup_share: the warm-up as a share of the steps up to the horizon, in its place.
-        horizon_epochs: the epochs that a decay and a share count; 0 takes the run's own epochs.
+        horizon_epochs: the epochs that a decay and a share count; 0 takes the run's own length.
             Fix it where a run is to be extended later.
+        horizon_steps: the same in steps, in its place.
     """
 
     name: Literal["constant", "cosine", "linear", "wsd"] = "constant"
@@ -127,12 +143,18 @@ class LRSchedule:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     warmup_share: Annotated[FiniteFloat, Field(ge=0, lt=1, strict=True)] = 0.0
     horizon_epochs: Annotated[int, Field(ge=0)] = 0
+    horizon_steps: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if self.warmup_steps and self.warmup_share:
             raise ValueError(
                 f"lr_schedule.warmup_steps ({self.warmup_steps}) and lr_schedule.warmup_share "
                 f"({self.warmup_share:g}) both give the warm-up: set one of them to 0"
+            )
+        if self.horizon_epochs and self.horizon_steps:
+            raise ValueError(
+                f"lr_schedule.horizon_epochs ({self.horizon_epochs}) and lr_schedule.horizon_steps "
+                f"({self.horizon_steps}) both give the horizon: set one of them to 0"
             )
 
     @property
@@ -160,7 +182,7 @@ class ProgramConfig:
     pattern: str = ""
     resume: tuple[str, ...] = ()
     grace: Annotated[FiniteFloat, Field(ge=0)] = 30.0
-    parameters: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+    parameters: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -170,9 +192,15 @@ class TrainConfig:
     Attributes:
         learning_rate: the peak rate.
         batch_size: sequences a step; the last, partial batch of an epoch is kept.
-        precision: fp32, fp16 (with a gradient scaler) or bf16.
-        epochs: passes over the training data.
-        steps: of a whole run, where a program of the user's own counts them; 0: it knows.
+        precision: fp32, tf32, fp16 (with a gradient scaler) or bf16.
+        epochs: passes over the training data; 0 where the budget is in steps or tokens.
+        steps: optimizer steps of the whole run, in place of epochs; 0: not counted by them.
+        tokens: that the whole run predicts, in place of epochs, rounded up to whole steps; 0: not
+            counted by them. A program of the user's own is told all three.
+        evaluate_every: steps from one report to the next; 0: an epoch, or a twentieth of a budget
+            in steps or tokens.
+        checkpoint_every: steps from one checkpoint to the next, beside those of the reports; 0:
+            none. It changes no result, so it is no part of what a study is.
         patience: epochs without an improvement of `min_delta` before an early stop.
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
@@ -201,8 +229,11 @@ class TrainConfig:
     learning_rate: PositiveFloat
     batch_size: PositiveInt = 32
     precision: PrecisionName = "fp32"
-    epochs: PositiveInt = 50
-    steps: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+    epochs: Count = 50
+    steps: Count = 0
+    tokens: Tokens = 0
+    evaluate_every: Count = 0
+    checkpoint_every: Count = 0
     patience: PositiveInt = 15
     min_delta: Annotated[FiniteFloat, Field(ge=0)] = 0.001
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -216,7 +247,7 @@ class TrainConfig:
     weight_decay: WeightDecay = 0.0
     decayed: Literal["auto", "all", "matrices"] = "all"
     muon_ratio: PositiveFloat = 1.0
-    micro_batch: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 0
+    micro_batch: Count = 0
     deterministic: Annotated[bool, Field(strict=True)] = False
     clip_schedule: tuple[tuple[Annotated[int, Field(ge=0)], PositiveFloat], ...] = (
         (0, 0.5),
@@ -231,12 +262,26 @@ class TrainConfig:
     program: ProgramConfig = Field(default_factory=ProgramConfig)
 
     def __post_init__(self) -> None:
+        self._check_budget()
         decays = self.optimizer in WEIGHT_DECAY
         if isinstance(self.weight_decay, str):
             object.__setattr__(self, "weight_decay", WEIGHT_DECAY.get(self.optimizer, 0.0))
         if self.decayed == AUTO:
             which = "matrices" if decays and self.weight_decay else "all"
             object.__setattr__(self, "decayed", which)
+
+    def _check_budget(self) -> None:
+        if self.program.command:
+            return  # it makes of them what it will
+        if self.steps and self.tokens:
+            raise ValueError(
+                f"trainer.steps ({self.steps}) and trainer.tokens ({self.tokens}) both give the "
+                "length of a run: set one of them to 0"
+            )
+        if self.steps or self.tokens:
+            object.__setattr__(self, "epochs", 0)
+        elif not self.epochs:
+            raise ValueError("trainer.epochs must be at least 1 where neither steps nor tokens are")
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

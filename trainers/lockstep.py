@@ -5,7 +5,7 @@ from typing import Any
 
 from trainers.faults import ending_of
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
-from trainers.train import Said, Scoring, Step, Work, perform
+from trainers.train import Message, Step, Work, perform
 
 CohortMember = Generator[Any, Any, Any]
 
@@ -13,7 +13,8 @@ CohortMember = Generator[Any, Any, Any]
 class Lockstep:
     """Drives runs of the shared loop, or one of a trainer of the user's own.
 
-    Runs stay in step: a new one begins where the others begin an epoch.
+    Runs stay in step: a new one begins where another has just reported. One that was stopped
+    between two reports goes on beside the others, and is only evaluated apart from them.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Lockstep:
         if number in self._waiting or number in self._runs:
             self._answers[number] = verdict
 
-    def advance(self) -> dict[int, Said | Ending]:
+    def advance(self) -> dict[int, Message | Ending]:
         """Goes on until some run has something to say.
 
         Returns:
@@ -50,24 +51,27 @@ class Lockstep:
             if said:
                 return said
 
-    def _turn(self) -> dict[int, Said | Ending]:
-        """Lets every run go on that waits for no work, and begins new ones between epochs."""
-        said: dict[int, Said | Ending] = {}
+    def _turn(self) -> dict[int, Message | Ending]:
+        """Lets every run go on that waits for no work, and begins new ones after a report."""
+        said: dict[int, Message | Ending] = {}
         for number in [number for number in self._runs if number not in self._asked]:
             self._go_on(number, self._answers.pop(number, None), said)
-        if all(isinstance(work, Step) and work.first for work in self._asked.values()):
+        asked = self._asked.values()
+        if not asked or any(isinstance(work, Step) and work.first for work in asked):
             for number in list(self._waiting):
                 self._begin(number, said)
         return said
 
-    def _work(self) -> dict[int, Said | Ending]:
+    def _work(self) -> dict[int, Message | Ending]:
         """Does what was asked for, and passes the results on."""
-        said: dict[int, Said | Ending] = {}
+        said: dict[int, Message | Ending] = {}
         asked, self._asked = self._asked, {}
-        for kind in (Step, Scoring):
-            group = {number: work for number, work in asked.items() if isinstance(work, kind)}
+        groups: dict[int, dict[int, Work]] = {}
+        for number, work in asked.items():
+            groups.setdefault(_rows(work), {})[number] = work
+        for group in groups.values():
             try:
-                results = perform(list(group.values())) if group else []
+                results = perform(list(group.values()))
             except Exception as error:  # of all of them together, so it ends them all
                 for number in group:
                     self._take(number, _ending(error), said)
@@ -76,7 +80,7 @@ class Lockstep:
                     self._go_on(number, result, said)
         return said
 
-    def _begin(self, number: int, said: dict[int, Said | Ending]) -> None:
+    def _begin(self, number: int, said: dict[int, Message | Ending]) -> None:
         try:
             self._runs[number] = self._waiting.pop(number)()
         except Exception as error:
@@ -84,14 +88,14 @@ class Lockstep:
         else:
             self._go_on(number, None, said)
 
-    def _go_on(self, number: int, value: object, said: dict[int, Said | Ending]) -> None:
+    def _go_on(self, number: int, value: object, said: dict[int, Message | Ending]) -> None:
         try:
             word = self._runs[number].send(value)
         except Exception as error:
             word = _ending(error)
         self._take(number, word, said)
 
-    def _take(self, number: int, word: object, said: dict[int, Said | Ending]) -> None:
+    def _take(self, number: int, word: object, said: dict[int, Message | Ending]) -> None:
         """Keeps a demand for work; whatever else a run says is passed on."""
         if isinstance(word, Work):
             self._asked[number] = word
@@ -103,6 +107,11 @@ class Lockstep:
             self._answers.pop(number, None)
             if run := self._runs.pop(number, None):
                 run.close()
+
+
+def _rows(work: Work) -> int:
+    """What can be done together: evaluations, or steps of as many rows."""
+    return len(work.batch.lengths_B) if isinstance(work, Step) else 0
 
 
 def _ending(error: Exception) -> Ending:

@@ -13,6 +13,7 @@ from trainers.config import LATER, TrainConfig, flat
 from trainers.data.corpus import NO_SEPARATOR
 from trainers.errors import TrainerError
 from trainers.kernels.dropout import Place, block_rows
+from trainers.length import Length
 from trainers.models import build_model, set_packing
 from trainers.naming import plain_name
 from trainers.optimizers import make_optimizer
@@ -21,9 +22,12 @@ from trainers.report import Report
 from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
 from trainers.steps.memory import keep_freed_memory, rows_that_fit
+from trainers.stretch import Stretch
 
 _TEXT, _TOKENIZER = "data.name", "data.tokenizer"
 _HORIZON = "lr_schedule.horizon_epochs"
+_HORIZON_STEPS = "lr_schedule.horizon_steps"
+_BUDGET = ("epochs", "steps", "tokens")
 
 
 class Member:
@@ -32,7 +36,7 @@ class Member:
     Args:
         config: the run.
         vocabulary_size: of the corpus.
-        steps_per_epoch: optimizer steps in an epoch, for the schedule.
+        length: the run's, for the schedule.
         device: where the model lives.
         text: the corpus's fingerprint: a checkpoint knows its text by it, whatever it is called.
         separator: the number of the token between documents, where windows hold several; else -1.
@@ -46,7 +50,7 @@ class Member:
         self,
         config: TrainConfig,
         vocabulary_size: int,
-        steps_per_epoch: int,
+        length: Length,
         device: torch.device,
         *,
         text: str = "",
@@ -67,30 +71,33 @@ class Member:
             set_packing(self.model, config.model, separator, config.data.attend)
         self.precision = Precision(config.precision, device, enabled=half)
         self.optimizer = make_optimizer(config, self.model, vocabulary_size)
-        self.scheduler = lr_scheduler(config, self.optimizer, steps_per_epoch)
-        self._steps_per_epoch = steps_per_epoch
-        self.place: Place = (config.seed, 0, 0)
+        self.scheduler = lr_scheduler(config, self.optimizer, length)
+        self.length = length
+        self.step = 0
         self.history: list[Report] = []
+        self.stretch = Stretch()
         self.rows = self.row_limit = 0
+        self.gradient_norm = torch.tensor(math.nan)
         self.limit_rows(config.micro_batch)
 
     def apply(self) -> None:
         """Take the step that the gradients ask for: unscale, clip, step, update."""
         self.precision.unscale(self.optimizer)
-        limit = clip_norm(self.config.clip_schedule, len(self.history))
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        limit = clip_norm(self.config.clip_schedule, self.step // self.length.per_epoch)
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.precision.try_step(self.optimizer)
 
     def advance(self, *, stepped: bool) -> None:
         """Go on to the next step; the rate moves where the scaler did not skip this one."""
-        seed, epoch, step = self.place
-        self.place = (seed, epoch, step + 1)
+        self.step += 1
         if stepped:
             self.scheduler.step()
 
-    def begin_epoch(self, number: int) -> None:
-        """Dropout in an epoch depends on the seed and the epoch alone."""
-        self.place = (self.config.seed, number, 0)
+    @property
+    def place(self) -> Place:
+        """Where the next step's dropout is drawn: its seed, epoch and number in that, from 0."""
+        epoch, step = divmod(self.step, self.length.per_epoch)
+        return self.config.seed, epoch + 1, step
 
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""
@@ -123,22 +130,29 @@ class Member:
         Before the decay of "wsd" is over it is not asked: what a high rate gains, it gains there.
         """
         schedule = self.config.lr_schedule
-        horizon = schedule.horizon_epochs or self.config.epochs
-        if schedule.name == "wsd" and len(self.history) < horizon:
+        if not self.history:
             return False
-        best, best_epoch = float("inf"), 0
+        done = self.history[-1].step
+        if schedule.name == "wsd" and done < self.length.horizon(schedule):
+            return False
+        best, best_step = float("inf"), 0
         for report in self.history:
             if report.perplexity < best - self.config.min_delta:
-                best, best_epoch = report.perplexity, report.epoch
-        return bool(self.history) and len(self.history) - best_epoch >= self.config.patience
+                best, best_step = report.perplexity, report.step
+        return done - best_step >= self.config.patience * self.length.per_epoch
 
-    def finish_epoch(self, report: Report, directory: Path) -> None:
+    def add_report(self, report: Report, directory: Path) -> None:
         """Adds a report to the history and writes the checkpoint, and `best.pt` where it is."""
         best = min((past.validation_loss for past in self.history), default=float("inf"))
         self.history.append(report)
+        self.stretch = Stretch()
         if report.validation_loss < best:
-            # Before `last.pt`: a crash between the two only repeats this epoch.
+            # Before `last.pt`: a crash between the two only repeats these steps.
             checkpoint.write(directory / checkpoint.BEST, self._weights(report))
+        self.save(directory)
+
+    def save(self, directory: Path) -> None:
+        """Writes the checkpoint, also between two reports."""
         checkpoint.save(directory, self._state())
 
     def restore(self, directory: Path) -> None:
@@ -158,6 +172,9 @@ class Member:
             self.precision.load_state_dict(state["precision"])
             self.row_limit = _lower(self.row_limit, state.get("row_limit", 0))
             self.history = [self._report(fields) for fields in state["history"]]
+            # Earlier versions wrote none between two epochs.
+            self.step = state.get("step", len(self.history) * self.length.per_epoch)
+            self.stretch = Stretch.of_state(state.get("stretch", {}), self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise TrainerError(
@@ -166,19 +183,25 @@ class Member:
 
     def _report(self, stored: Mapping[str, Any]) -> Report:
         """A stored report; of an earlier version without its step, or before it was extended."""
-        report, per_epoch = Report(**stored), self._steps_per_epoch
-        return dataclasses.replace(
-            report, step=report.epoch * per_epoch, steps=self.config.epochs * per_epoch
-        )
+        report = Report(**stored)
+        step = report.step if "step" in stored else report.epoch * self.length.per_epoch
+        return dataclasses.replace(report, step=step, steps=self.length.steps)
 
     def _check_same_run(self, state: Mapping[str, Any], directory: Path) -> None:
         then, now = {**LATER, **flat(state.get("config", {}))}, flat(_plain(self.config))
-        for name in ("micro_batch", "metric", "direction"):  # they change no step
+        for name in (
+            "micro_batch",
+            "metric",
+            "direction",
+            "checkpoint_every",
+        ):  # they change no step
             then[name] = now[name]
         if self.config.lr_schedule.counts_horizon:
             for each in (then, now):
-                each[_HORIZON] = each.get(_HORIZON) or each.get("epochs")
-        then["epochs"] = now["epochs"]  # a run may be extended
+                each[_HORIZON] = _horizon(each)
+        then[_HORIZON_STEPS] = now[_HORIZON_STEPS]
+        for name in _BUDGET:  # a run may be extended
+            then[name] = now[name]
         same_text = bool(self.text) and state.get("text") == self.text
         if same_text or plain_name(str(then.get(_TEXT))) == plain_name(str(now[_TEXT])):
             then[_TEXT] = now[_TEXT]
@@ -190,7 +213,7 @@ class Member:
                 continue
             hint = (
                 "; a decay or a warm-up by share is extended with the lr_schedule.horizon_epochs "
-                "that it began with"
+                "or horizon_steps that it began with"
                 if name == _HORIZON
                 else ""
             )
@@ -206,7 +229,7 @@ class Member:
         }
 
     def _state(self) -> dict[str, Any]:
-        # No RNG state: every stream is seeded anew by (seed, epoch), see seeds.py.
+        # No RNG state: every stream is seeded anew by seed, epoch and step, see seeds.py.
         return {
             "config": _plain(self.config),
             "model": self.model.state_dict(),
@@ -215,8 +238,17 @@ class Member:
             "precision": self.precision.state_dict(),
             "row_limit": self.row_limit,
             "history": [dataclasses.asdict(report) for report in self.history],
+            "step": self.step,
+            "stretch": self.stretch.state(),
             "text": self.text,
         }
+
+
+def _horizon(config: Mapping[str, Any]) -> Any:
+    """What a flat config's decay and warm-up count: epochs, or "12 steps"."""
+    own = next((f"{config[name]} {name}" for name in _BUDGET[1:] if config[name]), None)
+    steps = config[_HORIZON_STEPS]
+    return config.get(_HORIZON) or (f"{steps} steps" if steps else own or config.get("epochs"))
 
 
 def _lower(one: int, other: int) -> int:

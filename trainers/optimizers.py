@@ -5,8 +5,9 @@ more than a rate. The user's own is a class, "package.module:Class", called with
 parameters, `lr` and `trainer.optimizer_options`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -15,6 +16,9 @@ from torch.optim import Optimizer
 from trainers.config import TrainConfig
 from trainers.errors import TrainerError
 from trainers.finding import Kind
+from trainers.models._mup import PLAIN, Scale
+
+Scales = Mapping[int, Scale]  # by a parameter's id()
 
 OPTIMIZERS = Kind(
     "optimizer",
@@ -26,6 +30,15 @@ OPTIMIZERS = Kind(
         "sgd": "torch.optim:SGD",
     },
 )
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A model that scales what an optimizer does with its parameters."""
+
+    def scales(self) -> Mapping[str, Scale]:
+        """Of each parameter by its name; what is not named is not scaled."""
+        ...
 
 
 class Joined(Optimizer):
@@ -78,7 +91,9 @@ def make_optimizer(config: TrainConfig, model: nn.Module, vocabulary_size: int) 
         TrainerError: there is no such optimizer, it refuses an option, or Muon has no matrix.
     """
     if config.optimizer != "muon":
-        return _made(config.optimizer, model.parameters(), config.learning_rate, config)
+        scales = _scales(config.optimizer, model)
+        return _made(config.optimizer, model.parameters(), config.learning_rate, config, scales)
+    _scales("muon", model)
     if not hasattr(torch.optim, "Muon"):
         raise TrainerError(f"optimizer muon needs PyTorch 2.9, this is {torch.__version__}")
     hidden = hidden_matrices(model, vocabulary_size)
@@ -120,13 +135,37 @@ def hidden_matrices(model: nn.Module, vocabulary_size: int) -> dict[str, nn.Para
     }
 
 
+def _scales(name: str, model: nn.Module) -> Scales:
+    """The factors that a model's parametrization puts on its parameters' steps, where it does.
+
+    Raises:
+        TrainerError: the optimizer is none that they are for.
+    """
+    given = model.scales() if isinstance(model, Scaled) else {}
+    scales = {
+        id(p): given[key] for key, p in model.named_parameters() if given.get(key, PLAIN) != PLAIN
+    }
+    if scales and name not in ("adam", "adamw"):
+        raise TrainerError(
+            f"optimizer {name}: the model's parametrization (mup) is for adam and adamw: take one "
+            "of them, or the standard parametrization"
+        )
+    return scales
+
+
 def _made(
-    name: str, parameters: Iterable[nn.Parameter], rate: float, config: TrainConfig
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    rate: float,
+    config: TrainConfig,
+    scales: Scales = MappingProxyType({}),
 ) -> Optimizer:
     make, own = OPTIMIZERS.find(name), name not in OPTIMIZERS.built_in
     # 0 leaves the decay of the user's own class to that class.
     decays = bool(config.weight_decay) or not own
     groups = _groups(list(parameters), config) if decays else [{"params": list(parameters)}]
+    groups = [part for group in groups for part in _scaled(group, scales, rate, config)]
+    groups.sort(key=lambda group: group.get("lr", rate) != rate)  # the first has the run's own
     try:
         optimizer = make(groups, **{"lr": rate, **arguments(config, name)})
     except Exception as error:
@@ -151,6 +190,31 @@ def _groups(parameters: list[nn.Parameter], config: TrainConfig) -> list[dict[st
     others = [parameter for parameter in parameters if parameter.ndim < 2]
     groups = [(matrices, config.weight_decay), (others, 0.0)]
     return [{"params": own, "weight_decay": decay} for own, decay in groups if own]
+
+
+def _scaled(
+    group: dict[str, Any], scales: Scales, rate: float, config: TrainConfig
+) -> list[dict[str, Any]]:
+    """A group in parts that have the same factors on rate, decay and eps."""
+    parts: dict[Scale, list[nn.Parameter]] = {}
+    for parameter in group["params"]:
+        parts.setdefault(scales.get(id(parameter), PLAIN), []).append(parameter)
+    return [
+        {**group, "params": own} | ({} if scale == PLAIN else _factors(scale, group, rate, config))
+        for scale, own in parts.items()
+    ]
+
+
+def _factors(
+    scale: Scale, group: dict[str, Any], rate: float, config: TrainConfig
+) -> dict[str, Any]:
+    # Adam adds its decay to the gradient, which it divides by its size: no factor is right there.
+    decay = scale.decay if config.optimizer == "adamw" else 1.0
+    return {
+        "lr": scale.rate * rate,
+        "eps": scale.eps * config.eps,
+        "weight_decay": decay * group.get("weight_decay", 0.0),
+    }
 
 
 def arguments(config: TrainConfig, name: str = "") -> dict[str, Any]:

@@ -15,6 +15,8 @@ class Progress:
         tokens_per_second: training tokens a second since the last report.
         alive: whether the trainer has done something since the last one.
         rows: of a batch, that are computed at once; 0 where the trainer does not say.
+        train_loss: nats a token of the last step; NaN where the trainer does not say.
+        gradient_norm: of the last step, before it was clipped; likewise.
     """
 
     step: int = 0
@@ -22,6 +24,8 @@ class Progress:
     tokens_per_second: float = 0.0
     alive: bool = True
     rows: int = 0
+    train_loss: float = math.nan
+    gradient_norm: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

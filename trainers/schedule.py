@@ -8,9 +8,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from trainers.config import TrainConfig
 from trainers.errors import TrainerError
+from trainers.length import Length
 
 
-def lr_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:
+def lr_scheduler(config: TrainConfig, optimizer: Optimizer, length: Length) -> LambdaLR:
     """The rate as a closed form of the steps taken, so a resumed run continues it exactly.
 
     Linear warm-up to the config's rate, then constant, or down to its floor at the horizon: half a
@@ -18,52 +19,49 @@ def lr_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int
     line over the last part ("wsd": Hu et al. 2024, arXiv 2404.06395; Haegele et al. 2024,
     arXiv 2405.18392).
     """
-    return LambdaLR(optimizer, _factor(config, steps_per_epoch))
+    return LambdaLR(optimizer, _factor(config, length))
 
 
-def warmup_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+def warmup_steps(config: TrainConfig, length: Length) -> int:
     """The steps of the warm-up; a share is rounded up, as transformers does."""
     schedule = config.lr_schedule
-    share = schedule.warmup_share * _horizon(config, steps_per_epoch)
+    share = schedule.warmup_share * length.horizon(schedule)
     # Rounded first: 0.07 x 100 is a little over 7.
     return schedule.warmup_steps or math.ceil(round(share, 6))
 
 
-def check_warmup(config: TrainConfig, steps_per_epoch: int) -> None:
+def check_warmup(config: TrainConfig, length: Length) -> None:
     """Refuses a warm-up that would never reach the rate.
 
     Raises:
         TrainerError: it takes more steps than the run has, or than those up to the horizon, or
             up to the decay of "wsd".
     """
-    steps, horizon = warmup_steps(config, steps_per_epoch), _horizon(config, steps_per_epoch)
-    stable = horizon - _decay_steps(config, steps_per_epoch)
+    steps = warmup_steps(config, length)
+    horizon = length.horizon(config.lr_schedule)
+    stable = horizon - _decay_steps(config, horizon)
     if config.lr_schedule.name == "wsd" and steps > stable:
         raise TrainerError(
             f"the warm-up takes {steps} steps and wsd's decay begins after {stable}: take a "
-            "smaller lr_schedule.warmup_steps, warmup_share or decay_share, or more epochs"
+            "smaller lr_schedule.warmup_steps, warmup_share or decay_share, or a longer run"
         )
-    most = min(horizon, config.epochs * steps_per_epoch)
+    most = min(horizon, length.steps)
     if steps > most:
         raise TrainerError(
             f"the warm-up takes {steps} steps and the run only {most}: take a smaller "
-            "lr_schedule.warmup_steps or warmup_share, or more epochs"
+            "lr_schedule.warmup_steps or warmup_share, or a longer run"
         )
 
 
-def _horizon(config: TrainConfig, steps_per_epoch: int) -> int:
-    return (config.lr_schedule.horizon_epochs or config.epochs) * steps_per_epoch
+def _decay_steps(config: TrainConfig, horizon: int) -> int:
+    return math.ceil(round(config.lr_schedule.decay_share * horizon, 6))
 
 
-def _decay_steps(config: TrainConfig, steps_per_epoch: int) -> int:
-    share = config.lr_schedule.decay_share * _horizon(config, steps_per_epoch)
-    return math.ceil(round(share, 6))
-
-
-def _factor(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
+def _factor(config: TrainConfig, length: Length) -> Callable[[int], float]:
     name, floor = config.lr_schedule.name, config.lr_schedule.floor
-    warmup, horizon = warmup_steps(config, steps_per_epoch), _horizon(config, steps_per_epoch)
-    begins = horizon - _decay_steps(config, steps_per_epoch) if name == "wsd" else warmup
+    warmup = warmup_steps(config, length)
+    horizon = length.horizon(config.lr_schedule)
+    begins = horizon - _decay_steps(config, horizon) if name == "wsd" else warmup
 
     def factor(step: int) -> float:
         if step < warmup:

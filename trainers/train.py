@@ -1,12 +1,13 @@
 """THE loop: one generator that the worker, `sweep train`, the tests and Ray all consume.
 
-`course` is the loop; what costs time it asks its driver for (`Work`), so that a cohort's driver can
-do the same work of several members at once. `train` is the driver of one alone.
+`train_stepwise` is the loop; what costs time it asks its driver for (`Work`), so that a cohort's
+driver can do the same work of several members at once. `train` is the driver of one alone.
 """
 
+import itertools
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainers.config import TrainConfig
 from trainers.data import load_corpus
 from trainers.errors import TrainerError
 from trainers.evaluate import Evaluation, evaluate_all
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.schedule import check_warmup
@@ -26,13 +28,13 @@ from trainers.steps.memory import peak_memory_bytes, reset_peak_memory
 
 PROGRESS_INTERVAL_S = 0.5
 
-Said = Progress | Report
-Training = Generator[Said, Verdict | None, Ending]
+Message = Progress | Report
+Training = Generator[Message, Verdict | None, Ending]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Asks for an optimizer step; `first` in the epoch."""
+    """Asks for an optimizer step; `first` after a report."""
 
     member: Member
     batch: Batch
@@ -48,16 +50,16 @@ class Scoring:
 
 
 Work = Step | Scoring
-# Work is answered with its result, what was said as `Training` is.
-Course = Generator[Said | Work, Any, Ending]
+# Work is answered with its result, a message as `Training`'s is.
+Stepwise = Generator[Message | Work, Any, Ending]
 
 
 def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Training:
-    """Trains one model, epoch by epoch; goes on from the directory's checkpoint if it has one.
+    """Trains one model; goes on from the directory's checkpoint if it has one, bit for bit.
 
     Stored reports are yielded again first. Each report's checkpoint is on disk before the report
-    is yielded, so a crash loses no epoch. The consumer answers a report with a verdict; PAUSE is
-    also taken at a Progress, and the interrupted epoch is then repeated bit for bit on resume.
+    is yielded, so a crash loses no report. The consumer answers a report with a verdict; PAUSE is
+    also taken at a Progress, where another checkpoint is written.
 
     Args:
         config: the whole run.
@@ -66,7 +68,7 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
 
     Yields:
         Progress at most twice a second, and before the first step where that is computed in
-        parts; a Report after every epoch.
+        parts; a Report at every `evaluate_every` steps and at the end.
 
     Returns:
         How it ended.
@@ -74,14 +76,14 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
     Raises:
         TrainerError: data, model or checkpoint are not usable; the message says why.
     """
-    run, answer = course(config, device=device, directory=directory), None
+    run, answer = train_stepwise(config, device=device, directory=directory), None
     while True:
         try:
-            said = run.send(answer)
+            message = run.send(answer)
         except StopIteration as stop:
             ending: Ending = stop.value
             return ending
-        answer = perform([said])[0] if isinstance(said, Work) else (yield said)
+        answer = perform([message])[0] if isinstance(message, Work) else (yield message)
 
 
 def perform(work: Sequence[Work]) -> list[Any]:
@@ -90,14 +92,15 @@ def perform(work: Sequence[Work]) -> list[Any]:
     Returns:
         Each one's answer.
     """
-    members = [asked.member for asked in work]
+    members = [request.member for request in work]
     if isinstance(work[0], Scoring):
         return evaluate_all([member.model for member in members], work[0].batches)
-    return step_together(members, [asked.batch for asked in work if isinstance(asked, Step)])
+    batches = [request.batch for request in work if isinstance(request, Step)]
+    return step_together(members, batches)
 
 
-def course(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Course:
-    """The loop itself; arguments, words and return as of `train`, with Work between."""
+def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Stepwise:
+    """The loop itself; arguments, messages and return as of `train`, with Work between."""
     device = torch.device(device)
     directory.mkdir(parents=True, exist_ok=True)
     corpus = load_corpus(config.data, directory)
@@ -108,12 +111,13 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
             f"{corpus.source}: take a smaller batch or more data"
         )
     reset_peak_memory(device)
-    steps = math.ceil(len(training) / config.batch_size)
-    check_warmup(config, steps)
+    per_epoch = math.ceil(len(training) / config.batch_size)
+    length = length_of(config, per_epoch, corpus.train.targets)
+    check_warmup(config, length)
     member = Member(
         config,
         corpus.vocabulary_size,
-        steps,
+        length,
         device,
         text=corpus.fingerprint,
         separator=corpus.separator,
@@ -124,27 +128,36 @@ def course(config: TrainConfig, *, device: str | torch.device, directory: Path) 
         if ending := _obey((yield report)):
             return ending
     # Said before the first step, in which most of those are killed that take too much memory.
-    rows, left = member.rows_that_fit(1), config.epochs - len(member.history)
-    if left > 0 and rows < config.batch_size:
-        began = Progress(len(member.history) * steps, steps * config.epochs, rows=rows)
+    rows = member.rows_that_fit(1)
+    if member.step < length.steps and rows < config.batch_size:
+        began = Progress(member.step, length.steps, rows=rows)
         if ending := _obey((yield began)):
             return ending
-    while len(member.history) < config.epochs:
+    batches = _batches_from(member, training)
+    while member.step < length.steps:
         if member.patience_spent():
             return Ending(Outcome.EARLY_STOPPED)
-        epoch = Epoch(member, training, steps)
-        ending = yield from epoch.run()
-        if ending:
+        stretch = _Running(member, directory)
+        if ending := (yield from stretch.run(batches)):
             return ending
         evaluation = yield Scoring(member, validation)
-        report = epoch.report(evaluation)
+        report = stretch.report(evaluation)
         if what := _diverged(report, member):
-            return Ending(Outcome.DIVERGED, f"diverged in epoch {epoch.number}: {what}")
-        member.finish_epoch(report, directory)
+            return Ending(Outcome.DIVERGED, f"diverged by step {member.step}: {what}")
+        member.add_report(report, directory)
         if ending := _obey((yield report)):
             return ending
     stopped = member.patience_spent()
     return Ending(Outcome.EARLY_STOPPED if stopped else Outcome.COMPLETED)
+
+
+def _batches_from(member: Member, training: Batches) -> Iterator[Batch]:
+    """The training batches from the member's next step on, epoch after epoch."""
+    config = member.config
+    epoch, first = divmod(member.step, member.length.per_epoch)
+    for number in itertools.count(epoch + 1):
+        yield from training.shuffled(config.batch_size, config.seed, number, first)
+        first = 0
 
 
 def _obey(verdict: Verdict | None) -> Ending | None:
@@ -167,95 +180,83 @@ def _diverged(report: Report, member: Member) -> str:
     return ""
 
 
-class Epoch:
-    """One pass over the training data.
+class _Running:
+    """The steps from where the member is to its next report.
 
     Args:
         member: what is trained.
-        training: the training split.
-        steps: optimizer steps in the epoch.
+        directory: for checkpoints.
     """
 
-    def __init__(self, member: Member, training: Batches, steps: int) -> None:
-        self.number = len(member.history) + 1
+    def __init__(self, member: Member, directory: Path) -> None:
         self._member = member
-        self._training = training
-        self._steps = steps
-        self._skipped = 0
-        self._targets: list[int] = []
-        # Nats of each step, on the device, so that the loop does not wait for it.
-        self._nats = torch.zeros(steps, dtype=torch.float64, device=member.device)
-        self._started = self._spoke = time.monotonic()
-        self._seconds = 0.0
-        self._before = steps * (self.number - 1)
-        self._rate = member.learning_rate
+        self._directory = directory
+        # A resumed stretch took time before; what it counts goes on from there.
+        self._started = time.monotonic() - member.stretch.seconds
+        self._spoke = time.monotonic()
 
-    def run(self) -> Generator[Progress | Step, Any, Ending | None]:
+    def run(self, batches: Iterator[Batch]) -> Generator[Progress | Step, Any, Ending | None]:
         """Asks for every step; says Progress on the way.
 
         Returns:
-            None when the epoch is done, otherwise why it was left.
+            None when the next report is due, otherwise why it was left.
         """
-        member = self._member
-        member.begin_epoch(self.number)
-        batches = self._training.shuffled(member.config.batch_size, member.config.seed, self.number)
-        for step, batch in enumerate(batches, 1):
-            self._rate = member.learning_rate
-            loss, stepped = yield Step(member, batch, first=step == 1)
-            self._nats[step - 1] = loss
-            self._targets.append(batch.targets)
-            if not stepped:
-                self._skipped += 1
-                if member.precision.overflowed:
-                    return Ending(Outcome.OVERFLOW)
+        member, length = self._member, self._member.length
+        begins = member.step - len(member.stretch.targets)
+        due = length.next_report(begins)
+        while member.step < due:
+            member.stretch.learning_rate = member.learning_rate
+            batch = next(batches)
+            loss, stepped = yield Step(member, batch, first=member.step == begins)
+            member.stretch.add(loss, batch.targets, stepped=stepped)
+            if not stepped and member.precision.overflowed:
+                return Ending(Outcome.OVERFLOW)
             if time.monotonic() - self._spoke >= PROGRESS_INTERVAL_S:
                 self._spoke = time.monotonic()
                 # FP16's scaler skips such a step; in the others the parameters are spoilt.
                 if stepped and not math.isfinite(float(loss)):
-                    what = f"the loss of step {step} is not finite"
-                    return Ending(Outcome.DIVERGED, f"diverged in epoch {self.number}: {what}")
-                verdict = yield self._progress(step)
-                if verdict is Verdict.PAUSE:
+                    what = f"diverged by step {member.step}: its loss is not finite"
+                    return Ending(Outcome.DIVERGED, what)
+                if (yield self._progress(float(loss) / batch.targets)) is Verdict.PAUSE:
+                    self._save()
                     return Ending(Outcome.PAUSED)
-        self._nats = self._nats.cpu()  # waits for the device: the epoch's time is complete
-        self._seconds = time.monotonic() - self._started
+            if length.is_checkpoint(member.step) and member.step < due:
+                self._save()
+        member.stretch.nats = [*member.stretch.host_nats()]  # waits for the device: time is true
+        member.stretch.seconds = time.monotonic() - self._started
         return None
 
-    def _progress(self, step: int) -> Progress:
-        rows = self._member.rows
-        return Progress(self._before + step, self._whole, self._speed(), rows=rows)
-
     def report(self, evaluation: Evaluation) -> Report:
-        """The finished epoch in numbers; the one place where metrics cross to the host."""
-        earlier = self._member.history[-1].tokens if self._member.history else 0
+        """The stretch in numbers; the one place where metrics cross to the host."""
+        member, stretch = self._member, self._member.stretch
+        earlier = member.history[-1].tokens if member.history else 0
         return Report(
-            step=self._before + self._steps,
-            steps=self._whole,
-            tokens=earlier + sum(self._targets),
-            epoch=self.number,
-            train_loss=self._mean_loss(),
+            step=member.step,
+            steps=member.length.steps,
+            tokens=earlier + stretch.tokens,
+            epoch=member.step // member.length.per_epoch,
+            train_loss=stretch.mean_loss(),
             validation_loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             metrics=evaluation.metrics,
-            learning_rate=self._rate,
-            tokens_per_second=sum(self._targets) / self._seconds,
-            peak_memory_bytes=peak_memory_bytes(self._member.device),
-            skipped_steps=self._skipped,
-            micro_batch=self._member.row_limit,
+            learning_rate=stretch.learning_rate,
+            tokens_per_second=stretch.tokens / stretch.seconds,
+            peak_memory_bytes=peak_memory_bytes(member.device),
+            skipped_steps=stretch.skipped,
+            micro_batch=member.row_limit,
         )
 
-    @property
-    def _whole(self) -> int:
-        return self._steps * self._member.config.epochs
+    def _progress(self, train_loss: float) -> Progress:
+        member = self._member
+        return Progress(
+            member.step,
+            member.length.steps,
+            tokens_per_second=member.stretch.tokens / (self._spoke - self._started),
+            rows=member.rows,
+            train_loss=train_loss,
+            gradient_norm=float(member.gradient_norm),
+        )
 
-    def _mean_loss(self) -> float:
-        """Nats a target; a step that FP16 skipped may have an infinite loss, and does not count."""
-        total, counted = 0.0, 0
-        for nats, targets in zip(self._nats.tolist(), self._targets, strict=True):
-            if math.isfinite(nats):
-                total += nats
-                counted += targets
-        return total / counted if counted else math.nan
-
-    def _speed(self) -> float:
-        return sum(self._targets) / (self._spoke - self._started)
+    def _save(self) -> None:
+        self._member.stretch.seconds = time.monotonic() - self._started
+        self._member.save(self._directory)

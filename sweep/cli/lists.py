@@ -48,4 +48,4 @@ def _precision(text: str) -> str:
 
 counts = several(_count, "whole numbers from 1 on")
 numbers = several(float, "numbers")
-precisions = several(_precision, "fp32, fp16 and bf16")
+precisions = several(_precision, "fp32, tf32, fp16 and bf16")

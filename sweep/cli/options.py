@@ -60,13 +60,14 @@ config_options = _stack(
     ),
 )
 other_setting_options = _stack(
-    click.option("--precision", help="fp32, fp16 or bf16."),
+    click.option("--precision", help="fp32, tf32, fp16 or bf16."),
     click.option(
         "--metric", help="perplexity, validation_loss, bits_per_byte, or of your --trainer."
     ),
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
-    click.option("--steps", type=int, help="Steps a trial, of a program that is told so."),
+    click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),
+    click.option("--tokens", type=float, help="Tokens a trial, in place of epochs: 2e8."),
     click.option(
         "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
     ),

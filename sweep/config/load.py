@@ -19,6 +19,7 @@ from trainers.program.patterns import Patterns
 from trainers.refusals import shown
 
 FILE_NAME = "sweep.toml"
+LENGTHS = ("epochs", "steps", "tokens")
 # What a shell's user writes and TOML does not take.
 _TRUTH = {"true": True, "false": False}
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?")
@@ -107,7 +108,9 @@ def load(
     name = _profile_name(
         layers, profile or asked.get("profile"), asked.get("device"), cuda, own=own
     )
-    merged = {**overlay(_merged(layers, name), asked), "profile": name}
+    if not own:
+        _check_one_length(asked)
+    merged = {**_laid(_merged(layers, name), asked), "profile": name}
     if merged["device"] == "auto":
         merged["device"] = "cuda" if cuda else "cpu"
     return _resolve(merged)
@@ -144,8 +147,25 @@ def _merged(layers: Sequence[Table], profile: str) -> Table:
     merged: Table = {}
     for layer in layers:
         base = {key: value for key, value in layer.items() if key != "profiles"}
-        merged = overlay(overlay(merged, base), layer.get("profiles", {}).get(profile, {}))
+        merged = _laid(_laid(merged, base), layer.get("profiles", {}).get(profile, {}))
     return merged
+
+
+def _laid(below: Table, above: Table) -> Table:
+    """`above` over `below`; a run's length above replaces that below, whatever it is counted in."""
+    merged, trainer = overlay(below, above), above.get("trainer", {})
+    if any(name in trainer for name in LENGTHS):
+        own = {name: trainer.get(name, 0) for name in ("steps", "tokens")}
+        merged["trainer"] = {**merged["trainer"], **own}
+    return merged
+
+
+def _check_one_length(asked: Table) -> None:
+    """Refuses two lengths of a run on one command line; in a file steps go before epochs."""
+    given = [name for name in LENGTHS if asked.get("trainer", {}).get(name)]
+    if len(given) > 1:
+        flags = " and ".join(f"--{name}" for name in given)
+        raise SweepError(f"{flags} each give the length of a run: leave all but one out")
 
 
 def _asked(assignments: Iterable[str], flags: Mapping[str, Any], known: Table) -> Table:

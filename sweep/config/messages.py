@@ -15,6 +15,7 @@ FLAGS = {
     "direction": "trainer.direction",
     "epochs": "trainer.epochs",
     "steps": "trainer.steps",
+    "tokens": "trainer.tokens",
     "pattern": "program.pattern",
     "seed": "trainer.seed",
     "optimizer": "trainer.optimizer",

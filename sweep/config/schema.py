@@ -131,7 +131,7 @@ class ReferenceSettings(_Strict):
     perplexity: Annotated[FiniteFloat, Field(ge=0)]
     model: str
     data: str
-    epochs: PositiveInt
+    epochs: Annotated[int, Field(ge=0, strict=True)]
     swept: bool
     tokenizer: str = "words"
 

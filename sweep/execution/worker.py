@@ -21,7 +21,7 @@ from trainers.importing import import_object
 from trainers.lockstep import CohortMember, Lockstep
 from trainers.naming import OUTPUT_FILE
 from trainers.report import Ending, Report, Verdict
-from trainers.train import Said, Training, course, train
+from trainers.train import Message, Training, train, train_stepwise
 
 GUARD = """
 import os, select, signal, sys, time
@@ -78,12 +78,12 @@ def _begin(
 ) -> CohortMember:
     trainer = trainer or import_object(spec.trainer, what="trainer")
     # The shared trainer's loop as such: trials that run together then share its work.
-    loop = course if trainer is train else trainer
+    loop = train_stepwise if trainer is train else trainer
     run: CohortMember = loop(spec.config, device=device, directory=spec.directory)
     return run
 
 
-def _event(number: int, said: Said | Ending) -> Event:
+def _event(number: int, said: Message | Ending) -> Event:
     if isinstance(said, Report):
         return Reported(number, said)
     if isinstance(said, Ending):

@@ -29,6 +29,7 @@ from trainers.config import TrainConfig
 from trainers.data import Corpus, source_fingerprint, tokenizer_content
 from trainers.errors import TrainerError
 from trainers.importing import import_object
+from trainers.length import budget_words
 from trainers.models import check_packing, count_parameters
 from trainers.naming import plain_name
 from trainers.optimizers import OPTIMIZERS
@@ -209,7 +210,7 @@ def earlier_fields(plan: Plan) -> list[dict[str, Any]]:
 
 def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     fields = dataclasses.asdict(plan.train)
-    del fields["learning_rate"], fields["micro_batch"]
+    del fields["learning_rate"], fields["micro_batch"], fields["checkpoint_every"]
     fields["data"]["name"] = name
     tokenizer = tokenizer_content(plan.train.data)
     if tokenizer:  # wherever its file lies
@@ -235,7 +236,7 @@ def _program_fields(plan: Plan) -> dict[str, Any]:
         "data_source": "",
         "data_fingerprint": "",
     }
-    later = {"steps": train.steps, "direction": train.direction}
+    later = {"steps": train.steps, "tokens": train.tokens, "direction": train.direction}
     return fields | {name: value for name, value in later.items() if value != UNSET[name]}
 
 
@@ -321,7 +322,7 @@ def _borrowed(reference: Reference, config: SweepConfig, corpus: Corpus | None) 
         ("model", reference.model, train.model.name),
         ("data", reference.data and plain_name(reference.data), plain_name(data)),
         ("tokenizer", config.reference.tokenizer, train.data.tokenizer),
-        ("epochs", reference.epochs, train.epochs),
+        ("epochs", reference.epochs, train.epochs or budget_words(train)),
     )
     differences = [f"{what} {there}, not {here}" for what, there, here in pairs if there != here]
     return "borrowed: it was measured with " + " and ".join(differences) if differences else ""

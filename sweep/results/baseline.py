@@ -46,22 +46,22 @@ def at_constant_rate(trainer: str, train: TrainConfig) -> bool:
     return (
         trainer == SHARED_TRAINER
         and train.lr_schedule.name == "constant"
-        and warmup_share(train, None) == 0
+        and train.lr_schedule.warmup_share == 0
     )
 
 
-def warmup_share(train: TrainConfig, steps_per_epoch: int | None) -> float:
+def warmup_share(train: TrainConfig, steps_per_epoch: int | None, steps: int | None) -> float:
     """The share of a run that its warm-up takes; before its end runs cannot be compared.
 
     Args:
         train: what the trainer is told.
-        steps_per_epoch: None where it is unknown.
+        steps_per_epoch, steps: of the whole run; None where they are unknown.
     """
     schedule = train.lr_schedule
-    epochs = schedule.warmup_share * (schedule.horizon_epochs or train.epochs)
-    if schedule.warmup_steps and steps_per_epoch:
-        epochs = schedule.warmup_steps / steps_per_epoch
-    return epochs / train.epochs
+    if not steps_per_epoch or not steps:
+        return schedule.warmup_share
+    horizon = schedule.horizon_steps or schedule.horizon_epochs * steps_per_epoch or steps
+    return (schedule.warmup_steps or schedule.warmup_share * horizon) / steps
 
 
 def optimizer_words(train: TrainConfig) -> str:
@@ -98,6 +98,8 @@ def schedule_words(train: TrainConfig) -> str:
         words.append(f"down to {schedule.floor:.3g} of the rate" if schedule.floor else "to zero")
     if schedule.horizon_epochs and schedule.counts_horizon:
         words.append(f"counted over {schedule.horizon_epochs} epochs")
+    if schedule.horizon_steps and schedule.counts_horizon:
+        words.append(f"counted over {schedule.horizon_steps:,} steps")
     if share or schedule.warmup_steps:
         warmup = f"{share:.3g} of the steps" if share else f"{schedule.warmup_steps} steps"
         words.append(f"after {warmup} of linear warm-up")

@@ -47,7 +47,7 @@ def terms_of(record: StudyRecord) -> Terms:
 def first_comparable(record: StudyRecord) -> float:
     """The share of a run that a trial trains before it is compared: the floor, and the warm-up."""
     floor = record.floor if record.floor < 1 else record.floor / record.epochs
-    settled = warmup_share(record.train, record.steps_per_epoch)
+    settled = warmup_share(record.train, record.steps_per_epoch, record.steps)
     return max(floor, settled + 1 / (record.length or record.epochs)) if settled else floor
 
 

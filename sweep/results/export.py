@@ -35,6 +35,7 @@ TOLD = (
     "precision",
     "epochs",
     "steps",
+    "tokens",
     "seed",
     "metric",
     "direction",

@@ -21,6 +21,7 @@ from studies.transfer import (
 from studies.trials import sound
 from sweep.results.belief import terms_of
 from sweep.results.record import made_by_sweep, read_study, read_trial, without_spelling
+from trainers.length import budget_words
 
 # Beside the model's sizes, what may differ: none of it moves the best rate by more than its noise.
 FREE = ("batch_size", "precision", "seed")
@@ -136,8 +137,7 @@ def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _swept(study: Study) -> Swept:
     record = read_study(study)
-    tokens = record.training_tokens * record.epochs if record.training_tokens else None
-    setting = Setting(record.batch_size, record.parameters, tokens)
+    setting = Setting(record.batch_size, record.parameters, record.tokens)
     return find_optimum(
         study.study_name, setting, study.get_trials(deepcopy=False), terms_of(record)
     )
@@ -153,8 +153,9 @@ def _held(studies: tuple[Study, ...]) -> str:
     if not studies:
         return ""
     records = [read_study(study) for study in studies]
-    epochs, tokens = records[0].epochs, records[0].training_tokens
-    budget = f"{epochs} epochs of {tokens:,} tokens" if tokens else f"{epochs} epochs"
+    tokens, budget = records[0].training_tokens, budget_words(records[0].train)
+    if tokens and records[0].epochs:
+        budget = f"{budget} of {tokens:,} tokens"
     if records[0].train.program.command:
         steps = records[0].train.steps
         budget = f"{steps:,} steps" if steps else f"the command of {records[0].model}"

@@ -23,6 +23,7 @@ from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.objective import stored_objective
 from sweep.results.types import EPOCH
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
+from trainers.length import steps_of
 
 VERSION = 2
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
@@ -135,7 +136,7 @@ class StudyRecord(_Record):
 
     @property
     def epochs(self) -> int:
-        """Of a whole run."""
+        """Of a whole run; 0 where it is counted in steps or tokens."""
         return int(self.identity["epochs"] or 0)
 
     @property
@@ -144,8 +145,22 @@ class StudyRecord(_Record):
         if self.unit == EPOCH:
             return self.epochs
         if self.trainer == SHARED_TRAINER:
-            return self.epochs * (self.steps_per_epoch or 0) or None
+            return self.steps
         return int(self.identity.get("steps") or 0) or None
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps of a whole run; None where they are unknown."""
+        budget = (int(self.identity.get(name) or 0) for name in ("epochs", "steps", "tokens"))
+        counted = {"per_epoch": self.steps_per_epoch or 0, "targets": self.training_tokens or 1}
+        return steps_of(*budget, **counted) or None
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens that a whole run predicts; None where they are unknown."""
+        steps, per_epoch = self.steps, self.steps_per_epoch
+        epochs = steps / per_epoch if steps and per_epoch else self.epochs
+        return round((self.training_tokens or 0) * epochs) or None
 
     @property
     def precision(self) -> str:

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sweep.results.baseline import ADAMS
 from sweep.results.export import Exported, confirmed_words
 from sweep.results.yaml_text import dump
 from trainers.config import TrainConfig
+from trainers.length import budget_words, length_of
 
 Table = dict[str, Any]
 
@@ -56,13 +58,15 @@ def hf_arguments(train: TrainConfig) -> Table:
             "only adam and adamw as they are here: export it as YAML"
         )
     warmup = _hf_warmup(train)
+    _check_length(train, "hf")
     return {
         "output_dir": "runs/hf",
         "learning_rate": train.learning_rate,
         "per_device_train_batch_size": train.batch_size,
-        "num_train_epochs": train.epochs,
+        **_hf_length(train),
         "fp16": train.precision == "fp16",
         "bf16": train.precision == "bf16",
+        **({"tf32": True} if train.precision == "tf32" else {}),
         "max_grad_norm": gradient_norm(train),
         **_hf_schedule(train, warmed=any(warmup.values())),
         **warmup,
@@ -72,11 +76,31 @@ def hf_arguments(train: TrainConfig) -> Table:
         "adam_epsilon": train.eps,
         "weight_decay": train.weight_decay,
         "seed": train.seed % 2**32,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
         "load_best_model_at_end": True,
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,
+    }
+
+
+def _check_length(train: TrainConfig, name: str) -> None:
+    if train.tokens:
+        raise SweepError(
+            f"--format {name}: the study's runs are {train.tokens:,} tokens long, which it cannot "
+            "count: export it as YAML"
+        )
+
+
+def _hf_length(train: TrainConfig) -> Table:
+    if not train.steps:
+        by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+        return {"num_train_epochs": train.epochs, **by_epoch}
+    every = length_of(train, 1).between_reports
+    return {
+        "max_steps": train.steps,
+        "eval_strategy": "steps",
+        "eval_steps": every,
+        "save_strategy": "steps",
+        "save_steps": every,
     }
 
 
@@ -105,7 +129,7 @@ def _hf_warmup(train: TrainConfig) -> Table:
     if not schedule.warmup_share:
         return {"warmup_steps": schedule.warmup_steps}
     name = "warmup_ratio" if _hf_version() < 5 else "warmup_steps"
-    return {name: schedule.warmup_share * _horizon(train) / train.epochs}
+    return {name: schedule.warmup_share * (_horizon(train) / train.epochs if train.epochs else 1)}
 
 
 def _hf_version() -> int:
@@ -127,7 +151,9 @@ def lightning_arguments(train: TrainConfig) -> Table:
             "--format lightning: the study's optimizer is muon, which is two of torch's, Muon and "
             "AdamW, and LightningCLI makes one: export it as YAML"
         )
-    precision = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}[train.precision]
+    _check_length(train, "lightning")
+    mixed = {"fp16": "16-mixed", "bf16": "bf16-mixed"}
+    precision = mixed.get(train.precision, "32-true")
     from trainers.optimizers import OPTIMIZERS, arguments  # loads torch, which "hf" can spare
 
     path = OPTIMIZERS.built_in.get(train.optimizer, train.optimizer)
@@ -140,7 +166,7 @@ def lightning_arguments(train: TrainConfig) -> Table:
     return {
         "seed_everything": train.seed % 2**32,
         "trainer": {
-            "max_epochs": train.epochs,
+            **({"max_steps": train.steps} if train.steps else {"max_epochs": train.epochs}),
             "precision": precision,
             "gradient_clip_val": gradient_norm(train),
             "gradient_clip_algorithm": "norm",
@@ -153,8 +179,13 @@ def lightning_arguments(train: TrainConfig) -> Table:
 
 
 def gradient_norm(train: TrainConfig) -> float:
-    """The one gradient norm that holds for the most epochs of the run; 0 for none."""
+    """The one gradient norm that holds for the most epochs of the run; 0 for none.
+
+    Of a run in steps, whose epochs only its text knows, that of the first.
+    """
     steps = _clipping(train)
+    if not train.epochs:
+        return steps[0][1]
     ends = [*(start for start, _ in steps[1:]), train.epochs]
     lasting = zip(ends, steps, strict=True)
     return max((end - start, -start, norm) for end, (start, norm) in lasting)[2]
@@ -163,7 +194,7 @@ def gradient_norm(train: TrainConfig) -> float:
 def _clipping(train: TrainConfig) -> list[tuple[int, float]]:
     """The steps of the clipping that the run comes to; before the first one nothing is clipped."""
     used = sorted({0: 0.0, **dict(train.clip_schedule)}.items())
-    return [(start, norm) for start, norm in used if start < train.epochs]
+    return [(start, norm) for start, norm in used if start < train.epochs or not train.epochs]
 
 
 def not_expressible(train: TrainConfig, name: str) -> list[str]:
@@ -202,7 +233,11 @@ def _decay_unsaid(train: TrainConfig, name: str) -> list[str]:
 
 
 def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
-    schedule, horizon = train.lr_schedule, _horizon(train)
+    schedule, horizon = train.lr_schedule, budget_words(train)
+    if schedule.horizon_steps:
+        horizon = f"{schedule.horizon_steps:,} steps"
+    if schedule.horizon_epochs:
+        horizon = budget_words(replace(train, epochs=schedule.horizon_epochs, steps=0))
     share = schedule.warmup_share
     warmup = f"{share:.3g} of the steps" if share else f"{schedule.warmup_steps} steps"
     how = f", down to {schedule.floor:.3g} of the rate" if schedule.floor else ""
@@ -210,11 +245,11 @@ def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
         how = f", linear over the last {schedule.decay_share:.3g} of them{how}"
     if name == "lightning" and (schedule.name != "constant" or share or schedule.warmup_steps):
         return [
-            f"the rate's schedule: {schedule.name} over {horizon} epochs{how} after {warmup} of "
+            f"the rate's schedule: {schedule.name} over {horizon}{how} after {warmup} of "
             "linear warm-up, stepped with the optimizer"
         ]
-    if schedule.name != "constant" and horizon != train.epochs:
-        return [f"the {schedule.name} decay ends after {horizon} epochs, not with the run"]
+    if schedule.name != "constant" and horizon != budget_words(train):
+        return [f"the {schedule.name} decay ends after {horizon}, not with the run"]
     return []
 
 

@@ -1,6 +1,7 @@
 """`sweep run --dry-run`: what would be tried and what it would take; trains and stores nothing."""
 
 import dataclasses
+import math
 import shlex
 
 import torch
@@ -17,6 +18,7 @@ from sweep.results.objective import check_bytes
 from sweep.results.place import place_of
 from sweep.storage.connect import check_storage, open_storage
 from trainers.data import Corpus, build_corpus, load_corpus
+from trainers.length import length_of
 from trainers.measuring.measure import Cost, measure
 from trainers.program.command import expand, values_of
 
@@ -49,16 +51,18 @@ def dry_run(config: SweepConfig, view: View) -> None:
 
 def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
     """The answer, line by line."""
-    trials, epochs = plan.config.study.trials, plan.train.epochs
-    total_s = trials * epochs * cost.epoch_s
+    trials = plan.config.study.trials
+    length = length_of(plan.train, cost.steps, corpus.train.targets)
+    reports = math.ceil(length.steps / length.between_reports)
+    total_s = trials * (length.steps * cost.step_s + reports * cost.evaluation_s)
     return [
         *_rates(plan, name),
         f"data: {corpus.source}, {len(corpus.train):,} training sequences, "
         f"{corpus.train.targets:,} tokens an epoch, unigram perplexity "
         f"{corpus.unigram_perplexity:.1f}",
         f"model: {plan.train.model.name}, {plan.setting.parameters:,} parameters",
-        f"steps: {cost.steps} an epoch, {cost.steps * epochs:,} a trial, "
-        f"{cost.steps * epochs * trials:,} at the most",
+        f"steps: {cost.steps} an epoch, {length.steps:,} a trial, "
+        f"{length.steps * trials:,} at the most",
         f"measured: {cost.step_s * 1e3:.0f} ms a step, {cost.evaluation_s:.2f} s a validation, "
         f"peak memory {cost.peak_memory_bytes / 2**30:.2f} GiB",
         f"time: about {_duration(total_s)} without pruning ({_duration(total_s / trials)} a trial)",

@@ -19,7 +19,8 @@ from sweep.workflows.foreign_code import foreign_code, naming
 from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
-from trainers.data import load_corpus, take_corpus
+from trainers.data import Corpus, load_corpus, take_corpus
+from trainers.length import budget_words, length_of
 from trainers.report import Outcome, Report, Verdict
 
 
@@ -71,7 +72,7 @@ def _prepare(exported: Exported, directory: Path, view: View, *, resume: bool) -
     if resume and not (directory / LAST).exists():
         _take_checkpoint(trial, directory)
     if resume:
-        _refuse_fewer_epochs(exported.train.epochs, directory)
+        _refuse_shorter(exported.train, corpus, directory)
 
 
 def _make_folder(directory: Path) -> None:
@@ -83,13 +84,17 @@ def _make_folder(directory: Path) -> None:
         ) from None
 
 
-def _refuse_fewer_epochs(epochs: int, directory: Path) -> None:
+def _refuse_shorter(train: TrainConfig, corpus: Corpus, directory: Path) -> None:
     state = checkpoint.latest(directory)
-    done = len(state.get("history", ())) if state else 0
-    if done > epochs:
+    if state is None:
+        return
+    per_epoch = math.ceil(len(corpus.train) / train.batch_size)
+    # Earlier versions wrote a checkpoint an epoch, and no steps.
+    done = state.get("step", len(state.get("history", ())) * per_epoch)
+    if done > length_of(train, per_epoch, corpus.train.targets).steps:
         raise SweepError(
-            f"{directory} holds {done} epochs already, more than the {epochs} asked for: "
-            "take a larger --epochs, or another --directory"
+            f"{directory} holds {done:,} steps already ({done / per_epoch:.4g} epochs), more than "
+            f"the {budget_words(train)} asked for: ask for more, or take another --directory"
         )
 
 
@@ -158,19 +163,34 @@ def beside_the_sweep(exported: Exported, values: dict[int, float]) -> str:
     )
 
 
-def with_epochs(exported: Exported, epochs: int | None) -> Exported:
-    """The same configuration over another number of epochs.
+def with_length(
+    exported: Exported, *, epochs: int | None, steps: int | None = None, tokens: float | None = None
+) -> Exported:
+    """The same configuration over another number of epochs, steps or tokens.
 
     More epochs leave a warm-up by share as long as it was, so that they go on with the run.
+
+    Raises:
+        SweepError: more than one of them is given.
     """
-    if epochs is None:
+    given = {"epochs": epochs, "steps": steps, "tokens": tokens}
+    wanted = {name: number for name, number in given.items() if number is not None}
+    if len(wanted) > 1:
+        flags = " and ".join(f"--{name}" for name in wanted)
+        raise SweepError(f"{flags} each give the length of the run: leave all but one out")
+    if not wanted:
         return exported
-    train: TrainConfig = dataclasses.replace(exported.train, epochs=epochs)
-    schedule, before = train.lr_schedule, exported.train.epochs
+    train: TrainConfig = dataclasses.replace(
+        exported.train, epochs=epochs or 0, steps=steps or 0, tokens=int(tokens or 0)
+    )
+    schedule, before = train.lr_schedule, exported.train
     by_share = schedule.name == "constant" and schedule.warmup_share > 0
-    if by_share and not schedule.horizon_epochs and epochs > before:
-        fixed = dataclasses.replace(schedule, horizon_epochs=before)
-        train = dataclasses.replace(train, lr_schedule=fixed)
+    if by_share and not schedule.horizon_epochs and not schedule.horizon_steps:
+        if (epochs or 0) > before.epochs > 0:
+            schedule = dataclasses.replace(schedule, horizon_epochs=before.epochs)
+        if (steps or 0) > before.steps > 0:
+            schedule = dataclasses.replace(schedule, horizon_steps=before.steps)
+        train = dataclasses.replace(train, lr_schedule=schedule)
     return exported.model_copy(update={"train": train})
 
 

@@ -21,6 +21,7 @@ from trainers.batches import Batch, Batches
 from trainers.config import PrecisionName
 from trainers.data import build_corpus
 from trainers.evaluate import evaluate
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import parameter_count
 from trainers.steps.cohort import step_alone
@@ -68,7 +69,12 @@ def main() -> None:
     corpus = build_corpus(config.data)
     training, validation = Batches(corpus.train, CPU), Batches(corpus.validation, CPU)
     members = {
-        name: Member(dataclasses.replace(config, precision=name), len(corpus.vocabulary), 1, CPU)
+        name: Member(
+            dataclasses.replace(config, precision=name),
+            len(corpus.vocabulary),
+            length_of(config, 1),
+            CPU,
+        )
         for name in NAMES
     }
     model = members["fp32"].model

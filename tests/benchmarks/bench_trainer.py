@@ -27,6 +27,7 @@ from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.evaluate import evaluate
 from trainers.kernels.graphs import recordings
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import parameter_count
 from trainers.steps.cohort import step_alone, step_together
@@ -58,7 +59,7 @@ def member_of(model: str, rows: int, precision: str = "fp32") -> Member:
         model=ModelConfig(options=options),
         data=DataConfig(window=window, stride=window // 2),
     )
-    return Member(config, VOCABULARY, 1, DEVICE)
+    return Member(config, VOCABULARY, length_of(config, 1), DEVICE)
 
 
 def plain_step(model: str, rows: int) -> Callable[[], None]:

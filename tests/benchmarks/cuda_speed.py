@@ -27,7 +27,7 @@ from trainers.kernels.graphs import recordings
 from trainers.measuring.speed import measure_speed, product_flops_per_second
 from trainers.models import parameter_count
 
-PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp16")
+PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "tf32", "bf16", "fp16")
 GPT = {"width": 768, "layers": 12, "heads": 12, "context": 1024, "dropout": 0.0}
 SMALL_GPT = {"width": 32, "layers": 2, "heads": 2, "context": 32, "dropout": 0.0}
 WORDS, SMALL_WORDS = 50257, 100

@@ -35,12 +35,13 @@ from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import load_corpus
 from trainers.data.files import write_atomically
 from trainers.evaluate import evaluate_all
+from trainers.length import length_of
 from trainers.lockstep import Lockstep
 from trainers.member import Member
 from trainers.models import build_model, parameter_count
 from trainers.report import Ending, Report
 from trainers.steps.cohort import step_together
-from trainers.train import course
+from trainers.train import train_stepwise
 
 RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]
 EPOCHS = 10
@@ -146,7 +147,7 @@ def train_all(configs: list[TrainConfig], folder: Path) -> list[dict[str, Any]]:
     lockstep = Lockstep()
     for number, config in enumerate(configs):
         directory = folder / f"{config.learning_rate:g}"
-        lockstep.add(number, partial(course, config, device=CPU, directory=directory))
+        lockstep.add(number, partial(train_stepwise, config, device=CPU, directory=directory))
     runs: list[dict[str, Any]] = [
         {"rate": config.learning_rate, "losses": [], "skipped": 0} for config in configs
     ]
@@ -209,7 +210,10 @@ def costs(curves: CurveSet, text: str, corpus_folder: Path) -> dict[str, dict[st
         )
         found[str(batch)] = {}
         for size in MEASURED_COHORTS:
-            members = [Member(config, len(corpus.vocabulary), 1, CPU) for _ in range(size)]
+            members = [
+                Member(config, len(corpus.vocabulary), length_of(config, 1), CPU)
+                for _ in range(size)
+            ]
             step_s = min(_seconds(step_together, members, [one] * size) for one in batches)
             evaluation_s = _seconds(evaluate_all, [member.model for member in members], validation)
             # By rows: an epoch's last batch may be a small one.

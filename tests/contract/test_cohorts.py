@@ -8,6 +8,7 @@ import torch
 from trainers.batches import Batch
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.kernels.dropout import block_rows
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import model_names
 from trainers.steps.cohort import step_together
@@ -44,8 +45,6 @@ def batch():
 def steps(cohort, rows, monkeypatch, count):
     """Each member's losses in nats a token, and the first member's last gradients."""
     monkeypatch.setattr(Member, "rows_that_fit", lambda *_: rows)
-    for member in cohort:
-        member.begin_epoch(1)
     one, found = batch(), []
     for _ in range(count):
         stepped = step_together(cohort, [one] * len(cohort))
@@ -58,7 +57,7 @@ def steps(cohort, rows, monkeypatch, count):
 @pytest.mark.parametrize("rows", [512, 256, 60])
 def test_parts_of_a_batch_give_the_whole_ones_gradients(config, members, rows, monkeypatch):
     def cohort():
-        return [Member(config, VOCABULARY, 1, CPU) for _ in range(members)]
+        return [Member(config, VOCABULARY, length_of(config, 1), CPU) for _ in range(members)]
 
     _, whole = steps(cohort(), ROWS, monkeypatch, 1)
     _, parts = steps(cohort(), rows, monkeypatch, 1)
@@ -67,7 +66,7 @@ def test_parts_of_a_batch_give_the_whole_ones_gradients(config, members, rows, m
 
 def test_a_cohort_that_has_room_for_fewer_rows_has_the_losses_of_each_alone(config, monkeypatch):
     def member():
-        return Member(config, VOCABULARY, 1, CPU)
+        return Member(config, VOCABULARY, length_of(config, 1), CPU)
 
     together, _ = steps([member(), member()], 256, monkeypatch, 20)
     alone, _ = steps([member()], ROWS, monkeypatch, 20)
@@ -81,7 +80,7 @@ def test_on_cuda_deterministic_steps_give_the_same_bits(config, precision):
     def trained():
         device = torch.device("cuda")
         asked = dataclasses.replace(config, precision=precision, deterministic=True)
-        member, one = Member(asked, VOCABULARY, 1, device), batch()
+        member, one = Member(asked, VOCABULARY, length_of(asked, 1), device), batch()
         there = Batch(one.tokens_BT.to(device), one.lengths_B, one.score_from_B)
         for _ in range(5):
             step_together([member], [there])

@@ -336,7 +336,7 @@ class TestADivergingRate:
         assert workspace.states()[:2] == ["PRUNED", "PRUNED"]
         for trial in trials(workspace)[:2]:
             assert trial.user_attrs["outcome"] == "diverged"
-            assert trial.user_attrs["reason"].startswith("diverged in epoch ")
+            assert trial.user_attrs["reason"].startswith("diverged by step ")
             assert list(trial.intermediate_values.values())[-1] == math.inf
         assert "No trial completed, so there is no best rate" in done.out
         assert "2 diverged, the lowest at 5.00e0" in done.out

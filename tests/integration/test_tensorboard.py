@@ -1,5 +1,6 @@
 """Event files as TensorBoard itself reads them, of a sweep that was stopped and gone on with."""
 
+import io
 import math
 import sys
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import optuna
 import pytest
 from support import Workspace, refusal
+
+from studies.objective import Objective
+from sweep.results.types import TrialRow
+from sweep.view import make_view
+from trainers.report import Progress
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -83,3 +89,19 @@ def test_without_tensorboard_the_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     run = ("run", "--trials", 1, "--set", "study.tensorboard=events")
     assert "pip install 'lr-sweep[tensorboard]'" in refusal(workspace.invoke(*run, code=2))
+
+
+def test_a_step_s_loss_and_gradient_norm_are_there_between_reports(tmp_path: Path) -> None:
+    row = TrialRow(0, "running", 1e-2, "sqrt", 1.0, None, 0, "", objective=Objective())
+    stream = io.StringIO()
+    with make_view(json_lines=True, stream=stream, tensorboard=str(tmp_path)) as view:
+        view.trial_started(row)
+        for step in (3, 7):
+            view.progressed(0, Progress(step, 9, train_loss=step / 2, gradient_norm=step / 4))
+        view.progressed(0, Progress(8, 9))  # of a trainer that says neither
+    found = accumulator.EventAccumulator(str(tmp_path / "0000-lr-1.00e-2"))
+    found.Reload()
+    for tag, part in (("loss/step", 0.5), ("optimizer/gradient_norm", 0.25)):
+        scalars = [(each.step, each.value) for each in found.Scalars(tag)]
+        assert scalars == [(3, 3 * part), (7, 7 * part)]
+    assert '"gradient_norm": 1.75' in stream.getvalue()

@@ -16,6 +16,7 @@ from trainers.batches import Batches, batches_of
 from trainers.config import TrainConfig
 from trainers.data import Corpus
 from trainers.evaluate import evaluate
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import StackedModel
 from trainers.steps.cohort import step_alone, step_together
@@ -40,11 +41,6 @@ class Cost:
     evaluation_s: float
     peak_memory_bytes: int
 
-    @property
-    def epoch_s(self) -> float:
-        """Seconds an epoch takes."""
-        return self.steps * self.step_s + self.evaluation_s
-
 
 def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
     """Takes a warm-up step, a few timed steps and one evaluation.
@@ -57,7 +53,9 @@ def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
     training, validation = batches_of(corpus.train, device), batches_of(corpus.validation, device)
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
-    member = Member(config, corpus.vocabulary_size, steps, device, separator=corpus.separator)
+    member = Member(
+        config, corpus.vocabulary_size, length_of(config, steps), device, separator=corpus.separator
+    )
     seconds: list[float] = []
     batches = training.shuffled(config.batch_size, config.seed, 1)
     for batch in islice(batches, MEASURED_STEPS + 1):
@@ -91,7 +89,13 @@ def cohort_size(config: TrainConfig, corpus: Corpus, device: torch.device, at_mo
     for size in sorted({1, at_most, *(2**n for n in range(at_most.bit_length()))}):
         while len(members) < size:
             members.append(
-                Member(config, corpus.vocabulary_size, 1, device, separator=corpus.separator)
+                Member(
+                    config,
+                    corpus.vocabulary_size,
+                    length_of(config, 1),
+                    device,
+                    separator=corpus.separator,
+                )
             )
         if not isinstance(members[0].model, StackedModel):
             return 1

@@ -14,8 +14,10 @@ from trainers.config import TrainConfig
 from trainers.data.corpus import NO_SEPARATOR
 from trainers.data.vocabulary import END
 from trainers.kernels.graphs import recordings
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import parameter_count
+from trainers.precision import Precision
 from trainers.steps.cohort import step_together
 from trainers.steps.memory import peak_memory_bytes, reset_peak_memory
 
@@ -60,7 +62,10 @@ def measure_speed(config: TrainConfig, cohort: int, device: torch.device) -> Spe
     batch = _full_windows(config, device)
     vocabulary = config.data.vocabulary_size
     separator = END if config.data.pack else NO_SEPARATOR
-    members = [Member(config, vocabulary, 1, device, separator=separator) for _ in range(cohort)]
+    members = [
+        Member(config, vocabulary, length_of(config, 1), device, separator=separator)
+        for _ in range(cohort)
+    ]
     step = partial(step_together, members, [batch] * cohort)
     step_s = _best(step, device)
     peak_memory = peak_memory_bytes(device)
@@ -88,11 +93,12 @@ def product_flops_per_second(config: TrainConfig, device: torch.device) -> float
 
     FP16 on the CPU is multiplied in FP32 (see `trainers.precision.half`).
     """
-    low = config.precision != "fp32" and (device.type == "cuda" or config.precision == "bf16")
-    type_ = {"fp16": torch.float16, "bf16": torch.bfloat16}[config.precision] if low else None
+    halves = {"bf16": torch.bfloat16, **({"fp16": torch.float16} if device.type == "cuda" else {})}
+    type_ = halves.get(config.precision)
     size = PEAK_SIZE[device.type]
     left, right = (torch.rand(size, size, device=device, dtype=type_) for _ in range(2))
-    return 2 * size**3 / _best(partial(torch.mm, left, right), device)
+    with Precision(config.precision, device).products():
+        return 2 * size**3 / _best(partial(torch.mm, left, right), device)
 
 
 def _bmm_flops(left_KAB: Sequence[int], right_KBC: Sequence[int], *_: object, **__: object) -> int:

@@ -7,14 +7,18 @@ Shape suffixes: K members, B batch, T position, P = B x T, N packed position (ev
 batch), W width, A heads, D width of a head.
 """
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, validate_call
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from trainers.kernels.dropout import Dropout
+from trainers.models._mup import Parametrization, Scale
 from trainers.models._stacked import (
     WEIGHT_STD,
     Stack,
@@ -50,10 +54,23 @@ class GPT(StackedModel):
     """
 
     def __init__(
-        self, vocabulary_size: int, width: int, layers: int, heads: int, p: float, context: int
+        self,
+        vocabulary_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        p: float,
+        context: int,
+        parametrization: Parametrization,
+        *,
+        recompute: bool,
+        fuse: bool,
     ) -> None:
         super().__init__()
         self.p = p
+        self.recompute = recompute
+        self._fused: Callable[..., Tensor] | None = torch.compile(self._block) if fuse else None
+        self.parametrization = parametrization
         self.context = context
         self.separator: int | None = None
         self.heads = heads
@@ -64,10 +81,21 @@ class GPT(StackedModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary_size, bias=False)
         self.apply(initialise)
+        # GPT-2 section 2.3: the stream's variance must not grow with the depth.
+        base_layers = layers / parametrization.depth
+        out_std = WEIGHT_STD / (2 * base_layers * parametrization.width) ** 0.5
         for block in blocks:
-            # GPT-2 section 2.3: the stream's variance must not grow with the depth.
+            for inner in (block.query_key_value, block.mlp_in):
+                inner.weight.data.div_(parametrization.width**0.5)
             for out in (block.attention_out, block.mlp_out):
-                nn.init.normal_(out.weight, std=WEIGHT_STD / (2 * layers) ** 0.5)
+                nn.init.normal_(out.weight, std=out_std)
+
+    def scales(self) -> Mapping[str, Scale]:
+        """What an optimizer scales, of each parameter by its name."""
+        return {
+            name: self.parametrization.scale(name, parameter.ndim)
+            for name, parameter in self.named_parameters()
+        }
 
     def attend_within_documents(self, separator: int) -> None:
         """See `trainers.models.set_packing`."""
@@ -92,30 +120,59 @@ class GPT(StackedModel):
             position_T = torch.arange(length, device=tokens_KBT.device)
             x_KBTW = x_KBTW + embed(position_T - begin_KBT, weights["positions.weight"])
             mask = _within_documents(begin_KBT.flatten(0, 1))
-        x_KBTW = self._drop(x_KBTW, dropout)
+        if (kept_KBTW := self._kept(x_KBTW, dropout)) is not None:
+            x_KBTW = x_KBTW * kept_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
         for number in range(len(self.blocks)):
-            name = f"blocks.{number}"
-            x_KBTW = x_KBTW + self._drop(self._attention(x_KBTW, weights, name, mask), dropout)
-            x_KBTW = x_KBTW + self._drop(_mlp(x_KBTW, weights, name), dropout)
-        return pack(_norm(x_KBTW, weights, "norm").view(members, rows, length, -1), lengths_B)
+            # Drawn here, so that a block that is computed twice drops the same twice.
+            kept = self._kept(x_KBTW, dropout), self._kept(x_KBTW, dropout)
+            block = partial(
+                self._fused or self._block, weights=_of_block(weights, number), mask=mask, kept=kept
+            )
+            if self.recompute and torch.is_grad_enabled():
+                x_KBTW = checkpoint(block, x_KBTW, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_KBTW = block(x_KBTW)
+        normed_KPW = _norm(x_KBTW, weights, "norm")
+        if self.parametrization.mup:
+            normed_KPW = normed_KPW / self.parametrization.width
+        return pack(normed_KPW.view(members, rows, length, -1), lengths_B)
 
-    def _attention(self, x_KBTW: Tensor, weights: Stack, name: str, mask: Tensor | None) -> Tensor:
-        normed_KPW = _norm(x_KBTW, weights, f"{name}.attention_norm")
-        all_KPW3 = linear(normed_KPW, weights, f"{name}.query_key_value")
+    def _block(
+        self,
+        x_KBTW: Tensor,
+        *,
+        weights: Stack,
+        mask: Tensor | None,
+        kept: tuple[Tensor | None, Tensor | None],
+    ) -> Tensor:
+        x_KBTW = self._add(x_KBTW, self._attention(x_KBTW, weights, mask), kept[0])
+        return self._add(x_KBTW, _mlp(x_KBTW, weights), kept[1])
+
+    def _add(self, x_KBTW: Tensor, branch_KBTW: Tensor, kept_KBTW: Tensor | None) -> Tensor:
+        """Adds what is kept of a branch to the residual stream."""
+        if kept_KBTW is not None:
+            branch_KBTW = branch_KBTW * kept_KBTW.to(branch_KBTW.dtype).div_(1 - self.p)
+        depth = self.parametrization.depth
+        return x_KBTW + (branch_KBTW if depth == 1 else branch_KBTW / depth)
+
+    def _attention(self, x_KBTW: Tensor, weights: Stack, mask: Tensor | None) -> Tensor:
+        normed_KPW = _norm(x_KBTW, weights, "attention_norm")
+        all_KPW3 = linear(normed_KPW, weights, "query_key_value")
         members, rows, length, width = x_KBTW.shape
         split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
+        scale = self.parametrization.attention(width // self.heads)
         mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
         )
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
-        return linear(mixed_KPW, weights, f"{name}.attention_out").view(x_KBTW.shape)
+        return linear(mixed_KPW, weights, "attention_out").view(x_KBTW.shape)
 
-    def _drop(self, x_KBTW: Tensor, dropout: Dropout | None) -> Tensor:
+    def _kept(self, x_KBTW: Tensor, dropout: Dropout | None) -> Tensor | None:
+        """Draws the next mask; None where nothing is dropped."""
         if dropout is None or not self.p:
-            return x_KBTW
-        keep_KBTW = dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
-        return x_KBTW * keep_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
+            return None
+        return dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
 
 
 def _within_documents(begin_BT: Tensor) -> Tensor:
@@ -125,10 +182,16 @@ def _within_documents(begin_BT: Tensor) -> Tensor:
     return (up_to_itself_TT & (position_T >= begin_BT[:, :, None]))[:, None]
 
 
-def _mlp(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
-    normed_KPW = _norm(x_KBTW, weights, f"{name}.mlp_norm")
-    inner = F.gelu(linear(normed_KPW, weights, f"{name}.mlp_in"))
-    return linear(inner, weights, f"{name}.mlp_out").view(x_KBTW.shape)
+def _of_block(weights: Stack, number: int) -> Stack:
+    """A block's own weights: the names of one are those of all, so that all are one function."""
+    prefix = f"blocks.{number}."
+    return {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+
+
+def _mlp(x_KBTW: Tensor, weights: Stack) -> Tensor:
+    normed_KPW = _norm(x_KBTW, weights, "mlp_norm")
+    inner = F.gelu(linear(normed_KPW, weights, "mlp_in"))
+    return linear(inner, weights, "mlp_out").view(x_KBTW.shape)
 
 
 def _norm(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
@@ -147,6 +210,11 @@ def build(
     heads: Size = 4,
     dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1,
     context: Size = 1024,
+    parametrization: Literal["standard", "mup"] = "standard",
+    base_width: Size = 64,
+    base_layers: Annotated[int, Field(ge=0, strict=True)] = 0,
+    activation_checkpointing: Annotated[bool, Field(strict=True)] = False,
+    compile_blocks: Annotated[bool, Field(strict=True)] = False,
 ) -> GPT:
     """Build the model.
 
@@ -157,6 +225,15 @@ def build(
         heads: attention heads.
         dropout: probability of a drop; attention weights have none.
         context: most positions in a row.
+        parametrization: "standard", or "mup": a rate that is good at `base_width`, with as many
+            heads, is good at every width; see `trainers.models._mup`. For adam and adamw.
+        base_width: where "mup" is as the standard one.
+        base_layers: likewise of the layers; 0 leaves the depth as the standard one has it.
+        activation_checkpointing: keeps a block's input alone and computes the block again in the
+            backward pass (Chen et al. 2016, arXiv 1604.06174): less memory, a third more time, the
+            same result.
+        compile_blocks: has torch.compile fuse a block's kernels: a minute at the start, for fp32,
+            tf32 and bf16. With `data.pack`: a shape of its own is compiled for each kind of batch.
 
     Returns:
         The model. Weights are drawn from normal(0, 0.02), biases are zero.
@@ -166,4 +243,18 @@ def build(
     """
     if width % heads:
         raise ValueError(f"width must be a multiple of heads ({heads}), got {width}")
-    return GPT(vocabulary_size, width, layers, heads, dropout, context)
+    scaled = Parametrization()
+    if parametrization == "mup":
+        depth = layers / base_layers if base_layers else 1.0
+        scaled = Parametrization(width / base_width, depth, mup=True)
+    return GPT(
+        vocabulary_size,
+        width,
+        layers,
+        heads,
+        dropout,
+        context,
+        scaled,
+        recompute=activation_checkpointing,
+        fuse=compile_blocks,
+    )

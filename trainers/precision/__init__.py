@@ -1,7 +1,9 @@
-"""The only place where FP32, FP16 and BF16 differ.
+"""The only place where FP32, TF32, FP16 and BF16 differ.
 
 FP16 keeps FP32 weights, multiplies in FP16 and scales the loss, so that small gradients survive
 (Micikevicius et al., "Mixed Precision Training", 2018). BF16 has FP32's range: it needs no scaling.
+TF32 is FP32 whose products are of 10-bit mantissas where the device has them, as CUDA's from Ampere
+on; elsewhere it is FP32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +22,12 @@ MINIMUM_SCALE = 1.0
 GROWTH_INTERVAL = 2000
 """Steps without an overflow after which the scale doubles."""
 
-_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_TYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 class Precision:
@@ -30,7 +37,7 @@ class Precision:
     is `try_step` of each in its place, then one `settle`.
 
     Args:
-        name: fp32, fp16 or bf16.
+        name: fp32, tf32, fp16 or bf16.
         device: where the model is.
         enabled: False computes in FP32, bit for bit, whatever the name.
     """
@@ -39,6 +46,7 @@ class Precision:
         self._device = device.type
         self._type = _TYPES[name if enabled else "fp32"]
         self._on_cpu = self._type is torch.float16 and device.type == "cpu"
+        self._tf32 = name == "tf32" and enabled
         self._scaler = torch.amp.GradScaler(
             device.type,
             init_scale=INITIAL_SCALE,
@@ -50,6 +58,8 @@ class Precision:
 
     def products(self) -> AbstractContextManager[object]:
         """Multiply as this precision does; around forward and backward it is entered but once."""
+        if self._tf32:
+            return _tf32_products()
         return HalfProducts() if self._on_cpu else nullcontext()
 
     @contextmanager
@@ -118,6 +128,20 @@ class Precision:
         """Continue from a `state_dict`."""
         self._scaler.load_state_dict(state)
         self._scale = float(self._scaler.get_scale())
+
+
+@contextmanager
+def _tf32_products() -> Iterator[None]:
+    """Within it CUDA multiplies in TF32; torch's switches are of the whole process."""
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = True
+    try:
+        yield
+    finally:
+        for switch, was in zip(switches, before, strict=True):
+            switch.allow_tf32 = was
 
 
 def settle(precisions: Sequence[Precision]) -> list[bool]:

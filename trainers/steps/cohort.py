@@ -36,9 +36,13 @@ class Steps(Protocol):
     model: nn.Module
     precision: Precision
     optimizer: torch.optim.Optimizer
-    place: Place
     rows: int
     """Of a batch, that were computed at once last."""
+
+    @property
+    def place(self) -> Place:
+        """Where the next step's dropout is drawn."""
+        ...
 
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""

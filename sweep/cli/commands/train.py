@@ -16,6 +16,8 @@ UNFINISHED = 1
 @click.command(cls=ProgramCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="More epochs than the sweep's.")
+@click.option("--steps", type=click.IntRange(min=1), help="Or so many optimizer steps.")
+@click.option("--tokens", type=float, help="Or so many tokens: 2e8.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")
 @click.option("--directory", help="For checkpoints.  [default: runs/train/NAME-OF-FILE]")
 @click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
@@ -28,6 +30,8 @@ UNFINISHED = 1
 def command(
     file: Path,
     epochs: int | None,
+    steps: int | None,
+    tokens: float | None,
     resume: bool,
     directory: str | None,
     device: str | None,
@@ -46,12 +50,12 @@ def command(
     from sweep.errors import SweepError
     from sweep.results.export import read
     from sweep.view import make_view
-    from sweep.workflows.train import check_code, prepare, train, with_epochs
+    from sweep.workflows.train import check_code, prepare, train, with_length
     from trainers.report import Outcome
 
     if directory is not None and not directory.strip():
         raise SweepError("--directory is empty: name a folder for the checkpoints")
-    exported = with_epochs(read(file), epochs)
+    exported = with_length(read(file), epochs=epochs, steps=steps, tokens=tokens)
     own = read_user_file(None)
     keys = ("study", "trainer"), ("data", "name"), ("trainer", "optimizer")
     named = own.get("model"), *(own.get(table, {}).get(key) for table, key in keys)

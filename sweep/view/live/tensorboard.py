@@ -17,7 +17,7 @@ from sweep.formatting import format_rate
 from sweep.orchestration.listener import Forwarding, View
 from sweep.orchestration.log import say
 from sweep.results.types import StudySummary, TrialRow, counted
-from trainers.report import Report
+from trainers.report import Progress, Report
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -88,6 +88,19 @@ class TensorBoardView(Forwarding):
                     writer.add_scalar(tag, value, counted(report, row.unit))
                 writer.flush()
         super().reported(number, report, row)
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        """Writes what the last step said of itself."""
+        said = {
+            "loss/step": progress.train_loss,
+            "optimizer/gradient_norm": progress.gradient_norm,
+        }
+        if writer := self._writers.get(number):
+            with self._as_long_as_it_can(number):
+                for tag, value in said.items():
+                    if not math.isnan(value):
+                        writer.add_scalar(tag, value, progress.step)
+        super().progressed(number, progress)
 
     def trial_ended(self, row: TrialRow) -> None:
         """Writes what the trial came to, unless it goes on later."""

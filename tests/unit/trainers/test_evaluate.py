@@ -14,6 +14,7 @@ from trainers.batches import Batches
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import build_corpus
 from trainers.evaluate import evaluate
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import build_model
 from trainers.steps.cohort import step_alone
@@ -152,13 +153,9 @@ def test_it_is_fp32_and_the_same_value_whatever_the_precision_of_training(
     """Two members of the same weights; each trains a step in its precision before the second."""
     model = ModelConfig(options=OPTIONS["context_vector"])
     members = [
-        Member(
-            TrainConfig(learning_rate=1e-2, precision=name, model=model),
-            len(corpus.vocabulary),
-            1,
-            CPU,
-        )
+        Member(config, len(corpus.vocabulary), length_of(config, 1), CPU)
         for name in ("fp32", precision)
+        for config in [TrainConfig(learning_rate=1e-2, precision=name, model=model)]
     ]
     batch = next(Batches(corpus.train, CPU).shuffled(16, 0, 1))
     validation = Batches(corpus.validation, CPU)

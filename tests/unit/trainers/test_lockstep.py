@@ -12,7 +12,7 @@ from trainers.errors import TrainerError
 from trainers.lockstep import Lockstep
 from trainers.models import model_names
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
-from trainers.train import course, train
+from trainers.train import train, train_stepwise
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -56,7 +56,7 @@ class Together:
 
     def add(self, number, one, directory):
         self.reports[number] = []
-        self.lockstep.add(number, lambda: course(one, device=CPU, directory=directory))
+        self.lockstep.add(number, lambda: train_stepwise(one, device=CPU, directory=directory))
 
     def go(self):
         """One round."""
@@ -207,3 +207,27 @@ def test_one_that_cannot_begin_leaves_the_others_alone(data, tmp_path):
     together.add(0, config(data, epochs=1), tmp_path / "0")
     together.end()
     assert together.endings == {7: Outcome.FAILED, 0: Outcome.COMPLETED}
+
+
+def test_one_that_was_stopped_between_reports_goes_on_beside_the_others(
+    data, tmp_path, monkeypatch
+):
+    """In another place of its epoch than they are, and so with batches of other sizes at times."""
+    monkeypatch.setattr("trainers.train.PROGRESS_INTERVAL_S", 0.0)
+    first, second = (config(data, learning_rate=rate, epochs=2) for rate in RATES[:2])
+    run, word = train(second, device=CPU, directory=tmp_path / "1"), None
+    while not (isinstance(word, Progress) and word.step == 2):
+        word = run.send(None)
+    with pytest.raises(StopIteration):
+        run.send(Verdict.PAUSE)
+    together = Together()
+    for number, one in enumerate((first, second)):
+        together.add(number, one, tmp_path / str(number))
+    together.end()
+    assert together.endings == {0: Outcome.COMPLETED, 1: Outcome.COMPLETED}
+    for number, one in enumerate((first, second)):
+        expected, _ = alone(one, tmp_path / f"alone{number}")
+        assert_same_curves(together.reports[number], expected, tolerance=1e-3)
+        assert together.reports[number][0].validation_loss == pytest.approx(
+            expected[0].validation_loss, abs=1e-5
+        )

@@ -13,6 +13,7 @@ from trainers.batches import Batches
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.errors import TrainerError
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.report import Report
 from trainers.steps.cohort import step_alone
@@ -33,7 +34,7 @@ def _scale_that_this_model_bears(monkeypatch):
 
 def member(half=True, steps=STEPS, **changes):
     config = dataclasses.replace(CONFIG, **changes)
-    return Member(config, VOCABULARY, steps, CPU, half=half)
+    return Member(config, VOCABULARY, length_of(config, steps), CPU, half=half)
 
 
 def sequences():
@@ -59,7 +60,7 @@ def same(first, second):
 
 def seeded_step(one, batch, seed=7):
     """A step whose dropout depends on nothing before it."""
-    one.begin_epoch(seed)
+    one.step = (seed - 1) * STEPS
     return step_alone(one, batch)
 
 
@@ -82,6 +83,7 @@ def norm(gradients):
 def report(epoch, perplexity):
     loss = float(torch.tensor(perplexity, dtype=torch.float64).log())
     return Report(
+        step=epoch * STEPS,
         epoch=epoch,
         train_loss=loss,
         validation_loss=loss,
@@ -157,8 +159,7 @@ def test_the_limit_goes_by_the_epochs_done(batches):
     one = member(clip_schedule=((0, 1e-3), (2, 2e-3)))
     found = []
     for epoch in (1, 2, 3, 4):
-        found.append(norm(gradients_of_a_step(one, batches[0])))
-        one.history.append(report(epoch, 10.0))
+        found.append(norm(gradients_of_a_step(one, batches[0], epoch)))
     assert found == pytest.approx([1e-3, 1e-3, 2e-3, 2e-3], rel=1e-3)
 
 
@@ -272,10 +273,10 @@ def test_wsd_is_not_stopped_early_before_its_decay_is_over(horizon, tmp_path):
     schedule = LRSchedule(name="wsd", horizon_epochs=horizon)
     waiting, stopped = member(patience=2, lr_schedule=schedule), member(patience=2)
     for each in plateau[:5]:
-        waiting.finish_epoch(each, tmp_path / "waiting")
-        stopped.finish_epoch(each, tmp_path / "stopped")
+        waiting.add_report(each, tmp_path / "waiting")
+        stopped.add_report(each, tmp_path / "stopped")
     assert (waiting.patience_spent(), stopped.patience_spent()) == (False, True)
-    waiting.finish_epoch(plateau[5], tmp_path / "waiting")
+    waiting.add_report(plateau[5], tmp_path / "waiting")
     assert waiting.patience_spent()
 
 
@@ -321,7 +322,7 @@ def test_best_keeps_the_first_of_the_lowest(tmp_path, batches):
     for epoch, value in enumerate([9.0, 8.0, 8.5, 8.0], 1):
         step_alone(one, batches[epoch - 1])
         kept[epoch] = {name: value.clone() for name, value in one.model.state_dict().items()}
-        one.finish_epoch(report(epoch, value), tmp_path)
+        one.add_report(report(epoch, value), tmp_path)
     best = checkpoint.read(tmp_path / checkpoint.BEST)
     assert best["report"] == dataclasses.asdict(report(2, 8.0))
     assert all(torch.equal(best["model"][name], kept[2][name]) for name in kept[2])
@@ -344,7 +345,7 @@ def test_a_restored_member_is_the_same_in_all_that_matters(tmp_path, precision, 
         step_alone(one, batches[0])
         hook.remove()
     step_alone(one, batches[0])
-    one.finish_epoch(report(1, 9.0), tmp_path)
+    one.add_report(report(1, 9.0), tmp_path)
     other = member(**changes)
     other.restore(tmp_path)
     assert [said.perplexity for said in other.history] == [said.perplexity for said in one.history]
@@ -392,7 +393,7 @@ FIXED_SHARE = LRSchedule(warmup_share=0.5, horizon_epochs=6)
     ],
 )
 def test_another_run_s_checkpoint_is_refused_naming_the_field(tmp_path, changes, difference):
-    member().finish_epoch(report(1, 9.0), tmp_path)
+    member().add_report(report(1, 9.0), tmp_path)
     other = member(**{"model": MODEL, **changes})
     with pytest.raises(TrainerError, match=f"was trained with {difference}") as caught:
         other.restore(tmp_path)
@@ -404,7 +405,7 @@ def test_another_run_s_checkpoint_is_refused_naming_the_field(tmp_path, changes,
     "schedule", [LRSchedule(), LRSchedule(warmup_steps=3), FIXED, FIXED_WSD, FIXED_SHARE]
 )
 def test_more_epochs_extend_a_run_whose_rate_they_do_not_change(tmp_path, schedule):
-    member(lr_schedule=schedule).finish_epoch(report(1, 9.0), tmp_path)
+    member(lr_schedule=schedule).add_report(report(1, 9.0), tmp_path)
     other = member(lr_schedule=schedule, epochs=20)
     other.restore(tmp_path)
     assert len(other.history) == 1
@@ -412,7 +413,7 @@ def test_more_epochs_extend_a_run_whose_rate_they_do_not_change(tmp_path, schedu
 
 @pytest.mark.parametrize("schedule", [COSINE, LINEAR, SHARE], ids=["cosine", "linear", "share"])
 def test_a_schedule_over_the_run_s_own_epochs_cannot_be_extended(tmp_path, schedule):
-    member(lr_schedule=schedule).finish_epoch(report(1, 9.0), tmp_path)
+    member(lr_schedule=schedule).add_report(report(1, 9.0), tmp_path)
     with pytest.raises(TrainerError, match=r"epochs = 6, not 20; .*lr_schedule\.horizon_epochs"):
         member(lr_schedule=schedule, epochs=20).restore(tmp_path)
 
@@ -420,7 +421,7 @@ def test_a_schedule_over_the_run_s_own_epochs_cannot_be_extended(tmp_path, sched
 @pytest.mark.parametrize("schedule", [COSINE, LINEAR, SHARE], ids=["cosine", "linear", "share"])
 def test_it_can_where_the_horizon_stays_the_run_s_own(tmp_path, schedule):
     first = member(lr_schedule=schedule)
-    first.finish_epoch(report(1, 9.0), tmp_path)
+    first.add_report(report(1, 9.0), tmp_path)
     fixed = dataclasses.replace(schedule, horizon_epochs=CONFIG.epochs)
     longer = member(lr_schedule=fixed, epochs=20)
     longer.restore(tmp_path)
@@ -429,7 +430,7 @@ def test_it_can_where_the_horizon_stays_the_run_s_own(tmp_path, schedule):
 
 
 def test_a_checkpoint_from_before_warmup_share_had_none(tmp_path):
-    member().finish_epoch(report(1, 9.0), tmp_path)
+    member().add_report(report(1, 9.0), tmp_path)
     stored = checkpoint.read(tmp_path / checkpoint.LAST)
     del stored["config"]["lr_schedule"]["warmup_share"]
     checkpoint.write(tmp_path / checkpoint.LAST, stored)
@@ -441,8 +442,8 @@ def test_a_checkpoint_from_before_warmup_share_had_none(tmp_path):
 
 
 def test_a_checkpoint_of_another_vocabulary_is_one_line(tmp_path):
-    member().finish_epoch(report(1, 9.0), tmp_path)
-    other = Member(CONFIG, VOCABULARY + 1, STEPS, CPU)
+    member().add_report(report(1, 9.0), tmp_path)
+    other = Member(CONFIG, VOCABULARY + 1, length_of(CONFIG, STEPS), CPU)
     with pytest.raises(TrainerError, match="does not fit this model and text: ") as caught:
         other.restore(tmp_path)
     assert "\n" not in str(caught.value)
@@ -450,7 +451,7 @@ def test_a_checkpoint_of_another_vocabulary_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("missing", ["model", "optimizer", "scheduler", "precision", "history"])
 def test_a_checkpoint_without_all_its_parts_is_one_line(tmp_path, missing):
-    member().finish_epoch(report(1, 9.0), tmp_path)
+    member().add_report(report(1, 9.0), tmp_path)
     state = checkpoint.read(tmp_path / checkpoint.LAST)
     del state[missing]
     checkpoint.save(tmp_path, state)
@@ -478,7 +479,8 @@ def test_on_cuda_a_user_s_recurrence_is_fp32_and_not_tf32():
 def test_on_cuda_a_step_never_makes_the_host_wait(precision):
     """FP16's scaler waits once a step, the others not at all."""
     device = torch.device("cuda")
-    one = Member(dataclasses.replace(CONFIG, precision=precision), VOCABULARY, STEPS, device)
+    config = dataclasses.replace(CONFIG, precision=precision)
+    one = Member(config, VOCABULARY, length_of(config, STEPS), device)
     batches = list(Batches(sequences(), device).shuffled(CONFIG.batch_size, 0, 1))
     for batch in 2 * batches:  # what is only done once
         step_alone(one, batch)

@@ -12,13 +12,14 @@ from trainers.batches import Batches
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.errors import TrainerError
+from trainers.length import length_of
 from trainers.lockstep import Lockstep
 from trainers.member import Member
 from trainers.models import build_model
 from trainers.optimizers import OPTIMIZERS, hidden_matrices, make_optimizer
 from trainers.report import Report, Verdict
 from trainers.steps.cohort import step_alone
-from trainers.train import course, train
+from trainers.train import train, train_stepwise
 
 CPU, VOCABULARY, RATE = torch.device("cpu"), 30, 1e-2
 MODELS = {
@@ -249,8 +250,8 @@ def test_an_overflow_skips_the_whole_step_and_the_rate_waits(optimizer, monkeypa
     """FP16's scaler, over one optimizer and over two."""
     monkeypatch.setattr("trainers.precision.INITIAL_SCALE", 2.0**10)
     schedule = LRSchedule(warmup_steps=4)
-    config = configured(optimizer, precision="fp16", lr_schedule=schedule)
-    one = Member(config, VOCABULARY, 4, CPU)
+    config = configured(optimizer, precision="fp16", lr_schedule=schedule, seed=1)
+    one = Member(config, VOCABULARY, length_of(config, 4), CPU)
     first, *_ = batches()
     before = {name: p.detach().clone() for name, p in one.model.named_parameters()}
     hook = one.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
@@ -323,7 +324,9 @@ def test_side_by_side_each_is_the_run_that_it_is_alone(data, optimizer, tmp_path
     together, found = Lockstep(), {0: [], 1: []}
     for number, run in enumerate(runs):
         directory = tmp_path / f"side{number}"
-        together.add(number, lambda run=run, to=directory: course(run, device=CPU, directory=to))
+        together.add(
+            number, lambda run=run, to=directory: train_stepwise(run, device=CPU, directory=to)
+        )
     while said := together.advance():
         for number, word in said.items():
             if isinstance(word, Report):

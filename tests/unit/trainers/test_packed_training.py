@@ -12,6 +12,7 @@ from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import build_corpus
 from trainers.data.subwords import open_tokenizer
 from trainers.evaluate import evaluate
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.report import Outcome, Report, Verdict
 from trainers.train import train
@@ -85,7 +86,8 @@ def test_documents_packed_have_the_loss_of_documents_apart(english: Path) -> Non
     for data in (apart, packed):
         corpus = build_corpus(data)
         config = TrainConfig(learning_rate=1e-3, model=model, data=data)
-        member = Member(config, corpus.vocabulary_size, 1, CPU, separator=corpus.separator)
+        length = length_of(config, 1)
+        member = Member(config, corpus.vocabulary_size, length, CPU, separator=corpus.separator)
         with torch.no_grad():  # the token before a document is <bos> in one, <eos> in the other
             member.model.embedding.weight[2] = member.model.embedding.weight[3]
             for parameter in member.model.blocks.parameters():

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, Se
 
 from trainers.config import LRSchedule, TrainConfig
 from trainers.errors import TrainerError
+from trainers.length import length_of
 from trainers.schedule import check_warmup, clip_norm, lr_scheduler, warmup_steps
 
 RATE, STEPS, EPOCHS, HORIZON = 3e-3, 7, 6, 4
@@ -34,7 +35,7 @@ def rates(make_scheduler, steps=TOTAL):
 
 def ours(schedule, **other):
     config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule, **other)
-    return rates(lambda tried: lr_scheduler(config, tried, STEPS))
+    return rates(lambda tried: lr_scheduler(config, tried, length_of(config, STEPS)))
 
 
 def torch_s(main, warmup):
@@ -119,7 +120,7 @@ def test_a_share_is_of_the_run_s_steps_rounded_up(name, share, steps):
 def test_a_share_that_is_whole_but_for_rounding_is_whole():
     config = TrainConfig(learning_rate=RATE, epochs=10, lr_schedule=LRSchedule(warmup_share=0.07))
     assert 0.07 * 100 > 7
-    assert warmup_steps(config, 10) == 7
+    assert warmup_steps(config, length_of(config, 10)) == 7
 
 
 def test_a_share_counts_the_horizon_where_it_is_fixed():
@@ -181,7 +182,7 @@ def test_a_warm_up_into_the_decay_of_wsd_is_refused():
     schedule = LRSchedule(name="wsd", warmup_share=0.6, decay_share=0.5)
     config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule)
     with pytest.raises(TrainerError, match="takes 26 steps and wsd's decay begins after 21"):
-        check_warmup(config, STEPS)
+        check_warmup(config, length_of(config, STEPS))
 
 
 LONG = LRSchedule(warmup_steps=TOTAL + 1)
@@ -202,13 +203,14 @@ OVER_THE_RUN = LRSchedule(warmup_share=0.51, horizon_epochs=2 * EPOCHS)
 def test_a_warm_up_longer_than_the_run_or_the_horizon_is_refused(schedule, said):
     config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule)
     with pytest.raises(TrainerError, match=said) as caught:
-        check_warmup(config, STEPS)
+        check_warmup(config, length_of(config, STEPS))
     assert "\n" not in str(caught.value)
 
 
 def test_a_warm_up_may_take_the_whole_run():
     schedule = LRSchedule(name="cosine", warmup_steps=TOTAL)
-    check_warmup(TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule), STEPS)
+    config = TrainConfig(learning_rate=RATE, epochs=EPOCHS, lr_schedule=schedule)
+    check_warmup(config, length_of(config, STEPS))
     found = ours(schedule)
     assert found == pytest.approx([RATE * (step + 1) / TOTAL for step in range(TOTAL)])
 

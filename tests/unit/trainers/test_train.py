@@ -390,6 +390,80 @@ def test_a_pause_inside_an_epoch_repeats_it_bit_for_bit(
     assert_same_run(drive(config, folder()), drive(config, directory))
 
 
+# --- a budget in steps or tokens: reports at steps, across the ends of epochs
+
+
+def test_as_many_steps_or_tokens_are_the_same_run(make, folder):
+    whole = drive(make(epochs=2), folder())
+    tokens = whole.reports[-1].tokens
+    for budget in ({"steps": 2 * STEPS}, {"tokens": tokens}):
+        run = drive(make(**budget, evaluate_every=STEPS), folder())
+        assert run.outcome is Outcome.COMPLETED
+        assert_same_run(whole, run)
+
+
+def test_reports_between_epochs_count_every_step_once(make, folder):
+    whole, often = (
+        drive(make(epochs=3), folder()),
+        drive(make(epochs=3, evaluate_every=2), folder()),
+    )
+    assert [(r.step, r.epoch) for r in often.reports] == [(2, 0), (4, 1), (6, 2), (8, 2), (9, 3)]
+    first, last = whole.reports[-1], often.reports[-1]
+    assert (first.tokens, first.validation_loss) == (last.tokens, last.validation_loss)
+    assert equal(whole.state["model"], often.state["model"])
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 5, 7])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_pause_between_reports_repeats_no_step(
+    make, folder, precision, at, every_step_speaks, monkeypatch
+):
+    config = make(precision=precision, steps=8, evaluate_every=5, lr_schedule=COSINE)
+    directory, taken = folder(), []
+    expected = drive(config, folder())
+
+    def pause(said):
+        here = isinstance(said, Progress) and said.step == at
+        return Verdict.PAUSE if here else Verdict.CONTINUE
+
+    def step(member, batch):
+        taken.append(member.step)
+        return step_alone(member, batch)
+
+    replace_step(monkeypatch, step)
+    assert drive(config, directory, pause).outcome is Outcome.PAUSED
+    assert_same_run(expected, drive(config, directory))
+    assert taken == [*range(8)]
+
+
+def test_what_dies_goes_on_from_the_last_checkpoint_between_reports(
+    make, folder, every_step_speaks, monkeypatch
+):
+    config, directory, taken = make(steps=8, checkpoint_every=3), folder(), []
+    config = dataclasses.replace(config, evaluate_every=8)
+    leave(config, directory, lambda said: isinstance(said, Progress) and said.step == 5)
+
+    def step(member, batch):
+        taken.append(member.step)
+        return step_alone(member, batch)
+
+    replace_step(monkeypatch, step)
+    run = drive(config, directory)
+    assert taken == [3, 4, 5, 6, 7]
+    assert_same_run(drive(dataclasses.replace(config, checkpoint_every=0), folder()), run)
+
+
+def test_a_run_in_steps_may_be_extended(make, folder):
+    directory = folder()
+    drive(make(steps=4, evaluate_every=2), directory)
+    run = drive(make(steps=8, evaluate_every=2), directory)
+    assert_same_run(drive(make(steps=8, evaluate_every=2), folder()), run)
+    plain, decaying = LRSchedule(name="linear"), folder()
+    drive(make(steps=4, lr_schedule=plain), decaying)
+    with pytest.raises(TrainerError, match=r"horizon_epochs = 4 steps, not 8 steps; a decay"):
+        drive(make(steps=8, lr_schedule=plain), decaying)
+
+
 def test_a_consumer_that_dies_inside_an_epoch_loses_only_that(make, folder, every_step_speaks):
     config = make(precision="fp16", epochs=3)
     directory = folder()
@@ -564,7 +638,7 @@ def test_a_huge_rate_diverges_with_its_reason_and_without_a_report(
     directory = folder()
     run = drive(make(learning_rate=1e30, precision=precision), directory)
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message.startswith("diverged in epoch 1: the ")
+    assert run.ending.message.startswith("diverged by step 3: ")
     assert run.said == []
     assert list(directory.iterdir()) == []
     assert drive(make(learning_rate=1e30, precision=precision), directory).ending == run.ending
@@ -583,9 +657,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_there(make, folder, precision,
     one = make(learning_rate=1e30, precision=precision, batch_size=1, clip_schedule=())
     run = drive(one, folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == (
-        f"diverged in epoch 1: the loss of step {len(taken)} is not finite"
-    )
+    assert run.ending.message == (f"diverged by step {len(taken)}: its loss is not finite")
     assert len(taken) < 10, "of 44 steps"
 
 
@@ -620,7 +692,7 @@ def test_a_run_that_diverges_late_keeps_its_reports(make, folder, monkeypatch):
     directory = folder()
     run = drive(make(epochs=4), directory)
     assert [report.epoch for report in run.reports] == [1, 2]
-    assert run.ending.message == "diverged in epoch 3: the parameters are not finite"
+    assert run.ending.message == "diverged by step 9: the parameters are not finite"
     assert len(checkpoint.read(directory / checkpoint.LAST)["history"]) == 2
     assert_same_run(run, drive(make(epochs=4), directory))
 
@@ -640,7 +712,7 @@ def test_parameters_that_are_not_finite_diverge_though_the_loss_is_finite(
     replace_step(monkeypatch, step)
     run = drive(make(), folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == "diverged in epoch 1: the parameters are not finite"
+    assert run.ending.message == "diverged by step 3: the parameters are not finite"
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan, 800.0])
@@ -648,7 +720,7 @@ def test_a_perplexity_that_is_not_finite_diverges(make, folder, monkeypatch, los
     monkeypatch.setattr(trainers.train, "evaluate_all", lambda *_: [Evaluation(loss, 0.0)])
     run = drive(make(), folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == "diverged in epoch 1: the perplexity is not finite"
+    assert run.ending.message == "diverged by step 3: the perplexity is not finite"
 
 
 @pytest.fixture
@@ -667,7 +739,7 @@ def too_large_for_fp16(monkeypatch):
 def test_an_epoch_without_a_finite_training_loss_diverges(make, folder, too_large_for_fp16):
     run = drive(make(precision="fp16"), folder())
     assert run.outcome is Outcome.DIVERGED
-    assert run.ending.message == "diverged in epoch 1: no step had a finite training loss"
+    assert run.ending.message == "diverged by step 3: no step had a finite training loss"
     assert drive(make(), folder()).outcome is Outcome.COMPLETED, "in FP32 it trains"
 
 
@@ -716,6 +788,23 @@ def test_progress_comes_at_most_twice_a_second(make, folder, monkeypatch, tick):
 def test_rows_that_are_fewer_than_the_batch_s_are_said_before_the_first_step(make, folder):
     run = drive(make(micro_batch=4), folder())
     assert run.progress[0] == Progress(0, run.reports[0].steps, rows=4)
+
+
+def test_progress_tells_the_last_step_s_loss_and_gradient_norm(
+    make, folder, every_step_speaks, monkeypatch
+):
+    taken, norms = [], []
+
+    def step(member, batch):
+        taken.append(float(step_alone(member, batch)[0]) / batch.targets)
+        norms.append(float(member.gradient_norm))
+        return torch.tensor(taken[-1] * batch.targets), True
+
+    replace_step(monkeypatch, step)
+    run = drive(make(), folder())
+    assert [said.train_loss for said in run.progress] == pytest.approx(taken, rel=1e-6)
+    assert [said.gradient_norm for said in run.progress] == norms
+    assert all(0 < norm < 100 for norm in norms)
 
 
 def test_progress_counts_the_steps(make, folder, every_step_speaks):

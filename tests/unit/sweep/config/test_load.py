@@ -81,6 +81,25 @@ class TestTheLayers:
         config = read(None, "trainer.epochs=9", flags={"trainer.epochs": 3})
         assert config.trainer.epochs == 3
 
+    def test_a_length_over_another_replaces_it_whatever_it_is_counted_in(self, read: Load) -> None:
+        steps = read("[trainer]\nsteps = 70\n").trainer
+        assert (steps.epochs, steps.steps, steps.tokens) == (0, 70, 0)
+        flags = {"trainer.tokens": 2e8}
+        tokens = read("[trainer]\nsteps = 70\n", flags=flags).trainer
+        assert (tokens.epochs, tokens.steps, tokens.tokens) == (0, 0, 200_000_000)
+        epochs = read("[trainer]\nsteps = 70\n", "trainer.epochs=4").trainer
+        assert (epochs.epochs, epochs.steps, epochs.tokens) == (4, 0, 0)
+
+    def test_two_lengths_on_one_command_line_are_refused(self, read: Load) -> None:
+        with pytest.raises(SweepError, match="--epochs and --steps each give the length"):
+            read(None, flags={"trainer.epochs": 4, "trainer.steps": 70})
+
+    def test_a_program_is_told_every_length(self, read: Load) -> None:
+        own = {"program.command": ["./mine", "{learning_rate}", "{epochs}", "{steps}"]}
+        both = {"trainer.epochs": 4, "trainer.steps": 70}
+        told = read(None, flags={**own, **both}).trainer
+        assert (told.epochs, told.steps) == (4, 70)
+
     def test_a_flag_that_was_not_given_changes_nothing(self, read: Load) -> None:
         assert read("[trainer]\nepochs = 7\n", flags={"trainer.epochs": None}).trainer.epochs == 7
 

@@ -127,7 +127,7 @@ class TestTheStudy:
             "trainer.epochs=3",
             "data.window=48",
             "models.context_vector.hidden=8",
-            "study.trainer=trainers.train:Epoch",
+            "study.trainer=trainers.train:Step",
         )
         names = {study_name(plan(*change)) for change in [(), *((one,) for one in sets)]}
         assert len(names) == 7
@@ -227,7 +227,7 @@ class TestTheStudy:
         (("reference.perplexity=3.45",), True),
         (("reference.perplexity=31.5",), False),
         (("reference.perplexity=3.45", "reference.epochs=1"), False),  # borrowed: not compared
-        (("reference.perplexity=3.45", "study.trainer=trainers.train:Epoch"), False),
+        (("reference.perplexity=3.45", "study.trainer=trainers.train:Step"), False),
     ],
 )
 def test_a_reference_s_loss_is_warned_of(plan: Make, change: tuple[str, ...], warned: bool) -> None:

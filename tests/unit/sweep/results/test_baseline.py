@@ -115,7 +115,13 @@ def test_runs_are_compared_after_their_warm_up() -> None:
     plain = TrainConfig(learning_rate=1e-3, epochs=10)
     share = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_share=0.2))
     steps = TrainConfig(learning_rate=1e-3, epochs=10, lr_schedule=LRSchedule(warmup_steps=25))
-    assert warmup_share(plain, 20) == 0
-    assert warmup_share(share, 20) == 0.2
-    assert warmup_share(steps, 20) == pytest.approx(25 / 200)
-    assert warmup_share(steps, None) == 0  # unknown, as in the first studies
+    later = TrainConfig(
+        learning_rate=1e-3,
+        epochs=10,
+        lr_schedule=LRSchedule(warmup_share=0.2, horizon_epochs=5),
+    )
+    assert warmup_share(plain, 20, 200) == 0
+    assert warmup_share(share, 20, 200) == 0.2
+    assert warmup_share(later, 20, 200) == 0.1
+    assert warmup_share(steps, 20, 200) == pytest.approx(25 / 200)
+    assert warmup_share(steps, None, None) == 0  # unknown, as in the first studies

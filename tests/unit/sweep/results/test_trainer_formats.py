@@ -21,6 +21,7 @@ from sweep.results.trainer_formats import (
     write_foreign,
 )
 from trainers.config import LRSchedule, TrainConfig
+from trainers.length import length_of
 from trainers.report import Outcome
 from trainers.schedule import lr_scheduler, warmup_steps
 
@@ -118,9 +119,13 @@ def test_transformers_warms_up_by_the_share_and_decays_alike(
         total,
         scheduler_specific_kwargs=taken.lr_scheduler_kwargs or {},
     ).lr_lambdas[0]
-    ours = lr_scheduler(train, optimizer, total // 10).lr_lambdas[0]
+    ours = lr_scheduler(train, optimizer, length_of(train, total // 10)).lr_lambdas[0]
     warmup = 12
-    assert taken.get_warmup_steps(total) == warmup_steps(train, total // 10) == warmup
+    assert (
+        taken.get_warmup_steps(total)
+        == warmup_steps(train, length_of(train, total // 10))
+        == warmup
+    )
     # Their warm-up begins at zero, ours at the first step's share.
     assert [theirs(n + 1) for n in range(warmup)] == pytest.approx([ours(n) for n in range(warmup)])
     after = range(warmup, total)

@@ -108,8 +108,7 @@ def test_an_epoch_has_every_window_once_in_an_order_of_seed_and_epoch(config: Da
     batches = batches_of(build_corpus(config).train, CPU)
 
     def order(seed: int, epoch: int, first: int = 0) -> list[list[tuple[int, ...]]]:
-        found = batches.shuffled(32, seed, epoch) if not first else None
-        found = found or batches.shuffled(32, seed, epoch, first)  # type: ignore[call-arg]
+        found = batches.shuffled(32, seed, epoch, first)
         return [[tuple(row.tolist()) for row in batch.tokens_BT] for batch in found]
 
     one = order(0, 1)

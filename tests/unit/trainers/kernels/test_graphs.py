@@ -14,6 +14,7 @@ from trainers.batches import Batches
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.kernels.graphs import MOST, Recording, Recordings, recordings
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import build_model
 from trainers.steps.cohort import step_alone, step_together
@@ -102,13 +103,11 @@ def member_on(device, precision="fp32", options=OPTIONS, rate=1e-2):
         model=ModelConfig(options=options),
         data=DataConfig(window=WINDOW, stride=4),
     )
-    return Member(config, VOCABULARY, 4, device)
+    return Member(config, VOCABULARY, length_of(config, 4), device)
 
 
 def weights_after(members, batches):
     """Every member's weights after a step on each of the batches."""
-    for member in members:
-        member.begin_epoch(1)
     for batch in batches:
         step_together(members, [batch] * len(members))
     return [p.detach().clone() for member in members for p in member.model.parameters()]

@@ -13,7 +13,7 @@ from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences
 from trainers.data.corpus import assemble
 from trainers.data.vocabulary import Words
-from trainers.measuring.measure import Cost, cohort_size, measure
+from trainers.measuring.measure import cohort_size, measure
 from trainers.steps.cohort import step_alone
 
 CPU = torch.device("cpu")
@@ -61,7 +61,6 @@ def test_a_real_measurement(corpus, precision):
 def test_the_median_without_the_warm_up(corpus, clock):
     cost = measure(CONFIG, corpus, CPU)
     assert (cost.step_s, cost.evaluation_s) == (0.2, 0.5)
-    assert cost.epoch_s == pytest.approx(7 * 0.2 + 0.5)
 
 
 def test_as_few_steps_as_it_takes(corpus, monkeypatch):
@@ -79,10 +78,6 @@ def test_a_batch_of_the_whole_data_has_only_the_warm_up(corpus):
     cost = measure(dataclasses.replace(CONFIG, batch_size=ROWS), corpus, CPU)
     assert cost.steps == 1
     assert cost.step_s > 0
-
-
-def test_the_epoch_is_its_steps_and_one_evaluation():
-    assert Cost(6, 0.5, 2.0, 0).epoch_s == 5.0
 
 
 def seconds_by_size(monkeypatch, seconds):

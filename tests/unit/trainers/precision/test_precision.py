@@ -53,7 +53,7 @@ def test_overflow_is_the_scale_at_its_floor(setup):
     assert not precision.overflowed
 
 
-@pytest.mark.parametrize("name", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["fp32", "tf32", "bf16"])
 def test_without_a_scaler_every_step_is_taken(setup, name):
     precision = Precision(name, CPU)
     assert precision.scale == 1
@@ -134,3 +134,20 @@ def test_of_several_each_is_told_of_its_own_step():
         precision.try_step(optimizer)
     assert settle(precisions) == [True, False, True]
     assert [each.scale / INITIAL_SCALE for each in precisions] == [1.0, 0.5, 1.0]
+
+
+def test_tf32_is_a_step_s_own_and_leaves_the_process_as_it_was(setup):
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before, seen = [switch.allow_tf32 for switch in switches], []
+    for switch in switches:
+        switch.allow_tf32 = False
+    try:
+        for name in ("fp32", "tf32"):
+            precision = Precision(name, CPU)
+            with precision.products(), precision.forward():
+                seen.append([switch.allow_tf32 for switch in switches])
+            assert not any(switch.allow_tf32 for switch in switches), "as an evaluation finds it"
+        assert seen == [[False, False], [True, True]]
+    finally:
+        for switch, was in zip(switches, before, strict=True):
+            switch.allow_tf32 = was

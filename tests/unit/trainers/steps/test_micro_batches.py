@@ -12,6 +12,7 @@ from trainers.batches import Batches
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import Sequences, load_corpus
 from trainers.evaluate import evaluate
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import build_model
 from trainers.models.context_vector import ContextVector
@@ -79,9 +80,9 @@ def no_room(monkeypatch):
 def members_of(config, tmp_path, count):
     corpus = load_corpus(config.data, tmp_path)
     batches = Batches(corpus.train, CPU)
-    cohort = [Member(config, len(corpus.vocabulary), 2, CPU) for _ in range(count)]
-    for member in cohort:
-        member.begin_epoch(1)
+    cohort = [
+        Member(config, len(corpus.vocabulary), length_of(config, 2), CPU) for _ in range(count)
+    ]
     return cohort, list(batches.shuffled(config.batch_size, 0, 1)), batches
 
 
@@ -161,7 +162,7 @@ def test_the_limit_is_the_configs_and_the_checkpoints(config, tmp_path):
     assert member.rows_that_fit(4) == 50
     member.limit_rows(20)
     step_alone(member, batches[0])
-    member.finish_epoch(
+    member.add_report(
         Report(
             epoch=1,
             train_loss=4.0,
@@ -199,8 +200,7 @@ def test_a_device_without_room_computes_fewer_rows_to_the_same_result():
     (batch,) = batches.by_length(config.batch_size)
 
     def three_steps():
-        member = Member(config, 100, 1, device)
-        member.begin_epoch(1)
+        member = Member(config, 100, length_of(config, 1), device)
         return member, [float(step_alone(member, batch)[0]) for _ in range(3)]
 
     torch.cuda.reset_peak_memory_stats()
