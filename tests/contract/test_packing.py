@@ -12,8 +12,10 @@ from trainers.errors import TrainerError
 from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import build_model, check_packing, set_packing
+from trainers.precision import Precision
 from trainers.steps.cohort import step_alone, step_together
 from trainers.steps.loss import sequence_loss
+from trainers.steps.memory import bytes_of_a_row
 
 VOCABULARY, SEPARATOR = 40, 3
 LLAMA = {
@@ -99,6 +101,30 @@ def test_gradients_are_those_of_the_documents_alone(model, config):
     sequence_loss(model, packed[None], torch.tensor([len(packed)])).nats.backward()
     for parameter, grad in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fp32", "tf32", "fp16", "bf16"])
+def test_documents_are_kept_apart_in_every_precision(model, config, name):
+    set_packing(model, config, SEPARATOR, "document")
+    parts = documents()
+    before = torch.cat([parts[0].flip(0), *parts[1:]])
+    before[0], before[len(parts[0]) - 1] = SEPARATOR, 7
+    precision = Precision(name, torch.device("cpu"))
+    with torch.no_grad(), precision.forward():
+        first, second = (model(row[None])[0] for row in (torch.cat(parts), before))
+    own = slice(len(parts[0]), None)
+    assert torch.equal(first[own], second[own])
+    assert not torch.equal(first[1 : len(parts[0])], second[1 : len(parts[0])])
+    assert first.isfinite().all()
+
+
+def test_a_mask_is_kept_once_for_all_layers():
+    options = {"width": 32, "heads": 2, "layers": 6}
+    model = build_model(ModelConfig(name="gpt", options=options), VOCABULARY)
+    open_ = bytes_of_a_row(model, 257, torch.device("cpu"))
+    model.attend_within_documents(SEPARATOR)
+    masked = bytes_of_a_row(model, 257, torch.device("cpu"))
+    assert masked - open_ < 2 * 4 * 256**2  # the mask's own bytes, and less than a second
 
 
 def test_members_side_by_side_have_each_its_own_documents(config):

@@ -138,6 +138,9 @@ def _make(config: DataConfig, documents: Documents, folder: Path) -> None:
         if folder.exists():  # without about.json: left by nobody, for it comes in one move
             shutil.rmtree(folder)
         aside.replace(folder)
+    except OSError:
+        if not (folder / ABOUT).is_file():  # else another process was faster, to the same end
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -65,7 +65,7 @@ class TokenFile:
             ) from None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def _mapped(file: TokenFile, modified_ns: int, size: int) -> Numbers:
     return np.memmap(file.path, file.type, "r", file.offset, (file.count,))
 
@@ -123,7 +123,7 @@ class MappedSequences:
         firsts = np.cumsum([0, *self._windows()])
         which = np.searchsorted(firsts, numbers, "right") - 1
         starts = (numbers - firsts[which]) * (self.window - 1)
-        maps = [file.tokens() for file in self.files]
+        maps = {number: self.files[number].tokens() for number in set(which.tolist())}
         rows = [
             maps[file][start : start + self.window]
             for file, start in zip(which.tolist(), starts.tolist(), strict=True)

@@ -119,7 +119,7 @@ class GPT(StackedModel):
             begin_KBT = document_begins(tokens_KBT, self.separator)
             position_T = torch.arange(length, device=tokens_KBT.device)
             x_KBTW = x_KBTW + embed(position_T - begin_KBT, weights["positions.weight"])
-            mask = _within_documents(begin_KBT.flatten(0, 1))
+            mask = _within_documents(begin_KBT.flatten(0, 1), _type_of_products(x_KBTW))
         if (kept_KBTW := self._kept(x_KBTW, dropout)) is not None:
             x_KBTW = x_KBTW * kept_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
         for number in range(len(self.blocks)):
@@ -175,11 +175,21 @@ class GPT(StackedModel):
         return dropout.keep(self.p, x_KBTW.shape[1:], x_KBTW.device)
 
 
-def _within_documents(begin_BT: Tensor) -> Tensor:
-    """Which positions each one attends to, (B, 1, T, T): of its document, up to itself."""
+def _within_documents(begin_BT: Tensor, type_: torch.dtype) -> Tensor:
+    """What is added to scores, (B, 1, T, T): 0 in the own document up to itself, elsewhere -inf.
+
+    As numbers: of a boolean mask each layer would make, and keep for its backward, its own.
+    """
     position_T = torch.arange(begin_BT.shape[1], device=begin_BT.device)
-    up_to_itself_TT = position_T <= position_T[:, None]
-    return (up_to_itself_TT & (position_T >= begin_BT[:, :, None]))[:, None]
+    hidden_BTT = (position_T > position_T[:, None]) | (position_T < begin_BT[:, :, None])
+    mask_BTT = torch.zeros(hidden_BTT.shape, dtype=type_, device=begin_BT.device)
+    return mask_BTT.masked_fill_(hidden_BTT, -torch.inf)[:, None]
+
+
+def _type_of_products(x: Tensor) -> torch.dtype:
+    """What autocast makes of a product's operands."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def _of_block(weights: Stack, number: int) -> Stack:
