@@ -4,11 +4,10 @@ from trainers.data.corpus import Corpus, Sequences
 from trainers.data.loading import (
     build_corpus,
     load_corpus,
-    source_bytes,
-    source_fingerprint,
     take_corpus,
 )
 from trainers.data.paragraphs import Paragraphs, in_units, split_units
+from trainers.data.sources import source_bytes, source_fingerprint
 from trainers.data.subwords import tokenizer_content
 from trainers.naming import is_function
 

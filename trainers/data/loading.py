@@ -1,53 +1,30 @@
 """From a DataConfig to a corpus: which source, and where it is kept."""
 
-import hashlib
-import itertools
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
 
 from trainers.config import DataConfig
 from trainers.data import corpus as stored
-from trainers.data import docstrings, hub, streaming, text, token_files
-from trainers.data.corpus import NO_SEPARATOR, Corpus, Numbering
-from trainers.data.files import own_files
+from trainers.data import docstrings, hub, streaming, text
+from trainers.data.corpus import Corpus
+from trainers.data.mapped import MOST_LOST, not_told, of_stream, of_token_files
 from trainers.data.paragraphs import Again, Paragraphs, long_enough, repeated
 from trainers.data.reach import UnreachableError
-from trainers.data.subwords import (
-    Encoder,
-    Subwords,
-    open_tokenizer,
-    read_tokenizer,
-    tokenizer_content,
-)
-from trainers.data.token_files import MappedSequences
+from trainers.data.sources import kind_of, source_fingerprint
+from trainers.data.subwords import Encoder, Subwords, open_tokenizer, tokenizer_content
 from trainers.data.vocabulary import Integers, learn
 from trainers.data.windows import cut_text, pack_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
-from trainers.naming import (
-    BYTES,
-    DOCSTRINGS,
-    LEARNED,
-    TEXT_SUFFIXES,
-    TOKENIZER_FILE,
-    WORDS,
-    is_function,
-    is_path,
-    local_path,
-    plain_name,
-)
+from trainers.naming import TOKENIZER_FILE, WORDS, plain_name
 
 log = logging.getLogger("trainers.data")
 
 FILE = "corpus.safetensors"
-MOST_LOST = 0.01
-"""Of the paragraphs, that do not come back from their tokens: beyond, bits a byte means little."""
 
 
 def load_corpus(config: DataConfig, directory: Path) -> Corpus:
@@ -95,8 +72,8 @@ def build_corpus(config: DataConfig) -> Corpus:
     Raises:
         TrainerError: where the text cannot be had or is too little.
     """
-    if _kind(config.name) == "tokens":
-        return _of_token_files(config)
+    if kind_of(config.name) == "tokens":
+        return of_token_files(config)
     if config.stream:
         return _of_stream(config)
     paragraphs = _paragraphs(config)
@@ -119,55 +96,13 @@ def build_corpus(config: DataConfig) -> Corpus:
             measured=measured,
         ),
         encoder,
-        (*paragraphs.notes, *repeated(train, validation), *_not_told(lost)),
+        (*paragraphs.notes, *repeated(train, validation), *not_told(lost)),
         source_fingerprint(config),
     )
-
-
-def _of_token_files(config: DataConfig) -> Corpus:
-    if config.stream:
-        raise TrainerError(f"data.stream: {config.name} is token files already: set it to false")
-    if config.tokenizer in (BYTES, LEARNED):
-        raise TrainerError(
-            f'data.tokenizer = "{config.tokenizer}" says nothing of token files: name the '
-            'tokenizer.json that made them, or leave it "words"'
-        )
-    encoder = None if config.tokenizer == WORDS else open_tokenizer(config, ())
-    vocabulary = () if encoder is None else encoder.vocabulary
-    size = len(vocabulary) or config.vocabulary_size
-    opened = [token_files.open_files(paths, size) for paths in token_files.paths_of(config.name)]
-    return stored.assemble_mapped(
-        config,
-        config.name,
-        MappedSequences(opened[0], config.window, config.train_sequences),
-        _measured(MappedSequences(opened[1], config.window, config.validation_sequences), encoder),
-        Numbering(
-            vocabulary,
-            unknown=-1 if encoder is None else encoder.unknown,
-            separator=_separator(config, encoder),
-            tokenizer="" if encoder is None else encoder.tokenizer.to_str(),
-        ),
-        (),
-        source_fingerprint(config),
-    )
-
-
-def _separator(config: DataConfig, encoder: Subwords | None) -> int:
-    """Of token files: where documents are to be told apart, what tells them."""
-    if not config.pack:
-        return NO_SEPARATOR
-    if config.separator >= 0 or config.attend == "window":
-        return max(0, config.separator)
-    if encoder is None:
-        raise TrainerError(
-            'data.pack with data.attend = "document" needs the number of the token between '
-            'documents: set data.separator (GPT-2: 50256), or data.attend = "window"'
-        )
-    return encoder.end
 
 
 def _of_stream(config: DataConfig) -> Corpus:
-    kind = _kind(config.name)
+    kind = kind_of(config.name)
     if kind not in ("datasets", "text"):
         raise TrainerError(
             f"data.stream: {config.name} is no data set and no text file: set it to false"
@@ -184,44 +119,7 @@ def _of_stream(config: DataConfig) -> Corpus:
         fallback = replace(config, name=config.fallback, subset="", fallback="", stream=False)
         built = build_corpus(fallback)
         return replace(built, config=config, notes=(note, *built.notes))
-    train, validation = made.windows(folder, config)
-    tokenizer = folder / TOKENIZER_FILE
-    encoder = read_tokenizer(tokenizer) if tokenizer.is_file() else None
-    return stored.assemble_mapped(
-        config,
-        made.source,
-        train,
-        _measured(validation, encoder if made.lost <= MOST_LOST else None),
-        Numbering(
-            made.vocabulary,
-            unknown=made.unknown,
-            separator=made.separator,
-            tokenizer="" if encoder is None else encoder.tokenizer.to_str(),
-        ),
-        (*made.notes, *(() if encoder is None else _not_told(made.lost))),
-        source_fingerprint(config),
-    )
-
-
-def _measured(split: MappedSequences, encoder: Subwords | None) -> MappedSequences:
-    """Count the bytes of what validation scores, where the tokens tell them."""
-    if encoder is None:
-        return split
-    parts = (
-        file.tokens()[start : min(start + token_files.AT_ONCE, end)]
-        for file, end in split.parts()
-        for start in range(1, end, token_files.AT_ONCE)
-    )
-    return replace(split, scored_bytes=sum(map(encoder.bytes_of, parts)))
-
-
-def _not_told(lost: float) -> tuple[str, ...]:
-    if lost <= MOST_LOST:
-        return ()
-    return (
-        f"bits a byte is not given: {100 * lost:.0f} % of the paragraphs do not come back from "
-        "their tokens",
-    )
+    return of_stream(config, folder, made)
 
 
 def _encoder(config: DataConfig, train: Iterable[str]) -> tuple[Encoder, Integers]:
@@ -230,50 +128,6 @@ def _encoder(config: DataConfig, train: Iterable[str]) -> tuple[Encoder, Integer
         return learn(train, config.vocabulary_size)
     subwords = open_tokenizer(config, train)
     return subwords, subwords.counts(train)
-
-
-def source_fingerprint(config: DataConfig, *, everything: bool = False) -> str:
-    """Hash the files of a local path: sha256 in hex, "" for what is no file.
-
-    Args:
-        config: which text.
-        everything: as earlier versions did: with what tools leave, without linked folders.
-
-    Raises:
-        TrainerError: where a path names nothing that can be read.
-    """
-    files, root = _source_files(config, everything=everything), local_path(config.name)
-    if not files:
-        return ""
-    digest = hashlib.sha256()
-    tokens = _kind(config.name) == "tokens"
-    if tokens:
-        root = files[0].parent
-    sampled = config.stream or tokens  # too much to be read each time
-    for path in files:
-        digest.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0")
-        digest.update(token_files.digest(path) if sampled else text.digest(path))
-    return digest.hexdigest()
-
-
-def source_bytes(config: DataConfig) -> int:
-    """The size of the files of a local path; 0 for what is no file, or is not read whole."""
-    if config.stream or _kind(config.name) == "tokens":
-        return 0
-    return sum(path.stat().st_size for path in _source_files(config))
-
-
-def _source_files(config: DataConfig, *, everything: bool = False) -> list[Path]:
-    kind, root = _kind(config.name), local_path(config.name)
-    if kind == "tokens":
-        return [*itertools.chain(*token_files.paths_of(config.name))]
-    if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
-        return []
-    if everything and root.is_dir():
-        suffixes = TEXT_SUFFIXES if kind == "text" else None
-        all_files = (path for path in sorted(root.rglob("*")) if path.is_file())
-        return [path for path in all_files if not suffixes or path.suffix.lower() in suffixes]
-    return text.files(config.name) if kind == "text" else own_files(root)
 
 
 def _own(config: DataConfig) -> Paragraphs:
@@ -295,26 +149,8 @@ def _own(config: DataConfig) -> Paragraphs:
     return found
 
 
-def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function", "tokens"]:
-    """Say who reads a name: a path that exists, or is written as one, is never a hub name."""
-    if not name.strip():
-        raise TrainerError(
-            'data.name is empty: take "docstrings", a text file or folder, or a data set of the hub'
-        )
-    if name == DOCSTRINGS:
-        return "docstrings"
-    if is_function(name):
-        return "function"
-    if token_files.is_token_files(name):
-        return "tokens"
-    path = local_path(name)
-    if path.is_dir():
-        return "datasets" if hub.is_data_set(path) else "text"
-    return "text" if is_path(name) else "datasets"
-
-
 def _paragraphs(config: DataConfig) -> Paragraphs:
-    kind = _kind(config.name)
+    kind = kind_of(config.name)
     if kind == "docstrings":
         return docstrings.read()
     if kind == "function":
