@@ -1,5 +1,6 @@
 """Options that several commands share, and the configuration they make."""
 
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from sweep.url import StorageUrl, masked
 
 if TYPE_CHECKING:
     from sweep.config.schema import SweepConfig
+
+MOST = 1e18  # of anything counted
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,6 +47,17 @@ def _study(context: click.Context, _option: click.Parameter, name: str | None) -
     """The study of such a command: the one that sweep.toml names is in sweep.toml's database."""
     named_storage = context.get_parameter_source("storage") is ParameterSource.COMMANDLINE
     return name if name is not None or named_storage else study_setting("name") or None
+
+
+def count(text: str) -> int:
+    """Reads a whole number above 0, which may be written 2e10; the type of an option."""
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        number = math.nan
+    if not (1 <= number <= MOST and number.is_integer()):
+        raise click.BadParameter(f"takes a whole number from 1 to {MOST:.0e}, got '{text}'")
+    return int(number)
 
 
 config_options = _stack(
