@@ -1,6 +1,6 @@
 """One law of the best rate over batch size, model size and length, fitted to finished studies.
 
-    ln lr = c - p/k ln(1 + (Bc/B)^k) - q n + t d + s/2 d^2,    ln Bc = b + e d,    k = 4
+    ln lr = c - p/k ln(1 + (Bc/B)^k) - q n + u/2 n^2 + t d + s/2 d^2,    ln Bc = b + e d,    k = 4
 
 with n = ln N/N0 and d = ln D/D0, the parameters and the length of a run over the studies' own
 geometric means. Below the critical batch size Bc the optimum grows as B^p, above it no more
@@ -9,7 +9,7 @@ model's size (Li et al. 2025, arXiv 2503.04715; Zhang et al. 2024, arXiv 2410.21
 longer run wants a lower rate, by t - e p, and far above it only by t.
 
 No exponent is taken for known: each has a prior that is wide enough for the published laws
-(`PUBLISHED`), which disagree. p and b live on a grid, c (flat), q, t and s are integrated out. A
+(`PUBLISHED`), which disagree. p and b live on a grid, c (flat), q, u, t and s are integrated out. A
 study's optimum lies around the law by `MISFIT`; one that lies further away counts less (the weights
 of a Student-t: Lange et al. 1989, JASA 84). What a study says of its optimum is matched by a normal
 where the other studies put it (expectation propagation: Minka 2001), so that one of few trials,
@@ -51,7 +51,8 @@ class Exponent:
 BATCH = Exponent(0.7, 0.3)  # p, below the critical batch size
 PARAMETERS = Exponent(0.5, 0.35)  # q
 LENGTH = Exponent(-0.05, 0.2)  # t, above the critical batch size
-CURVATURE = Exponent(0.0, 0.05)  # s
+CURVATURE = Exponent(0.0, 0.05)  # s and u: what an exponent changes by over a factor of e
+COEFFICIENTS = 5  # c, q, t, s, u
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Critical:
-    """The prior of ln Bc, in sequences: Student-t with `TAILS` degrees of freedom."""
+    """The prior of ln Bc, in sequences: Student-t with `TAILS` degrees of freedom.
+
+    Attributes:
+        length: of a run for which it holds; None takes the studies' mean.
+    """
 
     median: float
     sd: float
+    length: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +179,7 @@ class Law:
     Args:
         optima: of finished studies that differ in batch, model size and length alone; either all
             of them have a length in the same unit, or none of their lengths is used.
-        critical: the prior of the critical batch size at the studies' mean length.
+        critical: the prior of the critical batch size.
         length: the prior of t.
 
     Raises:
@@ -186,14 +192,15 @@ class Law:
         if not optima:
             raise StudyError("a forecast needs a finished study")
         self.optima, self.critical = tuple(optima), critical
-        self._priors = PARAMETERS, length, CURVATURE
+        self._priors = PARAMETERS, length, CURVATURE, CURVATURE
         settings = [each.setting for each in optima]
         lengths = [each.length for each in settings]
         self._parameters = _mean_ln([each.parameters for each in settings])
         known = [length for length in lengths if length]
         self._length = _mean_ln(known) if len(known) == len(lengths) else None
-        self._bc = critical.median + critical.sd * np.linspace(-6.0, 6.0, 121)
-        self._prior = _ln_prior(self._bc, critical)
+        away = critical.sd * np.linspace(-6.0, 6.0, 121)
+        self._bc = critical.median + self._to_mean(critical) + away
+        self._prior = _ln_prior(away / critical.sd)
         self._rows = np.array([self._row(each) for each in settings])
         self._growths = np.array([self._growth(each) for each in settings])
         sites = np.array([each.mean for each in optima]), np.array([e.sd**2 for e in optima])
@@ -212,14 +219,14 @@ class Law:
 
     def slopes(self, setting: Setting) -> Slopes:
         """The local exponents at a setting, each with its interval."""
-        d = self._distance(setting)
+        d, n = self._distance(setting), self._size(setting)
         below = 1.0 / (1.0 + np.exp(-SHARPNESS * self._knee(setting)))
         rises = BATCH_EXPONENTS[:, None] * below
-        still = np.zeros(4)
+        still = np.zeros(COEFFICIENTS)
         return Slopes(
             _estimate(*self._moments(still, rises)),
-            _estimate(*self._moments(np.array([0.0, -1.0, 0.0, 0.0]), np.zeros_like(rises))),
-            _estimate(*self._moments(np.array([0.0, 0.0, 1.0, d]), -CRITICAL_EXPONENT * rises))
+            _estimate(*self._moments(np.array([0.0, -1.0, 0.0, 0.0, n]), np.zeros_like(rises))),
+            _estimate(*self._moments(np.array([0.0, 0.0, 1.0, d, 0.0]), -CRITICAL_EXPONENT * rises))
             if self.has_length
             else None,
         )
@@ -255,9 +262,10 @@ class Law:
         """Least squares under every p and b, and how likely each of those is."""
         self._sites, self._noise = sites, (variances + MISFIT**2) * spread
         priors = self._priors
-        design = np.vstack([self._rows, np.eye(4)[1:]])
+        design = np.vstack([self._rows, np.eye(COEFFICIENTS)[1:]])
         told = np.broadcast_to(
-            np.array([each.mean for each in priors])[:, None, None], (3, *self._prior.shape)
+            np.array([each.mean for each in priors])[:, None, None],
+            (len(priors), *self._prior.shape),
         )
         y = np.concatenate([sites[:, None, None] - self._growths, told])
         sd = np.sqrt(np.concatenate([self._noise, [each.sd**2 for each in priors]]))
@@ -277,15 +285,25 @@ class Law:
         means, variances, spread = np.array(found).T
         return means, variances, spread
 
+    def _to_mean(self, critical: Critical) -> float:
+        """From the critical batch size for one length to that for the studies' mean."""
+        if self._length is None or critical.length is None:
+            return 0.0
+        return CRITICAL_EXPONENT * (self._length - math.log(critical.length))
+
     def _distance(self, setting: Setting) -> float:
         """d of a setting; 0 where lengths are not used."""
         if self._length is None or not setting.length:
             return 0.0
         return math.log(setting.length) - self._length
 
+    def _size(self, setting: Setting) -> float:
+        """n of a setting."""
+        return math.log(setting.parameters) - self._parameters
+
     def _row(self, setting: Setting) -> Array:
-        d = self._distance(setting)
-        return np.array([1.0, self._parameters - math.log(setting.parameters), d, d * d / 2])
+        d, n = self._distance(setting), self._size(setting)
+        return np.array([1.0, -n, d, d * d / 2, n * n / 2])
 
     def _knee(self, setting: Setting) -> Array:
         """ln Bc/B at a setting, over b."""
@@ -330,11 +348,10 @@ def least_squares(design: Array, y: Array, sd: Array) -> tuple[Array, Array, Arr
     return solution, covariance, np.tensordot(1.0 / sd**2, left**2, 1)
 
 
-def _ln_prior(bc: Array, critical: Critical) -> Array:
-    """Of every p and b, over (p, b)."""
+def _ln_prior(z: Array) -> Array:
+    """Of every p and b, over (p, b); z: how many sds b lies from its prior's median."""
     batch = -0.5 * ((BATCH_EXPONENTS - BATCH.mean) / BATCH.sd) ** 2
-    tail = ((bc - critical.median) / critical.sd) ** 2 / TAILS
-    return np.asarray(batch[:, None] - 0.5 * (TAILS + 1) * np.log1p(tail))
+    return np.asarray(batch[:, None] - 0.5 * (TAILS + 1) * np.log1p(z**2 / TAILS))
 
 
 def _mean_ln(values: Sequence[float]) -> float:

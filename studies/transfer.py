@@ -107,7 +107,7 @@ def usual_critical_batch(tokens: float | None, sequence_tokens: float | None) ->
         return Critical(math.log(256.0), UNKNOWN_SD)
     further = math.log(tokens / USUAL_TOKENS)
     median = math.log(USUAL_CRITICAL_TOKENS / sequence_tokens) + CRITICAL_EXPONENT * further
-    return Critical(median, math.hypot(USUAL_SD, USUAL_EXPONENT_SD * further))
+    return Critical(median, math.hypot(USUAL_SD, USUAL_EXPONENT_SD * further), tokens)
 
 
 def predict(optima: Sequence[Swept], setting: Setting, critical: Critical) -> Prediction:

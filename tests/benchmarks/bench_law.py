@@ -6,13 +6,15 @@ DATA holds marin/optimizer_runs.csv and steplaw/dense_lr_bs_loss.csv. Marin: a t
 4 Chinchillas or more; the forecast rests on that optimizer's studies of at most a quarter of its
 tokens and no larger models, one of them of the same model. The numbers of `studies.law` and
 `studies.walls` were chosen on the optimizers of `CHOSEN_ON` and on Step Law; the others were not
-looked at for that. Step Law: from a setting's studies of shorter runs to longer ones.
+looked at for that. Step Law: from a setting's studies of shorter runs to longer ones; and the
+exponents that a part of the grid's cells give, chosen by `sweep plan` or drawn at random, beside
+those of all cells.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import marin
@@ -20,6 +22,7 @@ import numpy as np
 import steplaw
 from bench_transfer import steplaw_optima
 
+from studies.choosing import Candidate, choose
 from studies.law import FINEST, MISFIT, WITHIN, Array, Critical, Law, Swept
 from studies.rules import Setting
 from studies.transfer import usual_critical_batch
@@ -29,6 +32,10 @@ CHOSEN_ON = ("adamw", "lion", "mini", "muon")
 SHORTER = 3.9  # times: a grid's lengths are a factor of 2 apart, more or less
 SEQUENCE_TOKENS = 2048.0  # of Step Law
 LEAST_SD = 0.5  # a Step Law optimum that is known no better is none
+RATES_A_CELL = 12  # of Step Law's grid
+SHARES, DRAWS = (1 / 8, 1 / 4), 100  # of the grid's cost; random sets of cells
+TARGET_BATCHES = (128, 256, 512, 1024)  # of its largest model and length
+AXES = ("batch", "parameters", "length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,10 @@ def main() -> None:
     )
     for name, within in groups:
         _marin(name, [task for task in tasks if within(task.target.optimizer)])
-    _step_law(data / "steplaw" / "dense_lr_bs_loss.csv")
+    optima = _step_law_optima(data / "steplaw" / "dense_lr_bs_loss.csv")
+    _step_law(optima)
+    for unit in ("runs", "operations"):
+        _plans(optima, unit)
 
 
 def _tasks(studies: Sequence[marin.Study]) -> Iterator[Task]:
@@ -153,13 +163,16 @@ def _risks(tasks: list[Task], said: list[Said]) -> None:
     )
 
 
-def _step_law(path: Path) -> None:
-    optima = [
+def _step_law_optima(path: Path) -> list[Swept]:
+    return [
         Swept(each.study, _with_sequences(each.setting), each.mean, max(each.sd, FINEST))
         for by_batch in steplaw_optima(steplaw.read(path), steplaw.runs(path)).values()
         for each in by_batch.values()
         if each.sd < LEAST_SD
     ]
+
+
+def _step_law(optima: list[Swept]) -> None:
     print("\nStep Law, 3.4 times the tokens or more: every batch size of a setting")
     print(f"{'from':34s}{'optima':>8s}{'rms':>8s}{'bias':>8s}{'90 % holds':>12s}{'width':>8s}")
     kinds: dict[str, Callable[[Setting, Setting], bool]] = {
@@ -187,6 +200,65 @@ def _step_law(path: Path) -> None:
             f"{name:34s}{len(errors):8d}{_rms(errors):8.2f}{errors.mean():8.2f}{holds:10.0f} %"
             f"{sd.mean():8.2f}"
         )
+
+
+def _plans(optima: list[Swept], unit: str) -> None:
+    """Exponents from a part of the cells: within the intervals of all of them, or not."""
+    costs = [
+        1.0 if unit == "runs" else each.setting.parameters * _tokens(each.setting)
+        for each in optima
+    ]
+    by_setting = {each.setting: each for each in optima}
+    candidates = [Candidate(s.setting, cost) for s, cost in zip(optima, costs, strict=True)]
+    largest = max(optima, key=lambda s: (s.setting.parameters, _tokens(s.setting))).setting
+    targets = [replace(largest, batch_size=batch) for batch in TARGET_BATCHES]
+    rng = np.random.default_rng(0)
+    print(f"\nStep Law's exponents from a share of its {unit}: within the whole grid's intervals")
+    print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'batch':>8s}{'size':>8s}{'length':>8s}{'all':>6s}")
+    for share in SHARES:
+        critical = usual_critical_batch(_tokens(largest), SEQUENCE_TOKENS)
+        planned, drawn = [], []
+        for target in targets:
+            steps = choose(
+                [],
+                critical,
+                candidates,
+                target,
+                share * sum(costs),
+                trials=RATES_A_CELL,
+                most=len(optima),
+                sure=1.0,
+            )
+            chosen = [by_setting[step.candidate.setting] for step in steps]
+            planned.append([*_within(optima, chosen, target, critical), len(chosen)])
+            for _ in range(DRAWS // len(targets)):
+                cells = _random_cells(optima, costs, share * sum(costs), rng)
+                drawn.append([*_within(optima, cells, target, critical), len(cells)])
+        for name, rows in (("planned", planned), ("random", drawn)):
+            *held, cells_taken = np.array(rows, float).mean(0)
+            every = np.array(rows)[:, :3].all(1).mean()
+            shares = "".join(f"{100 * each:6.0f} %" for each in held)
+            print(f"{share:6.3f}{name:>10s}{cells_taken:8.0f}{shares}{100 * every:4.0f} %")
+
+
+def _within(
+    optima: list[Swept], cells: list[Swept], target: Setting, critical: Critical
+) -> list[bool]:
+    whole = Law(optima, critical).slopes(target)
+    part = Law(cells, critical).slopes(target)
+    pairs = [(getattr(whole, axis), getattr(part, axis)) for axis in AXES]
+    return [all_of.low <= found.value <= all_of.high for all_of, found in pairs]
+
+
+def _random_cells(
+    optima: list[Swept], costs: list[float], budget: float, rng: np.random.Generator
+) -> list[Swept]:
+    cells, left = [], budget
+    for place in rng.permutation(len(optima)):
+        if costs[place] <= left:
+            cells.append(optima[place])
+            left -= costs[place]
+    return cells
 
 
 def _with_sequences(setting: Setting) -> Setting:

@@ -29,7 +29,7 @@ from steplaw import HIGH, LOW, Array, Curve, read, runs
 from studies.exponents import fit_exponents
 from studies.law import WITHIN, Critical, Estimate, Swept
 from studies.likelihood import Observations
-from studies.observed import posterior_of
+from studies.observed import Terms, posterior_of
 from studies.posterior import Posterior
 from studies.rules import Setting
 from studies.transfer import predict, usual_critical_batch
@@ -99,7 +99,7 @@ def _swept(curve: Curve, trainings: int) -> Posterior:
     noise = np.random.default_rng([*curve.model, curve.batch])
     for _ in range(trainings):
         searcher.train(partial(curve.trained, rng=noise))
-    return posterior_of(searcher.study.trials, {}, LOW, HIGH)
+    return posterior_of(searcher.study.trials, Terms(LOW, HIGH))
 
 
 def _parabola(x: Array, y: Array) -> float:
