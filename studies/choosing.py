@@ -88,18 +88,11 @@ def choose(
         The studies in the order to train them; empty where none of them is paid for or teaches
         anything.
     """
+    sweep_sd = max(SWEEP_SD_OF_ONE / trials, FINEST)
+    within = {tuple(each for each in candidates if each.cost <= share * budget) for share in SHARES}
     plans = [
-        _greedy(
-            list(seen),
-            critical,
-            [each for each in candidates if each.cost <= share * budget],
-            target,
-            budget,
-            max(SWEEP_SD_OF_ONE / trials, FINEST),
-            sure,
-            most,
-        )
-        for share in SHARES
+        _greedy(list(seen), critical, affordable, target, budget, sweep_sd, sure, most)
+        for affordable in within
     ]
     return min(plans, key=lambda steps: _worth(steps, sure))
 
@@ -116,7 +109,7 @@ def _worth(steps: list[Step], sure: float) -> tuple[float, float]:
 def _greedy(
     optima: list[Swept],
     critical: Critical,
-    candidates: list[Candidate],
+    candidates: tuple[Candidate, ...],
     target: Setting,
     budget: float,
     sweep_sd: float,

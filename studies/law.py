@@ -8,6 +8,10 @@ geometric means. Below the critical batch size Bc the optimum grows as B^p, abov
 model's size (Li et al. 2025, arXiv 2503.04715; Zhang et al. 2024, arXiv 2410.21676). So below Bc a
 longer run wants a lower rate, by t - e p, and far above it only by t.
 
+No such law is exact: what it misses is smooth, a Gaussian process of sd `DEPARTURE` over ln B, ln N
+and ln D, so that studies of nearly one setting say little more than one of them (universal kriging:
+Cressie 1993, Statistics for Spatial Data, section 3.4).
+
 No exponent is taken for known: each has a prior that is wide enough for the published laws
 (`PUBLISHED`), which disagree. p and b live on a grid, c (flat), q, u, t and s are integrated out. A
 study's optimum lies around the law by `MISFIT`; one that lies further away counts less (the weights
@@ -28,7 +32,8 @@ from studies.rules import Setting
 
 Array = npt.NDArray[np.float64]
 
-MISFIT = 0.08  # sd of a study's optimum around any smooth law, ln rate
+MISFIT = 0.07  # sd of a study's optimum around any smooth function of its setting, ln rate
+DEPARTURE, REACH = 0.1, 1.0  # sd of that function around the law; ln, over which it changes
 FINEST = 0.11  # sd of any optimum, ln rate: seed noise hides a factor of 1.2
 SHARPNESS = 4.0  # k
 BATCH_EXPONENTS = np.linspace(-0.2, 1.4, 33)
@@ -201,6 +206,8 @@ class Law:
         away = critical.sd * np.linspace(-6.0, 6.0, 121)
         self._bc = critical.median + self._to_mean(critical) + away
         self._prior = _ln_prior(away / critical.sd)
+        self._places = np.array([self._place(each) for each in settings])
+        self._shared = _kernel(self._places, self._places)
         self._rows = np.array([self._row(each) for each in settings])
         self._growths = np.array([self._growth(each) for each in settings])
         sites = np.array([each.mean for each in optima]), np.array([e.sd**2 for e in optima])
@@ -214,8 +221,11 @@ class Law:
         return self._length is not None
 
     def at(self, setting: Setting) -> tuple[float, float]:
-        """Mean and variance of ln rate by the law; `MISFIT` is not in it."""
-        return self._moments(self._row(setting), self._growth(setting))
+        """Mean and variance of ln rate, departures from the law included; `MISFIT` is not."""
+        near, row, growth = self._near(setting), self._row(setting), self._growth(setting)
+        levels = self._levels(row, growth) + np.tensordot(near, self._residual, 1)
+        variance = self._between(levels, levels) + self._covaries(near, row, near, row)
+        return float((self._weight * levels).sum()), variance + DEPARTURE**2
 
     def slopes(self, setting: Setting) -> Slopes:
         """The local exponents at a setting, each with its interval."""
@@ -239,18 +249,22 @@ class Law:
             variance: of the optimum that it would find.
             target: where the rate is wanted.
         """
-        here, there = self._row(setting), self._row(target)
-        g_here, g_there = self._growth(setting), self._growth(target)
+        here = self._near(setting), self._row(setting)
+        there = self._near(target), self._row(target)
+        levels = [
+            self._levels(row, self._growth(each)) + np.tensordot(near, self._residual, 1)
+            for (near, row), each in ((here, setting), (there, target))
+        ]
+        places = np.array([self._place(setting)]), np.array([self._place(target)])
+        shared = self._between(*levels) + self._covaries(*here, *there)
+        shared += float(_kernel(*places)[0, 0])
         _, own = self.at(setting)
-        _, before = self._moments(there, g_there)
-        shared = float(there @ self._covariance @ here) + self._between(
-            self._levels(here, g_here), self._levels(there, g_there)
-        )
+        _, before = self.at(target)
         return before - shared**2 / (own + variance + MISFIT**2)
 
     def cavity(self, place: int) -> tuple[float, float]:
         """What the other studies say of a study's optimum: mean and variance of ln rate."""
-        mean, variance = self._moments(self._rows[place], self._growths[place])
+        mean, variance = self.at(self.optima[place].setting)
         noise = self._noise[place]
         precision = 1.0 / variance - 1.0 / noise
         if precision < 1.0 / ANYWHERE:
@@ -261,15 +275,18 @@ class Law:
     def _fit(self, sites: Array, variances: Array, spread: Array) -> None:
         """Least squares under every p and b, and how likely each of those is."""
         self._sites, self._noise = sites, (variances + MISFIT**2) * spread
-        priors = self._priors
-        design = np.vstack([self._rows, np.eye(COEFFICIENTS)[1:]])
-        told = np.broadcast_to(
-            np.array([each.mean for each in priors])[:, None, None],
-            (len(priors), *self._prior.shape),
-        )
-        y = np.concatenate([sites[:, None, None] - self._growths, told])
-        sd = np.sqrt(np.concatenate([self._noise, [each.sd**2 for each in priors]]))
-        self._solution, self._covariance, misfit = least_squares(design, y, sd)
+        self._precision = np.linalg.inv(self._shared + np.diag(self._noise))
+        means = np.array([0.0, *(each.mean for each in self._priors)])
+        told = np.array([0.0, *(each.sd**-2 for each in self._priors)])
+        self._weighted = self._rows.T @ self._precision
+        self._covariance = np.linalg.inv(self._weighted @ self._rows + np.diag(told))
+        y = sites[:, None, None] - self._growths
+        right = np.tensordot(self._weighted, y, 1) + (told * means)[:, None, None]
+        self._solution = np.tensordot(self._covariance, right, 1)
+        left = y - np.tensordot(self._rows, self._solution, 1)
+        self._residual = np.tensordot(self._precision, left, 1)
+        misfit = (left * self._residual).sum(0)
+        misfit += np.tensordot(told, (self._solution - means[:, None, None]) ** 2, 1)
         belief = self._prior - 0.5 * misfit
         weight = np.exp(belief - belief.max())
         self._weight = weight / weight.sum()
@@ -300,6 +317,22 @@ class Law:
     def _size(self, setting: Setting) -> float:
         """n of a setting."""
         return math.log(setting.parameters) - self._parameters
+
+    def _place(self, setting: Setting) -> Array:
+        """Where it lies among the studies."""
+        return np.array(
+            [math.log(setting.batch_size), self._size(setting), self._distance(setting)]
+        )
+
+    def _near(self, setting: Setting) -> Array:
+        """How much a setting's departure from the law has in common with each study's."""
+        return np.asarray(_kernel(np.array([self._place(setting)]), self._places)[0])
+
+    def _covaries(self, near: Array, row: Array, other_near: Array, other_row: Array) -> float:
+        """The covariance of two settings' ln rates, but for what they share before any study."""
+        told = float(near @ self._precision @ other_near)
+        left, other_left = row - self._weighted @ near, other_row - self._weighted @ other_near
+        return float(left @ self._covariance @ other_left) - told
 
     def _row(self, setting: Setting) -> Array:
         d, n = self._distance(setting), self._size(setting)
@@ -346,6 +379,12 @@ def least_squares(design: Array, y: Array, sd: Array) -> tuple[Array, Array, Arr
     solution = np.tensordot(covariance @ weighted, y, 1)
     left = y - np.tensordot(design, solution, 1)
     return solution, covariance, np.tensordot(1.0 / sd**2, left**2, 1)
+
+
+def _kernel(places: Array, others: Array) -> Array:
+    """The covariance of the departures from the law, over (places, others)."""
+    distance = ((places[:, None, :] - others[None, :, :]) ** 2).sum(-1)
+    return np.asarray(DEPARTURE**2 * np.exp(-0.5 * distance / REACH**2))
 
 
 def _ln_prior(z: Array) -> Array:

@@ -14,7 +14,7 @@ those of all cells.
 import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import marin
@@ -23,7 +23,7 @@ import steplaw
 from bench_transfer import steplaw_optima
 
 from studies.choosing import Candidate, choose
-from studies.law import FINEST, MISFIT, WITHIN, Array, Critical, Law, Swept
+from studies.law import FINEST, MISFIT, WITHIN, Array, Critical, Law, Slopes, Swept
 from studies.rules import Setting
 from studies.transfer import usual_critical_batch
 from studies.walls import Wall
@@ -33,8 +33,8 @@ SHORTER = 3.9  # times: a grid's lengths are a factor of 2 apart, more or less
 SEQUENCE_TOKENS = 2048.0  # of Step Law
 LEAST_SD = 0.5  # a Step Law optimum that is known no better is none
 RATES_A_CELL = 12  # of Step Law's grid
-SHARES, DRAWS = (1 / 8, 1 / 4), 100  # of the grid's cost; random sets of cells
-TARGET_BATCHES = (128, 256, 512, 1024)  # of its largest model and length
+SHARES, DRAWS = (1 / 16, 1 / 8, 1 / 4), 100  # of the grid's cost; random sets of cells
+BEYOND, TARGET_BATCHES = 8, (256, 512, 1024, 2048)  # times the largest model and length
 AXES = ("batch", "parameters", "length")
 
 
@@ -211,12 +211,17 @@ def _plans(optima: list[Swept], unit: str) -> None:
     by_setting = {each.setting: each for each in optima}
     candidates = [Candidate(s.setting, cost) for s, cost in zip(optima, costs, strict=True)]
     largest = max(optima, key=lambda s: (s.setting.parameters, _tokens(s.setting))).setting
-    targets = [replace(largest, batch_size=batch) for batch in TARGET_BATCHES]
+    middle = _middle(optima)
+    targets = [
+        Setting(batch, BEYOND * largest.parameters, BEYOND * _tokens(largest))
+        for batch in TARGET_BATCHES
+    ]
+    whole = Law(optima, usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)).slopes(middle)
     rng = np.random.default_rng(0)
     print(f"\nStep Law's exponents from a share of its {unit}: within the whole grid's intervals")
     print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'batch':>8s}{'size':>8s}{'length':>8s}{'all':>6s}")
     for share in SHARES:
-        critical = usual_critical_batch(_tokens(largest), SEQUENCE_TOKENS)
+        critical = usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)
         planned, drawn = [], []
         for target in targets:
             steps = choose(
@@ -230,10 +235,10 @@ def _plans(optima: list[Swept], unit: str) -> None:
                 sure=1.0,
             )
             chosen = [by_setting[step.candidate.setting] for step in steps]
-            planned.append([*_within(optima, chosen, target, critical), len(chosen)])
+            planned.append([*_within(whole, Law(chosen, critical).slopes(middle)), len(chosen)])
             for _ in range(DRAWS // len(targets)):
                 cells = _random_cells(optima, costs, share * sum(costs), rng)
-                drawn.append([*_within(optima, cells, target, critical), len(cells)])
+                drawn.append([*_within(whole, Law(cells, critical).slopes(middle)), len(cells)])
         for name, rows in (("planned", planned), ("random", drawn)):
             *held, cells_taken = np.array(rows, float).mean(0)
             every = np.array(rows)[:, :3].all(1).mean()
@@ -241,13 +246,16 @@ def _plans(optima: list[Swept], unit: str) -> None:
             print(f"{share:6.3f}{name:>10s}{cells_taken:8.0f}{shares}{100 * every:4.0f} %")
 
 
-def _within(
-    optima: list[Swept], cells: list[Swept], target: Setting, critical: Critical
-) -> list[bool]:
-    whole = Law(optima, critical).slopes(target)
-    part = Law(cells, critical).slopes(target)
+def _within(whole: Slopes, part: Slopes) -> list[bool]:
     pairs = [(getattr(whole, axis), getattr(part, axis)) for axis in AXES]
     return [all_of.low <= found.value <= all_of.high for all_of, found in pairs]
+
+
+def _middle(optima: list[Swept]) -> Setting:
+    """The geometric mean of the grid, where its exponents are asked for."""
+    of = [(s.setting.batch_size, s.setting.parameters, _tokens(s.setting)) for s in optima]
+    batch, parameters, tokens = np.exp(np.log(of).mean(0)).tolist()
+    return Setting(round(batch), round(parameters), tokens)
 
 
 def _random_cells(

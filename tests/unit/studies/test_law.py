@@ -67,6 +67,28 @@ def test_a_bend_is_followed_where_many_lengths_show_it() -> None:
     assert late.value - early.value > 0.2
 
 
+def test_studies_of_one_setting_say_little_more_than_one_of_them() -> None:
+    apart = fading(-0.2, 1e6, 1e7, 1e8)
+    together = [study(-6.0, sd=0.05)] * 3
+    target = Setting(4096, 1000, 2e7)
+    _, one = Law(together[:1], CRITICAL).at(target)
+    _, three = Law(together, CRITICAL).at(target)
+    assert 0.9 * one < three < one
+    slopes = [law.slopes(target).length for law in (Law(apart, CRITICAL), Law(together, CRITICAL))]
+    assert slopes[0] is not None
+    assert slopes[1] is not None
+    assert slopes[0].high - slopes[0].low < slopes[1].high - slopes[1].low
+
+
+def test_what_the_studies_nearby_depart_by_is_expected_there_too() -> None:
+    line = fading(-0.2, 1e6, 1e7, 1e8, 1e9, sd=0.02)
+    bump = [study(each.mean + 0.2, each.setting.tokens or 0.0, sd=0.02) for each in line[2:3]]
+    law = Law([*line[:2], *bump, line[3]], CRITICAL)
+    straight, _ = Law(line, CRITICAL).at(Setting(4096, 1000, 1.2e8))
+    near, _ = law.at(Setting(4096, 1000, 1.2e8))
+    assert 0.03 < near - straight < 0.25
+
+
 def test_without_lengths_none_is_said() -> None:
     law = Law([Swept("", Setting(64, 1000), -6.0, 0.1)], CRITICAL)
     assert not law.has_length
@@ -117,5 +139,5 @@ def test_what_a_further_study_would_teach_is_what_it_teaches() -> None:
         said = law.learned(setting, 0.1**2, target)
         mean, _ = law.at(setting)
         _, after = Law([*seen, Swept("", setting, mean, 0.1)], CRITICAL).at(target)
-        assert after < before
+        assert said < before
         assert said == pytest.approx(after, rel=0.2)
