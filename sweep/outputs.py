@@ -19,6 +19,7 @@ HEADERS = (
     "# Arguments of transformers.TrainingArguments: ",
     "# A file for LightningCLI: ",
     "# Learning-rate report of ",
+    "# Studies planned for ",
 )
 _PNG, _PAGE, _JSON = b"\x89PNG\r\n\x1a\n", b"<!doctype html>", b'{"study": '
 _SPECIAL = Path("/dev"), Path("/proc")
