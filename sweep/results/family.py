@@ -44,6 +44,7 @@ class Family:
         unit: what lengths are counted in: "tokens", or "sequences" where not every study knows its
             tokens; "" where they are unknown, and the same by the studies' settings.
         held: what was held fixed, in words.
+        carried: what differs but moves no rate by more than its noise, in words; "" for nothing.
         left_out: finished studies of this model and text that are not among them, by what else
             differs.
     """
@@ -53,6 +54,7 @@ class Family:
     sequence_tokens: float | None
     unit: str
     held: str
+    carried: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -122,6 +124,7 @@ def make_family(studies: Iterable[Study], identity: Mapping[str, Any]) -> Family
         next((tokens for study in members if (tokens := sequence_tokens(study))), None),
         unit,
         _held([records[study.study_name] for _, study in found]),
+        _carried([records[study.study_name] for _, study in found]),
     )
 
 
@@ -274,6 +277,13 @@ def _held(records: list[StudyRecord]) -> str:
         values = {record.identity.get(name) for record in records}
         of_all += [f"{name} {values.pop()}"] if len(values) == 1 else []
     return ", ".join(of_all)
+
+
+def _carried(records: list[StudyRecord]) -> str:
+    """What else than the axes of the law differs between them, in words."""
+    values = {name: sorted({str(r.identity.get(name)) for r in records}) for name in FREE[1:]}
+    several = [f"{name} ({', '.join(each)})" for name, each in values.items() if len(each) > 1]
+    return " and ".join(several)
 
 
 def _budget(record: StudyRecord) -> str:

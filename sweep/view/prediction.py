@@ -126,6 +126,7 @@ def family_object(family: Family, found: Exponents | None) -> dict[str, Any]:
     """Finished studies and their exponents as plain JSON values."""
     return {
         "held_fixed": family.held,
+        "carried": family.carried,
         "left_out": dict(family.left_out),
         "studies": [_swept_object(swept) for swept in family.swept],
         "exponents": None if found is None else finite(asdict(found)),
@@ -190,7 +191,9 @@ def _percent(share: float) -> str:
 
 def _held(family: Family) -> Iterator[str]:
     """What the studies have in common, and which others were left out for what."""
-    yield f"Held fixed: {family.held}."
+    yield f"Held fixed: {family.held or 'neither length, precision nor seed'}."
+    if family.carried:
+        yield f"Carried unchanged over {family.carried}: it moves a rate by its noise at most."
     for names, count in family.left_out.items():
         studies = "1 study differs" if count == 1 else f"{count} studies differ"
         yield f"Left out: {studies} in {names}, over which nothing here carries a rate."

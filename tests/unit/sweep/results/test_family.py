@@ -178,6 +178,7 @@ def test_what_was_held_fixed_is_said(database: Path) -> None:
     assert family(database).held == "3 epochs of 10,000 tokens, precision fp32, seed 0"
     finished_study(database, 512, 2e-3, precision="fp16")
     assert family(database).held == "3 epochs of 10,000 tokens, seed 0"
+    assert family(database).carried == "precision (fp16, fp32)"
 
 
 def test_the_exponent_of_a_family_is_found(grown: Path) -> None:
