@@ -81,7 +81,6 @@ other_setting_options = _stack(
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),
-    click.option("--tokens", type=count, help="Tokens a trial, in place of epochs: 2e8."),
     click.option(
         "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
     ),
@@ -93,8 +92,14 @@ other_setting_options = _stack(
         "--data", help='"docstrings", a file, a folder, a hub name, or your own function.'
     ),
 )
+# Not of `sweep plan`, whose tokens are the target's.
+tokens_option = click.option(
+    "--tokens", type=count, help="Tokens a trial, in place of epochs: 2e8."
+)
 setting_options = _stack(
-    click.option("--batch", type=int, help="Batch size, in sequences."), other_setting_options
+    click.option("--batch", type=int, help="Batch size, in sequences."),
+    tokens_option,
+    other_setting_options,
 )
 batches_option = click.option(
     "--batch",

@@ -215,7 +215,7 @@ def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_size(name: str, value: object) -> bool:
-    """Whether it is a size of the model: of muP the base sizes are none, they say what a rate is."""
+    """Whether it is a size of the model; the base sizes of muP say what a rate is, and are none."""
     whole = name.startswith(OPTIONS) and type(value) is int
     return whole and not name.startswith(f"{OPTIONS}base_")
 
