@@ -151,6 +151,9 @@ class Leader(Ranks):
                 for process in self._processes:
                     process.wait(max(0.0, deadline - time.monotonic()))
         self._around.close()
+        for process in self._processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LEAVE_S)
 
     def join(self, model: torch.nn.Module) -> None:
         """Waits until every follower has built its model, and gives it this one's values.
@@ -317,6 +320,7 @@ def meet(store: Any, ranks: Ranks, device: torch.device) -> None:
     # They are all on this machine: no other needs to reach them, and no name to be resolved.
     own = {name: "lo"} if sys.platform == "linux" and name not in os.environ else {}
     os.environ.update(own)
+    hook = sys.excepthook  # it would put "[rank0]" before all that this process ever raises
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
@@ -325,6 +329,7 @@ def meet(store: Any, ranks: Ranks, device: torch.device) -> None:
             world_size=ranks.count,
         )
     finally:
+        sys.excepthook = hook
         for each in own:
             del os.environ[each]
 

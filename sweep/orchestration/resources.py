@@ -45,7 +45,8 @@ def find_resources(plan: Plan, corpus: Corpus | None, ledger: Ledger, view: View
         view.note(f"left over, as a trial takes {settings.gpus_per_trial:g}: cuda:{_list(spare)}")
     each_trial = devices[0].count(",") + 1
     if each_trial > 1 and settings.trainer == SHARED_TRAINER:
-        view.note(f"the rows of every batch are shared out among {each_trial} devices")
+        what = "devices" if devices[0].startswith("cuda") else "processes"
+        view.note(f"the rows of every batch are shared out among {each_trial} {what}")
     cohort = _cohort(plan, corpus, ledger, devices)
     if cohort > 1:
         each = " by each worker" if len(devices) > 1 else ""
