@@ -20,7 +20,7 @@ UNFINISHED = 1
 @click.option("--tokens", type=count, help="Or so many tokens: 2e8.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")
 @click.option("--directory", help="For checkpoints.  [default: runs/train/NAME-OF-FILE]")
-@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@click.option("--device", help="cpu, cuda, cuda:1, cuda:0,1; by default as found.")
 @click.option("--model", help="Allow the file's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
 @click.option("--data", help="Allow the file's own source of text, package.module:function.")
@@ -64,7 +64,7 @@ def command(
     allowed = (*named, model, trainer, data, optimizer, shlex.join(command))
     check_code(exported, allowed=set(map(str, allowed)))
     device = device or ("cuda" if cuda_found() else "cpu")
-    check_device(device)
+    check_device(device, several=True)
     target = Path(directory) if directory else Path("runs") / "train" / file.stem
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         prepare(exported, target, view, resume=resume)
