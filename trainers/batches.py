@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from trainers.data import Sequences
-from trainers.seeds import ORDER, generator
+from trainers.data.corpus import Sequences, Windows
+from trainers.data.token_files import MappedSequences
+from trainers.permutation import Permutation
+from trainers.seeds import ORDER, generator, stream_seed
 
 ROWS_AT_ONCE = 4096
 """Rows of small batches that are looked up together: a look-up takes as long for one."""
@@ -77,6 +81,13 @@ def _on_device(tokens_SW: Tensor, device: torch.device) -> Tensor:
     return found
 
 
+def batches_of(windows: Windows, device: torch.device) -> "Batches":
+    """One split's batches, whether its windows are held or lie in files."""
+    if isinstance(windows, MappedSequences):
+        return MappedBatches(windows, device)
+    return Batches(windows, device)
+
+
 class Batches:
     """One split on the device.
 
@@ -137,3 +148,49 @@ class Batches:
         lengths_S = self._lengths_S[order_S]
         batch_S = torch.arange(len(order_S)) // batch_size
         return order_S[(batch_S * (int(lengths_S.max()) + 1) - lengths_S).argsort(stable=True)]
+
+
+class MappedBatches(Batches):
+    """One split in files: each batch is cut from them when it is asked for.
+
+    Args:
+        sequences: the split's windows.
+        device: where the batches are to lie.
+    """
+
+    def __init__(self, sequences: MappedSequences, device: torch.device) -> None:
+        self._sequences = sequences
+        self._device = device
+        self._scored_bytes = sequences.scored_bytes
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @property
+    def window(self) -> int:
+        """Tokens of the longest rows."""
+        return self._sequences.window
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """As of `Batches`; what comes first takes no time to be left out."""
+        order = Permutation(len(self), stream_seed(seed, ORDER, epoch))
+        for start in range(first * batch_size, len(self), batch_size):
+            yield self._batch(order.part(start, start + batch_size))
+
+    def by_length(self, batch_size: int) -> Iterator[Batch]:
+        """Every window once, in the order of the files: they are all but all of one length."""
+        for start in range(0, len(self), batch_size):
+            yield self._batch(np.arange(start, min(start + batch_size, len(self))))
+
+    def _batch(self, numbers_B: npt.NDArray[np.int64]) -> Batch:
+        rows, lengths = self._sequences.rows(numbers_B)
+        order = np.argsort(-lengths, kind="stable")
+        tokens = np.zeros((len(rows), int(lengths.max())), np.int32)
+        for place, number in enumerate(order.tolist()):
+            tokens[place, : lengths[number]] = rows[number]
+        tokens_BT = torch.from_numpy(tokens)
+        if self._device.type == "cuda":
+            tokens_BT = tokens_BT.pin_memory()  # from other memory the copy waits for the device
+        there_BT = tokens_BT.to(self._device, non_blocking=True).long()
+        lengths_B = torch.from_numpy(lengths[order])
+        return Batch(there_BT, lengths_B, torch.zeros_like(lengths_B))

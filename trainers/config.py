@@ -67,7 +67,8 @@ class DataConfig:
 
     Attributes:
         name: "docstrings", a text file or folder, a hub data set ("Salesforce/wikitext"), or a
-            function of this config that returns `Paragraphs`, "package.module:function".
+            function of this config that returns `Paragraphs`, "package.module:function"; or token
+            files, a train.bin with a val.bin beside it, or their folder.
         subset: the hub data set's configuration ("wikitext-2-raw-v1"), "" for none.
         text_column: the hub data set's column that holds the text.
         fallback: what to take where the hub cannot be reached, "" to end with an error.
@@ -81,6 +82,9 @@ class DataConfig:
         pack: documents end to end, a separator between them, so that windows have no padding.
         attend: where they are packed, to what a position attends: its own "document", or all of
             the "window" before it.
+        separator: of token files, the number of the token between documents; -1: unknown.
+        stream: whether a data set or text files are read once, from their beginning, into packed
+            token files; no more of them than `train_sequences` and `validation_sequences` ask for.
         minimum_words: shorter paragraphs are left out.
         train_sequences: a seeded subset of this many training windows; 0 takes all.
         validation_sequences: likewise for validation windows.
@@ -96,6 +100,8 @@ class DataConfig:
     stride: PositiveInt = 32
     pack: Annotated[bool, Field(strict=True)] = False
     attend: Literal["document", "window"] = "document"
+    separator: Annotated[int, Field(ge=-1, strict=True)] = -1
+    stream: Annotated[bool, Field(strict=True)] = False
     minimum_words: Annotated[int, Field(ge=1)] = 5
     train_sequences: Annotated[int, Field(ge=0)] = 0
     validation_sequences: Annotated[int, Field(ge=0)] = 0
@@ -105,6 +111,8 @@ class DataConfig:
             raise ValueError(
                 f"data.stride must be below data.window ({self.window}), got {self.stride}"
             )
+        if self.stream and not self.pack:
+            raise ValueError("data.stream makes packed windows: set data.pack = true as well")
         if self.tokenizer == "bpe" and self.vocabulary_size < LEAST_SUBWORDS:
             raise ValueError(
                 f"data.vocabulary_size must be at least {LEAST_SUBWORDS} for bpe (256 bytes and 4 "

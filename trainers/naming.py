@@ -14,6 +14,7 @@ OUTPUT_FILE = "output.log"
 
 DOCSTRINGS = "docstrings"
 TEXT_SUFFIXES = (".txt", ".md")
+TOKEN_SUFFIX = ".bin"
 WORDS, BYTES, LEARNED = "words", "bytes", "bpe"
 """The tokenizers that are no file and no name of the hub."""
 TOKENIZER_FILE = "tokenizer.json"
@@ -51,7 +52,7 @@ def is_path(name: str) -> bool:
     """Say whether a path exists, or a name is written as one: then it is no hub name."""
     # A hub name is "name" or "owner/name".
     no_hub_name = name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith("/")
-    return no_hub_name or name.endswith(TEXT_SUFFIXES) or local_path(name).exists()
+    return no_hub_name or name.endswith((*TEXT_SUFFIXES, TOKEN_SUFFIX)) or local_path(name).exists()
 
 
 def plain_name(name: str) -> str:

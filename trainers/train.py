@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from trainers.batches import Batch, Batches
+from trainers.batches import Batch, Batches, batches_of
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
 from trainers.distributed import devices_named, ranks_on
@@ -131,7 +131,7 @@ def begin(
         TrainerError: as of `train`.
     """
     corpus = load_corpus(config.data, directory)
-    training, validation = Batches(corpus.train, device), Batches(corpus.validation, device)
+    training, validation = batches_of(corpus.train, device), batches_of(corpus.validation, device)
     if config.batch_size > len(training):
         raise TrainerError(
             f"batch_size {config.batch_size} is over the {len(training)} training sequences of "

@@ -93,7 +93,10 @@ def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> Pre
             take_corpus(text, directory)
         size = source_bytes(config.trainer.data)
         if existing is None and text is None and size > LARGE_BYTES:
-            view.note(f"reading {size / 1e6:,.0f} MB of text, which may take minutes")
+            view.note(
+                f"reading {size / 1e6:,.0f} MB of text, which may take minutes; data.stream = true "
+                "reads no more than data.train_sequences asks for"
+            )
         corpus = load_corpus(config.trainer.data, directory)
         check_length(config.trainer, corpus)
         check_bytes(config.trainer, config.study.trainer, corpus.tokens_per_byte)
@@ -191,7 +194,7 @@ def check_length(train: TrainConfig, corpus: Corpus) -> None:
         SweepError: the batch is over the number of training sequences.
         TrainerError: the warm-up is longer than the run.
     """
-    sequences = len(corpus.train.lengths)
+    sequences = len(corpus.train)
     if train.batch_size > sequences:
         raise SweepError(
             f"batch size {train.batch_size} is over the {sequences} training sequences "

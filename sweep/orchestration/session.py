@@ -209,7 +209,7 @@ def _about(plan: Plan, corpus: Corpus | None) -> dict[str, Any]:
 
 
 def _of_text(corpus: Corpus, plan: Plan) -> dict[str, Any]:
-    sequences = len(corpus.train.lengths)
+    sequences = len(corpus.train)
     return {
         "unigram_perplexity": corpus.unigram_perplexity,
         "unknown_share": corpus.unknown_share,

@@ -62,7 +62,7 @@ def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
     total_s = trials * (length.steps * cost.step_s + reports * cost.evaluation_s)
     return [
         *_rates(plan, name),
-        f"data: {corpus.source}, {len(corpus.train.lengths):,} training sequences, "
+        f"data: {corpus.source}, {len(corpus.train):,} training sequences, "
         f"{corpus.train.targets:,} tokens an epoch, unigram perplexity "
         f"{corpus.unigram_perplexity:.1f}",
         f"model: {plan.train.model.name}, {plan.setting.parameters:,} parameters",

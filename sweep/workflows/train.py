@@ -88,7 +88,7 @@ def _refuse_shorter(train: TrainConfig, corpus: Corpus, directory: Path) -> None
     state = checkpoint.latest(directory)
     if state is None:
         return
-    per_epoch = math.ceil(len(corpus.train.lengths) / train.batch_size)
+    per_epoch = math.ceil(len(corpus.train) / train.batch_size)
     # Earlier versions wrote a checkpoint an epoch, and no steps.
     done = state.get("step", len(state.get("history", ())) * per_epoch)
     if done > length_of(train, per_epoch, corpus.train.targets).steps:

@@ -10,9 +10,10 @@ from itertools import islice
 
 import torch
 
-from trainers.batches import Batches
+from trainers.batches import batches_of
 from trainers.config import DataConfig, ModelConfig, TrainConfig
 from trainers.data import build_corpus
+from trainers.length import length_of
 from trainers.member import Member
 from trainers.steps.cohort import step_alone
 
@@ -27,8 +28,9 @@ def measured(
     model = ModelConfig(name="gpt", options={"width": 128, "layers": 4, "heads": 4})
     config = TrainConfig(learning_rate=1e-3, batch_size=batch_size, model=model, data=data)
     separator = corpus.separator
-    member = Member(config, corpus.vocabulary_size, 1, device, separator=separator)
-    batches = Batches(corpus.train, device)
+    length = length_of(config, 1)
+    member = Member(config, corpus.vocabulary_size, length, device, separator=separator)
+    batches = batches_of(corpus.train, device)
     real = computed = 0
     for batch in batches.shuffled(batch_size, 0, 1):
         rows, longest = batch.tokens_BT.shape

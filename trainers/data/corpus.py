@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -15,7 +16,10 @@ from safetensors.torch import save
 from trainers.config import DataConfig
 from trainers.data.files import write_atomically
 from trainers.data.subwords import Encoder, Subwords, tokenizer_content
+from trainers.data.token_files import MappedSequences, TokenFile, counted
 from trainers.errors import TrainerError
+
+MAPPED = "mapped"
 
 NO_SEPARATOR = -1
 """Of a corpus whose windows hold one document each."""
@@ -39,6 +43,9 @@ class Sequences:
     score_from: torch.Tensor
     scored_bytes: int = 0
 
+    def __len__(self) -> int:
+        return len(self.lengths)
+
     @property
     def targets(self) -> int:
         """How many tokens are predicted, those of overlapping windows once a window."""
@@ -55,6 +62,9 @@ class Sequences:
         return _between(self, self.score_from)
 
 
+Windows = Sequences | MappedSequences
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """Tokenised text, ready to train on.
@@ -64,7 +74,7 @@ class Corpus:
         source: what the text really is: "docstrings" where the hub could not be reached.
         train: the windows to learn from.
         validation: the windows to score.
-        vocabulary: the words in the order of their numbers.
+        vocabulary: the words in the order of their numbers; none of token files alone.
         fingerprint: sha256 in hex over both splits and the vocabulary.
         unknown_share: the part of the scored validation tokens that are unknown, 0 to 1.
         unigram_perplexity: of the scored validation tokens by their frequency in training alone.
@@ -79,8 +89,8 @@ class Corpus:
 
     config: DataConfig
     source: str
-    train: Sequences
-    validation: Sequences
+    train: Windows
+    validation: Windows
     vocabulary: tuple[str, ...]
     fingerprint: str
     unknown_share: float
@@ -94,7 +104,7 @@ class Corpus:
     @property
     def vocabulary_size(self) -> int:
         """How many tokens a model must know."""
-        return len(self.vocabulary)
+        return len(self.vocabulary) or self.config.vocabulary_size
 
     @property
     def tokens_per_byte(self) -> float | None:
@@ -103,10 +113,13 @@ class Corpus:
         return self.validation.scored / scored_bytes if scored_bytes else None
 
 
-def fingerprint(train: Sequences, validation: Sequences, vocabulary: tuple[str, ...]) -> str:
-    """Hash all that training and validation see, shapes included."""
+def fingerprint(train: Windows, validation: Windows, vocabulary: tuple[str, ...]) -> str:
+    """Hash all that training and validation see, shapes included; token files by their pieces."""
     digest = hashlib.sha256(json.dumps(vocabulary).encode())
     for split in (train, validation):
+        if isinstance(split, MappedSequences):
+            digest.update(split.content().encode())
+            continue
         for tensor in (split.tokens, split.lengths, split.score_from):
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().numpy().astype("<i8", copy=False).tobytes())
@@ -119,17 +132,19 @@ def write(corpus: Corpus, path: Path) -> None:
     Raises:
         TrainerError: where the file cannot be written.
     """
+    splits = {"train": corpus.train, "validation": corpus.validation}
     tensors = {
-        f"{split}.{name}": getattr(getattr(corpus, split), name).to(torch.int32)
-        for split in ("train", "validation")
-        for name in ("tokens", "lengths", "score_from")
+        f"{name}.{tensor}": getattr(split, tensor).to(torch.int32)
+        for name, split in splits.items()
+        if isinstance(split, Sequences)
+        for tensor in ("tokens", "lengths", "score_from")
     }
-    about = {
-        field.name: getattr(corpus, field.name)
-        for field in fields(corpus)
-        if field.name not in ("train", "validation", "config", "tokenizer")
-    }
+    names = {each.name for each in fields(corpus)} - {*splits, "config", "tokenizer"}
+    about = {name: getattr(corpus, name) for name in sorted(names)}
     about |= {"config": asdict(corpus.config), "scored_bytes": corpus.validation.scored_bytes}
+    about[MAPPED] = {
+        name: asdict(split) for name, split in splits.items() if isinstance(split, MappedSequences)
+    }
     header = {"corpus": json.dumps(about)}
     write_file(path, save(tensors, metadata=header))
 
@@ -173,13 +188,9 @@ def _parse(path: Path) -> Corpus:
         if header is None:
             raise ValueError("it says nothing of a corpus")
         about: dict[str, Any] = json.loads(header)
+        mapped = about.pop(MAPPED, {})
         train, validation = (
-            Sequences(
-                *(
-                    file.get_tensor(f"{split}.{name}").to(torch.int64)
-                    for name in ("tokens", "lengths", "score_from")
-                )
-            )
+            _mapped(mapped[split]) if split in mapped else _held(file, split)
             for split in ("train", "validation")
         )
     validation = replace(validation, scored_bytes=int(about.pop("scored_bytes", 0)))
@@ -187,6 +198,15 @@ def _parse(path: Path) -> Corpus:
     about["vocabulary"] = tuple(about["vocabulary"])
     about["notes"] = tuple(about["notes"])
     return Corpus(train=train, validation=validation, **about)
+
+
+def _held(file: Any, split: str) -> Windows:
+    names = ("tokens", "lengths", "score_from")
+    return Sequences(*(file.get_tensor(f"{split}.{name}").to(torch.int64) for name in names))
+
+
+def _mapped(stored: dict[str, Any]) -> Windows:
+    return MappedSequences(**stored | {"files": tuple(TokenFile(**f) for f in stored["files"])})
 
 
 def assemble(
@@ -206,7 +226,9 @@ def assemble(
     unknown = (scored == encoder.unknown).double().mean().item()
     subwords = isinstance(encoder, Subwords)
     said = (
-        _about(encoder, validation) if subwords else f"{_percent(unknown)} of the words are unknown"
+        _about(len(encoder.vocabulary), validation)
+        if subwords
+        else f"{_percent(unknown)} of the words are unknown"
     )
     return Corpus(
         config=config,
@@ -225,8 +247,59 @@ def assemble(
     )
 
 
-def _about(encoder: Encoder, validation: Sequences) -> str:
-    words = f"{len(encoder.vocabulary):,} different tokens"
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """What is known of the tokens in a file.
+
+    Attributes:
+        vocabulary, tokenizer, separator: as of `Corpus`.
+        unknown: the number of what the tokenizer does not know; -1 where there is none.
+    """
+
+    vocabulary: tuple[str, ...]
+    unknown: int
+    separator: int
+    tokenizer: str
+
+
+def assemble_mapped(
+    config: DataConfig,
+    source: str,
+    train: MappedSequences,
+    validation: MappedSequences,
+    numbering: Numbering,
+    notes: tuple[str, ...],
+    content: str = "",
+) -> Corpus:
+    """Put a corpus of token files together: they stay where they are.
+
+    Raises:
+        TrainerError: a file holds a token that is not known.
+    """
+    size = len(numbering.vocabulary) or config.vocabulary_size
+    seen, scored = counted(train, size) + 1, counted(validation, size)
+    nats = -(scored * np.log(seen / seen.sum())).sum() / scored.sum()
+    tokens = f"{train.targets:,} tokens of training, {validation.targets:,} of validation"
+    unknown = scored[numbering.unknown] if numbering.unknown >= 0 else 0
+    return Corpus(
+        config=config,
+        source=source,
+        train=train,
+        validation=validation,
+        vocabulary=numbering.vocabulary,
+        fingerprint=fingerprint(train, validation, numbering.vocabulary),
+        unknown_share=float(unknown / scored.sum()),
+        unigram_perplexity=math.exp(nats),
+        notes=(*notes, f"{tokens}, {_about(size, validation)}"),
+        content=content,
+        tokenizer=numbering.tokenizer,
+        tokenizer_content=tokenizer_content(config),
+        separator=numbering.separator,
+    )
+
+
+def _about(size: int, validation: Windows) -> str:
+    words = f"{size:,} different tokens"
     if not validation.scored_bytes:
         return words
     return f"{words}, {validation.scored_bytes / validation.scored:.2f} bytes a token"

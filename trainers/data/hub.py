@@ -28,6 +28,7 @@ from trainers.data.reach import (
     quiet,
     why_unreachable,
 )
+from trainers.data.streaming import Documents
 from trainers.errors import TrainerError
 from trainers.naming import TEXT_SUFFIXES
 
@@ -65,6 +66,24 @@ def read(config: DataConfig) -> Paragraphs:
     return replace(found, notes=(*_left_out(path), *found.notes))
 
 
+def stream(config: DataConfig) -> Documents:
+    """Open a data set to be read once, a row a document: nothing is downloaded beforehand.
+
+    Raises:
+        UnreachableError, TrainerError: as of `read`.
+    """
+    path = Path(config.name).expanduser()
+    with quiet():
+        if not path.is_dir():
+            loaded = _from_hub(config, streaming=True)
+        else:
+            loaded = _from_disk(path) if _is_saved(path) else _from_folder(config, path)
+    splits, source, held = _named_splits(config, loaded)
+    validation = None if held is None else _column(config, splits[held])
+    notes = (*_left_out(path), *_instead(held))
+    return Documents(_column(config, splits["train"]), validation, source, notes)
+
+
 def _is_saved(path: Path) -> bool:
     """Say whether `save_to_disk` made the folder."""
     state = path / "state.json"
@@ -73,13 +92,13 @@ def _is_saved(path: Path) -> bool:
     )
 
 
-def _from_hub(config: DataConfig) -> Any:
+def _from_hub(config: DataConfig, *, streaming: bool = False) -> Any:
     import datasets  # here: it takes over a second, and most runs have their corpus already
 
     name, reason = config.name, why_unreachable()
     try:
         with offline(bool(reason)):
-            return datasets.load_dataset(name, config.subset or None)
+            return datasets.load_dataset(name, config.subset or None, streaming=streaming)
     except Exception as error:
         reason = reason or why_unreachable()  # it may have gone on the way
         if not reason and isinstance(error, ConnectionError):
@@ -154,13 +173,18 @@ def _left_out(path: Path) -> tuple[str, ...]:
     return text.left_out(files, "beside the tables of a data set")
 
 
-def _splits(config: DataConfig, loaded: Any) -> Paragraphs:
+def _named_splits(config: DataConfig, loaded: Any) -> tuple[dict[str, Any], str, str | None]:
+    """The splits, what the text is, and which split is of validation."""
     splits = loaded if isinstance(loaded, dict) else {"train": loaded}
     source = f"{config.name}/{config.subset}" if config.subset else config.name
     if "train" not in splits:
         raise TrainerError(f"data.name: {source} has no train split, only: {', '.join(splits)}")
+    return splits, source, next((name for name in _VALIDATION if name in splits), None)
+
+
+def _splits(config: DataConfig, loaded: Any) -> Paragraphs:
+    splits, source, held_out = _named_splits(config, loaded)
     train, kept = _texts(config, splits["train"]), Kept(config.minimum_words)
-    held_out = next((name for name in _VALIDATION if name in splits), None)
     if held_out is None:
         units = Again(lambda: units_of(kept.of(train)))
         return Paragraphs(*split_stream(units, source), source=source, notes=kept.notes)
@@ -173,7 +197,7 @@ def _splits(config: DataConfig, loaded: Any) -> Paragraphs:
     return Paragraphs(first, second, source=source, notes=(*_instead(held_out), *kept.notes))
 
 
-def _instead(held_out: str) -> tuple[str, ...]:
+def _instead(held_out: str | None) -> tuple[str, ...]:
     """Say so where rates are compared on what others keep for the end."""
     if held_out != "test":
         return ()

@@ -1,6 +1,7 @@
 """From a DataConfig to a corpus: which source, and where it is kept."""
 
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -12,18 +13,27 @@ from typing import Literal
 
 from trainers.config import DataConfig
 from trainers.data import corpus as stored
-from trainers.data import docstrings, hub, text
-from trainers.data.corpus import Corpus
+from trainers.data import docstrings, hub, streaming, text, token_files
+from trainers.data.corpus import NO_SEPARATOR, Corpus, Numbering
 from trainers.data.files import own_files
 from trainers.data.paragraphs import Again, Paragraphs, long_enough, repeated
 from trainers.data.reach import UnreachableError
-from trainers.data.subwords import Encoder, Subwords, open_tokenizer, tokenizer_content
+from trainers.data.subwords import (
+    Encoder,
+    Subwords,
+    open_tokenizer,
+    read_tokenizer,
+    tokenizer_content,
+)
+from trainers.data.token_files import MappedSequences
 from trainers.data.vocabulary import Integers, learn
 from trainers.data.windows import cut_text, pack_text
 from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.naming import (
+    BYTES,
     DOCSTRINGS,
+    LEARNED,
     TEXT_SUFFIXES,
     TOKENIZER_FILE,
     WORDS,
@@ -85,6 +95,10 @@ def build_corpus(config: DataConfig) -> Corpus:
     Raises:
         TrainerError: where the text cannot be had or is too little.
     """
+    if _kind(config.name) == "tokens":
+        return _of_token_files(config)
+    if config.stream:
+        return _of_stream(config)
     paragraphs = _paragraphs(config)
     train = _enough(paragraphs.train, "training", config, paragraphs.source)
     validation = _enough(paragraphs.validation, "validation", config, paragraphs.source)
@@ -108,6 +122,97 @@ def build_corpus(config: DataConfig) -> Corpus:
         (*paragraphs.notes, *repeated(train, validation), *_not_told(lost)),
         source_fingerprint(config),
     )
+
+
+def _of_token_files(config: DataConfig) -> Corpus:
+    if config.stream:
+        raise TrainerError(f"data.stream: {config.name} is token files already: set it to false")
+    if config.tokenizer in (BYTES, LEARNED):
+        raise TrainerError(
+            f'data.tokenizer = "{config.tokenizer}" says nothing of token files: name the '
+            'tokenizer.json that made them, or leave it "words"'
+        )
+    encoder = None if config.tokenizer == WORDS else open_tokenizer(config, ())
+    vocabulary = () if encoder is None else encoder.vocabulary
+    size = len(vocabulary) or config.vocabulary_size
+    opened = [token_files.open_files(paths, size) for paths in token_files.paths_of(config.name)]
+    return stored.assemble_mapped(
+        config,
+        config.name,
+        MappedSequences(opened[0], config.window, config.train_sequences),
+        _measured(MappedSequences(opened[1], config.window, config.validation_sequences), encoder),
+        Numbering(
+            vocabulary,
+            unknown=-1 if encoder is None else encoder.unknown,
+            separator=_separator(config, encoder),
+            tokenizer="" if encoder is None else encoder.tokenizer.to_str(),
+        ),
+        (),
+        source_fingerprint(config),
+    )
+
+
+def _separator(config: DataConfig, encoder: Subwords | None) -> int:
+    """Of token files: where documents are to be told apart, what tells them."""
+    if not config.pack:
+        return NO_SEPARATOR
+    if config.separator >= 0 or config.attend == "window":
+        return max(0, config.separator)
+    if encoder is None:
+        raise TrainerError(
+            'data.pack with data.attend = "document" needs the number of the token between '
+            'documents: set data.separator (GPT-2: 50256), or data.attend = "window"'
+        )
+    return encoder.end
+
+
+def _of_stream(config: DataConfig) -> Corpus:
+    kind = _kind(config.name)
+    if kind not in ("datasets", "text"):
+        raise TrainerError(
+            f"data.stream: {config.name} is no data set and no text file: set it to false"
+        )
+    opened = partial(hub.stream, config)
+    if kind == "text":
+        opened = partial(text.stream, config.name)
+    try:
+        folder, made = streaming.stream(config, opened, source_fingerprint(config))
+    except UnreachableError as error:
+        if not config.fallback:
+            raise
+        note = _fallen_back(config, error)
+        fallback = replace(config, name=config.fallback, subset="", fallback="", stream=False)
+        built = build_corpus(fallback)
+        return replace(built, config=config, notes=(note, *built.notes))
+    train, validation = made.windows(folder, config)
+    tokenizer = folder / TOKENIZER_FILE
+    encoder = read_tokenizer(tokenizer) if tokenizer.is_file() else None
+    return stored.assemble_mapped(
+        config,
+        made.source,
+        train,
+        _measured(validation, encoder if made.lost <= MOST_LOST else None),
+        Numbering(
+            made.vocabulary,
+            unknown=made.unknown,
+            separator=made.separator,
+            tokenizer="" if encoder is None else encoder.tokenizer.to_str(),
+        ),
+        (*made.notes, *(() if encoder is None else _not_told(made.lost))),
+        source_fingerprint(config),
+    )
+
+
+def _measured(split: MappedSequences, encoder: Subwords | None) -> MappedSequences:
+    """Count the bytes of what validation scores, where the tokens tell them."""
+    if encoder is None:
+        return split
+    parts = (
+        file.tokens()[start : min(start + token_files.AT_ONCE, end)]
+        for file, end in split.parts()
+        for start in range(1, end, token_files.AT_ONCE)
+    )
+    return replace(split, scored_bytes=sum(map(encoder.bytes_of, parts)))
 
 
 def _not_told(lost: float) -> tuple[str, ...]:
@@ -141,19 +246,27 @@ def source_fingerprint(config: DataConfig, *, everything: bool = False) -> str:
     if not files:
         return ""
     digest = hashlib.sha256()
+    tokens = _kind(config.name) == "tokens"
+    if tokens:
+        root = files[0].parent
+    sampled = config.stream or tokens  # too much to be read each time
     for path in files:
         digest.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0")
-        digest.update(text.digest(path))
+        digest.update(token_files.digest(path) if sampled else text.digest(path))
     return digest.hexdigest()
 
 
 def source_bytes(config: DataConfig) -> int:
-    """The size of the files of a local path; 0 for what is no file."""
+    """The size of the files of a local path; 0 for what is no file, or is not read whole."""
+    if config.stream or _kind(config.name) == "tokens":
+        return 0
     return sum(path.stat().st_size for path in _source_files(config))
 
 
 def _source_files(config: DataConfig, *, everything: bool = False) -> list[Path]:
     kind, root = _kind(config.name), local_path(config.name)
+    if kind == "tokens":
+        return [*itertools.chain(*token_files.paths_of(config.name))]
     if kind in ("docstrings", "function") or (kind == "datasets" and not root.is_dir()):
         return []
     if everything and root.is_dir():
@@ -182,7 +295,7 @@ def _own(config: DataConfig) -> Paragraphs:
     return found
 
 
-def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function"]:
+def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function", "tokens"]:
     """Say who reads a name: a path that exists, or is written as one, is never a hub name."""
     if not name.strip():
         raise TrainerError(
@@ -192,6 +305,8 @@ def _kind(name: str) -> Literal["docstrings", "text", "datasets", "function"]:
         return "docstrings"
     if is_function(name):
         return "function"
+    if token_files.is_token_files(name):
+        return "tokens"
     path = local_path(name)
     if path.is_dir():
         return "datasets" if hub.is_data_set(path) else "text"
@@ -211,10 +326,15 @@ def _paragraphs(config: DataConfig) -> Paragraphs:
     except UnreachableError as error:
         if not config.fallback:
             raise
-        note = f"{error.reason}: training on {config.fallback} instead of {config.name}"
-        log.info(note)
+        note = _fallen_back(config, error)
         other = _paragraphs(replace(config, name=config.fallback, subset="", fallback=""))
         return replace(other, notes=(note, *other.notes))
+
+
+def _fallen_back(config: DataConfig, error: UnreachableError) -> str:
+    note = f"{error.reason}: training on {config.fallback} instead of {config.name}"
+    log.info(note)
+    return note
 
 
 def _enough(

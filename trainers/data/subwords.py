@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -35,6 +37,7 @@ BEGINS = ("<|bos|>", "<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "[C
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[SEP]")
 """What published tokenizers call the tokens before and behind a document."""
 UNKNOWNS = ("<unk>", "[UNK]", "<|unk|>")
+Numbers = npt.NDArray[Any]
 _SAMPLE = 1_000  # paragraphs that say whether a text comes back from its tokens
 
 
@@ -76,6 +79,11 @@ class Subwords:
             for text, encoding in zip(batch, self._encode(batch), strict=True)
         ]
         return framed(parts, 0, 0).flat
+
+    def bytes_of(self, numbers: Numbers) -> int:
+        """Count the UTF-8 bytes of some tokens' text, without what stands between documents."""
+        text = numbers[(numbers != self.end) & (numbers != self.begin)].tolist()
+        return len(self.tokenizer.decode(text).encode())
 
     def lost(self, paragraphs: Iterable[str]) -> float:
         """The share of paragraphs that do not come back from their tokens, blanks aside: 0 to 1."""
@@ -178,6 +186,15 @@ def _from_hub(name: str) -> Tokenizer:
             'and the spelling, or take "words", "bytes", "bpe" or the path of a tokenizer.json'
         )
     return Tokenizer.from_file(cached)
+
+
+def read_tokenizer(path: Path) -> Subwords:
+    """Read a tokenizer.json.
+
+    Raises:
+        TrainerError: it cannot be read.
+    """
+    return _foreign(_read(str(path)))
 
 
 def _foreign(tokenizer: Tokenizer) -> Subwords:

@@ -18,10 +18,12 @@ from trainers.data.paragraphs import (
     split_stream,
     units_of,
 )
+from trainers.data.streaming import Documents
 from trainers.errors import TrainerError
 from trainers.naming import TEXT_SUFFIXES, local_path
 
 _HELD_BYTES = 50_000_000  # a text up to this is held: read anew each time it takes twice as long
+_FEW_LINES = 10_000  # that say of a text that is read once where its paragraphs end
 _MANY_FILES = 40  # from here on a whole file is the unit that is held out or not
 _SPLIT = re.compile(
     r"(train(?:ing)?|validation|valid|val|dev|test)(?![a-z])(.*)", re.IGNORECASE | re.DOTALL
@@ -110,6 +112,25 @@ def read(name: str, minimum_words: int) -> Paragraphs:
     others = [file for file in own_files(path) if not _is_text(file)] if path.is_dir() else []
     left = left_out(others, "neither .txt nor .md")
     return Paragraphs(*split_stream(units, name), source=name, notes=(*left, *kept.notes))
+
+
+def stream(name: str) -> Documents:
+    """Open text files to be read once, a paragraph a document; the splits are those of `read`.
+
+    Raises:
+        TrainerError: where they cannot be read.
+    """
+    found = files(name)
+    train, validation = _splits(found)
+    if not train:
+        return Documents(_streamed(found), None, source=name)
+    return Documents(_streamed(train), _streamed(validation), source=name)
+
+
+def _streamed(files: list[Path]) -> Iterator[str]:
+    for file in files:
+        a_line_each = is_a_line_each(itertools.islice(_lines(file), _FEW_LINES))
+        yield from paragraphs_of(_lines(file), a_line_each=a_line_each)
 
 
 def _each(kept: Kept, files: list[Path], hold: bool) -> list[Iterable[str]]:

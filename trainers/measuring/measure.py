@@ -12,7 +12,7 @@ from itertools import islice
 
 import torch
 
-from trainers.batches import Batches
+from trainers.batches import Batches, batches_of
 from trainers.config import TrainConfig
 from trainers.data import Corpus
 from trainers.evaluate import evaluate
@@ -50,7 +50,7 @@ def measure(config: TrainConfig, corpus: Corpus, device: torch.device) -> Cost:
         corpus: its text.
         device: where to measure.
     """
-    training, validation = Batches(corpus.train, device), Batches(corpus.validation, device)
+    training, validation = batches_of(corpus.train, device), batches_of(corpus.validation, device)
     reset_peak_memory(device)
     steps = math.ceil(len(training) / config.batch_size)
     member = Member(
@@ -83,7 +83,7 @@ def cohort_size(config: TrainConfig, corpus: Corpus, device: torch.device, at_mo
     Returns:
         1, a power of two, or `at_most`.
     """
-    training = Batches(corpus.train, device)
+    training = batches_of(corpus.train, device)
     members: list[Member] = []
     best, best_gain, alone_s = 1, WORTH, math.inf
     for size in sorted({1, at_most, *(2**n for n in range(at_most.bit_length()))}):
