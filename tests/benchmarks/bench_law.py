@@ -5,10 +5,10 @@
 DATA holds marin/optimizer_runs.csv and steplaw/dense_lr_bs_loss.csv. Marin: a task is a setting of
 4 Chinchillas or more; the forecast rests on that optimizer's studies of at most a quarter of its
 tokens and no larger models, one of them of the same model. The numbers of `studies.law` and
-`studies.walls` were chosen on the optimizers of `CHOSEN_ON` and on Step Law; the others were not
-looked at for that. Step Law: from a setting's studies of shorter runs to longer ones; and the
-exponents, and the forecasts of large settings, that a part of the grid's cells give, chosen by
-`sweep plan` or drawn at random at the same cost.
+`studies.walls` were chosen by the optimizers of `CHOSEN_ON` and by Step Law; the others are held
+out. Step Law: from a setting's studies of shorter runs to longer ones; and the exponents, and the
+forecasts of large settings, that a part of the grid's cells give, chosen by `sweep plan` or drawn
+at random at the same cost.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
     studies = marin.read(data / "marin" / "optimizer_runs.csv")
     tasks = list(_tasks(studies))
     groups: tuple[tuple[str, Callable[[str], bool]], ...] = (
-        ("chosen on", lambda optimizer: optimizer in CHOSEN_ON),
+        ("chosen by", lambda optimizer: optimizer in CHOSEN_ON),
         ("held out", lambda optimizer: optimizer not in CHOSEN_ON),
         ("all", lambda optimizer: True),
     )
