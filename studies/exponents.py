@@ -19,7 +19,6 @@ import numpy as np
 from studies.errors import StudyError
 from studies.law import (
     LEVEL,
-    MISFIT,
     PARAMETERS,
     WITHIN,
     Array,
@@ -30,6 +29,7 @@ from studies.law import (
 )
 
 BATCH, LENGTH = Exponent(0.5, 0.35), Exponent(-0.15, 0.3)  # over whatever batches were swept
+MISFIT = 0.08  # sd of a study's optimum around any of these, ln rate
 REACH = 8.0  # how far out of the batches swept Bc is looked for, ln
 LEAST_BATCHES = 3  # two would give the saturating fit nothing to be wrong by
 

@@ -78,6 +78,8 @@ class StudyRecord(_Record):
         finished: the criteria that it ran to its end on; empty while it has not, None of a study
             that was made before this was stored.
         script: the hash of its program's script.
+        command, commit: the command that made it, and the working folder's commit then; "" where
+            they are unknown.
         remaining, forecast_met: sentences; "" for none.
         confirmation: what `sweep confirm` found.
     """
@@ -105,6 +107,8 @@ class StudyRecord(_Record):
     exponents: dict[str, tuple[float, float]] = {}
     versions: dict[str, str] = {}
     script: str = ""
+    command: str = ""
+    commit: str = ""
     transfer: dict[str, Any] | None = None
     cohort: int | None = None
     trials: int = 0
@@ -293,6 +297,15 @@ def stored_forecast(
     if stored is None and unsaid:
         stored = study.user_attrs.get(_forecast_key(replace(setting, tokens=None, sequences=None)))
     return stored
+
+
+def stored_forecasts(study: Stored) -> list[dict[str, Any]]:
+    """All that `sweep predict` forecast from a study."""
+    return [
+        stored
+        for key, stored in study.user_attrs.items()
+        if key.startswith(FORECAST_KEY) and isinstance(stored, dict)
+    ]
 
 
 def write_forecast(study: Study, setting: Setting, forecast: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ def print_prediction(said: Predicted, console: Console) -> None:
         f"Forecast {format_fitted(forecast.learning_rate)} ({_span(forecast.low, forecast.high)})"
     )
     console.print(Text(line, style="bold green"))
-    for sentence in (_safe(forecast), _reach(said), *_held(said.family)):
+    for sentence in (_safe(forecast), _reach(said), *held_lines(said.family)):
         console.print(Text(sentence))
     console.print()
     console.print(studies_table(said.family))
@@ -160,12 +160,16 @@ def _exponents_table(said: Predicted) -> Table:
     """The law's exponents where the rate was asked for, and what was published of each."""
     table = make_table("axis", "exponent there", "90 % interval", "published")
     table.columns[3].no_wrap = False
-    for axis, slope, published in _axes(said.slopes):
-        known = "; ".join(f"{p.exponent:g} ({p.what}: {p.source})" for p in published)
-        table.add_row(
-            axis, f"{slope.value:.2f}", f"{slope.low:.2f} to {slope.high:.2f}", folded(known)
-        )
+    for *cells, published in law_rows(said.slopes):
+        table.add_row(*cells, folded(published))
     return table
+
+
+def law_rows(slopes: Slopes) -> Iterator[tuple[str, str, str, str]]:
+    """Each axis with its exponent, that one's interval, and what was published of it."""
+    for axis, slope, published in _axes(slopes):
+        known = "; ".join(f"{p.exponent:g} ({p.what}: {p.source})" for p in published)
+        yield axis, f"{slope.value:.2f}", f"{slope.low:.2f} to {slope.high:.2f}", known
 
 
 def _axes(slopes: Slopes) -> Iterator[tuple[str, Estimate, list[Published]]]:
@@ -189,7 +193,7 @@ def _percent(share: float) -> str:
     return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
-def _held(family: Family) -> Iterator[str]:
+def held_lines(family: Family) -> Iterator[str]:
     """What the studies have in common, and which others were left out for what."""
     yield f"Held fixed: {family.held or 'neither length, precision nor seed'}."
     if family.carried:

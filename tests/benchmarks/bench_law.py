@@ -5,10 +5,10 @@
 DATA holds marin/optimizer_runs.csv and steplaw/dense_lr_bs_loss.csv. Marin: a task is a setting of
 4 Chinchillas or more; the forecast rests on that optimizer's studies of at most a quarter of its
 tokens and no larger models, one of them of the same model. The numbers of `studies.law` and
-`studies.walls` were chosen on the optimizers of `CHOSEN_ON` and on Step Law; the others were not
-looked at for that. Step Law: from a setting's studies of shorter runs to longer ones; and the
-exponents that a part of the grid's cells give, chosen by `sweep plan` or drawn at random, beside
-those of all cells.
+`studies.walls` were chosen by the optimizers of `CHOSEN_ON` and by Step Law; the others are held
+out. Step Law: from a setting's studies of shorter runs to longer ones; and the exponents, and the
+forecasts of large settings, that a part of the grid's cells give, chosen by `sweep plan` or drawn
+at random at the same cost.
 """
 
 import argparse
@@ -35,6 +35,8 @@ LEAST_SD = 0.5  # a Step Law optimum that is known no better is none
 RATES_A_CELL = 12  # of Step Law's grid
 SHARES, DRAWS = (1 / 16, 1 / 8, 1 / 4), 100  # of the grid's cost; random sets of cells
 BEYOND, TARGET_BATCHES = 8, (256, 512, 1024, 2048)  # times the largest model and length
+DRAWS_A_TARGET = 12
+LARGE, SMALLER = (4.2e8, 1.9e10), 1.2  # parameters and tokens of a target; the others', as a ratio
 AXES = ("batch", "parameters", "length")
 
 
@@ -68,7 +70,7 @@ def main() -> None:
     studies = marin.read(data / "marin" / "optimizer_runs.csv")
     tasks = list(_tasks(studies))
     groups: tuple[tuple[str, Callable[[str], bool]], ...] = (
-        ("chosen on", lambda optimizer: optimizer in CHOSEN_ON),
+        ("chosen by", lambda optimizer: optimizer in CHOSEN_ON),
         ("held out", lambda optimizer: optimizer not in CHOSEN_ON),
         ("all", lambda optimizer: True),
     )
@@ -76,8 +78,9 @@ def main() -> None:
         _marin(name, [task for task in tasks if within(task.target.optimizer)])
     optima = _step_law_optima(data / "steplaw" / "dense_lr_bs_loss.csv")
     _step_law(optima)
+    _plans(optima)
     for unit in ("runs", "operations"):
-        _plans(optima, unit)
+        _planned_forecasts(optima, unit)
 
 
 def _tasks(studies: Sequence[marin.Study]) -> Iterator[Task]:
@@ -202,12 +205,9 @@ def _step_law(optima: list[Swept]) -> None:
         )
 
 
-def _plans(optima: list[Swept], unit: str) -> None:
-    """Exponents from a part of the cells: within the intervals of all of them, or not."""
-    costs = [
-        1.0 if unit == "runs" else each.setting.parameters * _tokens(each.setting)
-        for each in optima
-    ]
+def _plans(optima: list[Swept]) -> None:
+    """Exponents from a part of the runs: within the intervals of all of them, or not."""
+    costs = _costs(optima, "runs")
     by_setting = {each.setting: each for each in optima}
     candidates = [Candidate(s.setting, cost) for s, cost in zip(optima, costs, strict=True)]
     largest = max(optima, key=lambda s: (s.setting.parameters, _tokens(s.setting))).setting
@@ -218,7 +218,7 @@ def _plans(optima: list[Swept], unit: str) -> None:
     ]
     whole = Law(optima, usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)).slopes(middle)
     rng = np.random.default_rng(0)
-    print(f"\nStep Law's exponents from a share of its {unit}: within the whole grid's intervals")
+    print("\nStep Law's exponents from a share of its runs: within the whole grid's intervals")
     print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'batch':>8s}{'size':>8s}{'length':>8s}{'all':>6s}")
     for share in SHARES:
         critical = usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)
@@ -244,6 +244,65 @@ def _plans(optima: list[Swept], unit: str) -> None:
             every = np.array(rows)[:, :3].all(1).mean()
             shares = "".join(f"{100 * each:6.0f} %" for each in held)
             print(f"{share:6.3f}{name:>10s}{cells_taken:8.0f}{shares}{100 * every:4.0f} %")
+
+
+def _planned_forecasts(optima: list[Swept], unit: str) -> None:
+    """The optimum of a large setting, from smaller and shorter ones alone."""
+    critical = usual_critical_batch(_tokens(_middle(optima)), SEQUENCE_TOKENS)
+    rng = np.random.default_rng(0)
+    print(f"\nStep Law's large settings from a share of the smaller ones' {unit}")
+    print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'rms':>8s}{'90 % holds':>12s}{'width':>8s}")
+    for share in SHARES:
+        planned, drawn = [], []
+        for target, pool in _large(optima):
+            costs = _costs(pool, unit)
+            budget = share * sum(costs)
+            pairs = zip(pool, costs, strict=True)
+            candidates = [Candidate(each.setting, cost) for each, cost in pairs]
+            by_setting = {each.setting: each for each in pool}
+            steps = choose(
+                [], critical, candidates, target.setting, budget, trials=RATES_A_CELL, sure=1.0
+            )
+            cells = [by_setting[step.candidate.setting] for step in steps]
+            planned.append(_missed(cells, critical, target))
+            spent = sum(step.candidate.cost for step in steps)
+            for _ in range(DRAWS_A_TARGET):
+                drawn.append(_missed(_random_cells(pool, costs, spent, rng), critical, target))
+        for name, rows in (("planned", planned), ("random", drawn)):
+            errors, sd, cells_taken = np.array(rows).T
+            holds = 100 * np.mean(np.abs(errors) < WITHIN * sd)
+            print(
+                f"{share:6.3f}{name:>10s}{cells_taken.mean():8.0f}{_rms(errors):8.2f}"
+                f"{holds:10.0f} %{sd.mean():8.2f}",
+                flush=True,
+            )
+
+
+def _large(optima: list[Swept]) -> Iterator[tuple[Swept, list[Swept]]]:
+    """Every third batch size of the large settings, and all that is smaller and shorter."""
+    for to in sorted({(s.setting.parameters, _tokens(s.setting)) for s in optima}):
+        if to[0] < LARGE[0] or to[1] < LARGE[1]:
+            continue
+        pool = [
+            each
+            for each in optima
+            if each.setting.parameters <= to[0] / SMALLER
+            and _tokens(each.setting) <= to[1] / SMALLER
+        ]
+        there = [s for s in optima if (s.setting.parameters, _tokens(s.setting)) == to]
+        for target in there[1::3]:
+            yield target, pool
+
+
+def _missed(cells: list[Swept], critical: Critical, target: Swept) -> tuple[float, float, float]:
+    mean, variance = Law(cells, critical).at(target.setting)
+    return mean - target.mean, math.sqrt(variance + MISFIT**2), len(cells)
+
+
+def _costs(optima: list[Swept], unit: str) -> list[float]:
+    if unit == "runs":
+        return [1.0] * len(optima)
+    return [each.setting.parameters * _tokens(each.setting) for each in optima]
 
 
 def _within(whole: Slopes, part: Slopes) -> list[bool]:

@@ -145,6 +145,19 @@ def test_a_plan_is_trained_in_turn_and_then_forecast(workspace: Workspace) -> No
     assert f"{known['learning_rate']:.1e}".replace("e-0", "e-") in after[-1]
 
 
+def test_a_plan_may_be_trained_at_once(workspace: Workspace) -> None:
+    target = ("plan", "--batch", 16, "--params", 12_000, "--tokens", "1e4", "--budget", "2e9")
+    done = workspace.invoke(*target, "--trials", 3, "--run", "--json")
+    plan, *events = done.events
+    (study,) = plan["studies"]
+    (started,) = [event["study"] for event in events if event["event"] == "study_started"]
+    assert started["batch_size"] == study["batch_size"]
+    assert started["parameters"] == study["parameters"]
+    assert [event["text"] for event in events if event["event"] == "note"][-1].startswith(
+        "the plan"
+    )
+
+
 def test_it_ends_once_the_target_is_known_or_the_budget_is_spent(database: Path) -> None:
     study = PlannedStudy(batch_size=64, epochs=3, parameters=11276, tokens=3e4, cost=6e9, factor=3)
     plan = StudyPlan(
