@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import Self
 
 import torch
 from torch import distributed as dist
@@ -32,7 +32,6 @@ from trainers.seeds import seeded
 from trainers.steps.loss import sequence_loss
 from trainers.steps.ranks import ALONE, Ranks
 
-HOST, MEET_S = "127.0.0.1", 300
 READY = "ready"
 LEAVE_S = 5.0
 """How long the others have to go by themselves, and how long an end may take to be seen."""
@@ -49,7 +48,7 @@ class Task:
         config, directory: of the training.
         device: the follower's own.
         rank, count: its place.
-        port: of the store where the ranks meet.
+        meeting: a file by which the ranks find each other.
     """
 
     config: TrainConfig
@@ -57,7 +56,7 @@ class Task:
     device: torch.device
     rank: int
     count: int
-    port: int
+    meeting: Path
 
 
 def devices_named(name: str | torch.device) -> list[torch.device]:
@@ -144,7 +143,7 @@ class Leader(Ranks):
         for pipe in self._pipes:
             pipe.close()
         if self._joined:
-            _leave(broken=self._broken)
+            _leave(broken=self._broken or kind is not None)
         if kind is None and not self._broken:
             deadline = time.monotonic() + LEAVE_S
             with suppress(subprocess.TimeoutExpired):
@@ -163,10 +162,10 @@ class Leader(Ranks):
             EndedError: one of them could not.
         """
         check_divisible(model, self._config.model.name)
-        store = open_store(self.count)
+        meeting = Path(self._around.enter_context(TemporaryDirectory())) / "ranks"
         for rank, pipe in enumerate(self._pipes, 1):
             device = self._devices[rank]
-            task = Task(self._config, self._directory, device, rank, self.count, store.port)
+            task = Task(self._config, self._directory, device, rank, self.count, meeting)
             with suppress(OSError):  # it is gone: that is seen below
                 pipe.send(task)
         for pipe in self._pipes:
@@ -176,7 +175,7 @@ class Leader(Ranks):
                 raise self._why() from None
             if said != READY:
                 raise EndedError(said)
-        meet(store, self, self._devices[0])
+        meet(meeting, self, self._devices[0])
         self._joined = True
         self.take_first_(values_of(model))
 
@@ -292,24 +291,11 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def open_store(count: int, port: int = 0) -> Any:
-    """Where the ranks meet: a `torch.distributed.TCPStore`.
-
-    Args:
-        count: of the ranks.
-        port: where rank 0 has opened it; 0 opens it, wherever there is room.
-    """
-    patience = timedelta(seconds=MEET_S)
-    return dist.TCPStore(  # type: ignore[attr-defined]
-        HOST, port, count, not port, patience, wait_for_workers=False
-    )
-
-
-def meet(store: Any, ranks: Ranks, device: torch.device) -> None:
+def meet(meeting: Path, ranks: Ranks, device: torch.device) -> None:
     """Joins the ranks' process group; tensors of the host go by gloo, those of CUDA by nccl.
 
     Args:
-        store: of the ranks.
+        meeting: a file by which they find each other: no port that others reach is opened.
         ranks: which of them this process is.
         device: its own.
     """
@@ -324,7 +310,7 @@ def meet(store: Any, ranks: Ranks, device: torch.device) -> None:
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            store=store,
+            init_method=f"file://{meeting}",
             rank=ranks.rank,
             world_size=ranks.count,
         )

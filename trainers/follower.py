@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from torch import distributed as dist
 
-from trainers.distributed import READY, Task, meet, open_store, values_of
+from trainers.distributed import READY, Task, meet, values_of
 from trainers.faults import EndedError, ending_of
 from trainers.report import Ending, Outcome
 from trainers.steps.ranks import Ranks
@@ -38,7 +38,7 @@ def follow(pipe: Connection) -> None:
     ranks = Follower(task.rank, task.count)
     member, training, validation = begin(task.config, task.device, task.directory, ranks)
     pipe.send(READY)
-    meet(open_store(task.count, task.port), ranks, task.device)
+    meet(task.meeting, ranks, task.device)
     ranks.take_first_(values_of(member.model))
     batches = batches_from(member, training)
     while True:

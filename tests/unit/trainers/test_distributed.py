@@ -62,17 +62,15 @@ OWN = """
         return model
 
     class Narrow(nn.Sequential):
-        most = 8
-
         def forward(self, tokens_BT):
-            of_second = distributed.is_initialized() and distributed.get_rank() == 1
-            if of_second and len(tokens_BT) > self.most:
+            there = distributed.is_initialized() and distributed.get_rank() == self.rank
+            if there and len(tokens_BT) > self.most:
                 torch.empty(2**50)
             return super().forward(tokens_BT)
 
-    def narrow(vocabulary_size, most=8):
+    def narrow(vocabulary_size, most=8, rank=1):
         model = Narrow(nn.Embedding(vocabulary_size, 8), nn.Linear(8, vocabulary_size))
-        model.most = most
+        model.most, model.rank = most, rank
         return model
 
     def broken(vocabulary_size):
@@ -239,10 +237,10 @@ def test_where_one_finds_no_room_all_take_fewer_rows(own, make, folder):
 
 
 @pytest.mark.more
-def test_one_that_has_no_room_at_all_ends_the_training_so(own, make, folder):
-    config = dataclasses.replace(
-        make(), model=ModelConfig(name="own_models:narrow", options={"most": 0})
-    )
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_has_no_room_at_all_ends_the_training_so(own, make, folder, rank):
+    chosen = ModelConfig(name="own_models:narrow", options={"most": 0, "rank": rank})
+    config = dataclasses.replace(make(), model=chosen)
     ending = failure(config, folder())
     assert ending.outcome is Outcome.OUT_OF_MEMORY
 
@@ -331,6 +329,15 @@ def test_more_devices_than_rows_are_refused(make, folder):
     devices = f"cpu:{','.join(map(str, range(BATCH + 1)))}"
     with pytest.raises(TrainerError, match="batch_size 50 is below the 51 devices"):
         next(train(make(), device=devices, directory=folder()))
+
+
+def test_a_process_that_trains_with_others_already_is_refused(make, folder, tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/one", rank=0, world_size=1)
+    try:
+        with pytest.raises(TrainerError, match="trains together with others already"):
+            next(train(make(), device="cpu:0,1", directory=folder()))
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(
