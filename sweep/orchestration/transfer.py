@@ -39,7 +39,7 @@ def find_forecast(
     if existing is not None:
         return own(existing)
     fields = identity(plan, corpus).fields
-    text = (len(corpus.train.lengths), corpus.train.targets) if corpus else (0, 0)
+    text = (len(corpus.train), corpus.train.targets) if corpus else (0, 0)
     setting = run_setting(fields, plan.setting.parameters, text)
     found = predict_optimum(find_family(storage, fields), setting)
     return None if found is None else Forecast.of(found, setting)

@@ -92,7 +92,7 @@ def plan_studies(
         for each in _trainable(plan, corpus, target, a_unit)
         if each.candidate.setting not in swept
     ]
-    sequence_tokens = corpus.train.targets / len(corpus.train.lengths)
+    sequence_tokens = corpus.train.targets / len(corpus.train)
     steps = choose(
         family.swept,
         usual_critical_batch(target.tokens, sequence_tokens),
@@ -230,7 +230,7 @@ def _known(plan: Plan, corpus: Corpus) -> Family:
 
 
 def _own_setting(plan: Plan, corpus: Corpus) -> Setting:
-    text = len(corpus.train.lengths), corpus.train.targets
+    text = len(corpus.train), corpus.train.targets
     return run_setting(identity(plan, corpus).fields, plan.setting.parameters, text)
 
 
@@ -241,8 +241,8 @@ def _trainable(
     an_epoch = corpus.train.targets
     for model, parameters in _models(plan, corpus, target):
         for epochs, batch in itertools.product(_epochs(plan, an_epoch, target), _batches(target)):
-            steps = epochs * math.ceil(len(corpus.train.lengths) / batch)
-            if batch > len(corpus.train.lengths) or steps < LEAST_STEPS:
+            steps = epochs * math.ceil(len(corpus.train) / batch)
+            if batch > len(corpus.train) or steps < LEAST_STEPS:
                 continue
             tokens = float(epochs * an_epoch)
             cost = FLOPS_A_TOKEN * parameters * tokens * plan.config.study.trials / operations
