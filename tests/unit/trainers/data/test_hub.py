@@ -211,7 +211,7 @@ def test_without_the_hub_its_cache_is_read(
     assert caplog.messages == []  # "Using the latest cached version of the dataset since ..."
 
 
-def test_without_the_hub_it_ends_fast_or_takes_the_fallback(folder: Path, tmp_path: Path) -> None:
+def test_without_the_hub_it_ends_or_takes_the_fallback(folder: Path, tmp_path: Path) -> None:
     """In a process of its own: the user's way, with the real settings read at import."""
     code = (
         "import sys; from trainers.config import DataConfig\n"
