@@ -1,11 +1,11 @@
 """How the optimum scales over finished studies: the exponents, local and saturating fits.
 
-    power law    ln lr = c + p ln B - q ln N
-    local        p between neighbouring batch sizes
+    power law    ln lr = c + p ln B - q ln N + t ln D
+    local        p between neighbouring batch sizes of one model size and length
     saturating   ln lr = c - ln(1 + Bc/B)    (McCandlish et al. 2018, arXiv 1812.06162, for SGD)
 
 Weighted least squares on the studies' posterior means (Gelman et al. 2013, Bayesian Data Analysis,
-section 14.2), c flat, p and q with the priors below: two neighbouring studies alone would say
+section 14.2), c flat, p, q and t with the priors below: two neighbouring studies alone would say
 anything. Intervals are at 90 %.
 """
 
@@ -17,38 +17,31 @@ from itertools import pairwise
 import numpy as np
 
 from studies.errors import StudyError
-from studies.transfer import (
+from studies.law import (
     LEVEL,
-    PARAMETER_EXPONENT,
-    PARAMETER_EXPONENT_SD,
+    PARAMETERS,
     WITHIN,
+    Array,
+    Estimate,
+    Exponent,
     Swept,
-    errors,
-    fit_level,
     least_squares,
 )
 
-BATCH_EXPONENT, BATCH_EXPONENT_SD = 0.5, 0.35
+BATCH, LENGTH = Exponent(0.5, 0.35), Exponent(-0.15, 0.3)  # over whatever batches were swept
+MISFIT = 0.08  # sd of a study's optimum around any of these, ln rate
 REACH = 8.0  # how far out of the batches swept Bc is looked for, ln
 LEAST_BATCHES = 3  # two would give the saturating fit nothing to be wrong by
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 90 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Local:
-    """The batch exponent between two neighbouring batch sizes of one model size."""
+    """The batch exponent between two neighbouring batch sizes of one model size and length."""
 
     smaller: int
     larger: int
     parameters: int
+    length: float | None
     exponent: Estimate
 
 
@@ -59,6 +52,7 @@ class Exponents:
     Attributes:
         batch: p; None where all studies have one batch size.
         parameters: q; None where all models are of one size.
+        length: t; None where all runs are of one length.
         local: p between neighbours, by model and batch size.
         critical_batch: Bc of the saturating fit; None with fewer than three batch sizes. An
             interval that ends at 0 or infinity says that the batches swept do not show that end.
@@ -66,55 +60,92 @@ class Exponents:
 
     batch: Estimate | None
     parameters: Estimate | None
+    length: Estimate | None
     local: tuple[Local, ...]
     critical_batch: Estimate | None
 
 
 def fit_exponents(optima: Sequence[Swept]) -> Exponents:
-    """Fits each law to finished studies that differ in batch and model size alone.
+    """Fits each law to finished studies that differ in batch, model size and length alone.
 
     Args:
         optima: of at least two settings.
 
     Raises:
-        StudyError: all of them have the same batch and model size.
+        StudyError: all of them have the same batch, model size and length.
     """
     batches = {each.setting.batch_size for each in optima}
     sizes = {each.setting.parameters for each in optima}
-    if len(batches) < 2 and len(sizes) < 2:
-        raise StudyError("exponents need finished studies of two batch or model sizes")
-    batch, parameters = _power_law(optima)
+    lengths = {each.setting.length for each in optima}
+    if max(len(batches), len(sizes), len(lengths)) < 2:
+        raise StudyError(
+            "exponents need finished studies of two batch sizes, model sizes or lengths"
+        )
+    batch, parameters, length = _power_law(optima)
     return Exponents(
         batch=batch if len(batches) > 1 else None,
         parameters=parameters if len(sizes) > 1 else None,
+        length=length if len(lengths) > 1 else None,
         local=tuple(_local(optima)),
         critical_batch=_critical_batch(optima) if len(batches) >= LEAST_BATCHES else None,
     )
 
 
-def _power_law(optima: Sequence[Swept]) -> tuple[Estimate, Estimate]:
-    """p and q; their priors are two more measurements."""
-    rows = [
-        [1.0, math.log(each.setting.batch_size), -math.log(each.setting.parameters)]
-        for each in optima
-    ]
-    solution, covariance, _ = least_squares(
-        np.array([*rows, [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
-        np.array([*(each.mean for each in optima), BATCH_EXPONENT, PARAMETER_EXPONENT]),
-        np.array([*errors(optima), BATCH_EXPONENT_SD, PARAMETER_EXPONENT_SD]),
-    )
+def _power_law(optima: Sequence[Swept]) -> tuple[Estimate, Estimate, Estimate]:
+    """p, q and t."""
+    batches = np.log([each.setting.batch_size for each in optima])
+    solution, covariance, _ = _least_squares(optima, [batches], [BATCH], np.zeros((1, 1)))
     deviation = np.sqrt(np.diag(covariance))
-    return _normal(solution[1], deviation[1]), _normal(solution[2], deviation[2])
+    p, q, t = (_normal(solution[each, 0], deviation[each]) for each in (3, 1, 2))
+    return p, q, t
+
+
+def _least_squares(
+    optima: Sequence[Swept],
+    further: Sequence[Array],
+    told: Sequence[Exponent],
+    growths: Array,
+) -> tuple[Array, Array, Array]:
+    """Fits level, q, t and further coefficients; each one's prior is one more measurement.
+
+    Args:
+        optima: what is fitted.
+        further: a column for each further coefficient.
+        told: their priors.
+        growths: (studies or 1, laws) of ln lr that are given, under each of several laws.
+    """
+    settings = [each.setting for each in optima]
+    sizes = -np.log([each.parameters for each in settings])
+    lengths = np.log([each.length or 1.0 for each in settings])
+    design = np.stack([np.ones(len(optima)), sizes, lengths, *further], 1)
+    priors = (PARAMETERS, LENGTH, *told)
+    y = np.array([each.mean for each in optima])[:, None] - growths
+    means = [np.full((1, *y.shape[1:]), prior.mean) for prior in priors]
+    return least_squares(
+        np.vstack([design, np.eye(design.shape[1])[1:]]),
+        np.concatenate([y, *means]),
+        np.array([*errors(optima), *(prior.sd for prior in priors)]),
+    )
+
+
+def errors(optima: Sequence[Swept]) -> Array:
+    """How far each optimum may lie from a law: its own error and what no law explains."""
+    return np.hypot([each.sd for each in optima], MISFIT)
 
 
 def _local(optima: Sequence[Swept]) -> Iterator[Local]:
     """p between neighbours: straight from the two, without a prior."""
-    for parameters in sorted({each.setting.parameters for each in optima}):
-        points = list(_by_batch([o for o in optima if o.setting.parameters == parameters]))
-        for (small, x, v), (large, y, w) in pairwise(points):
+    settings = [each.setting for each in optima]
+    for parameters, length in sorted({(s.parameters, s.length or 0.0) for s in settings}):
+        like = [
+            each
+            for each in optima
+            if (each.setting.parameters, each.setting.length or 0.0) == (parameters, length)
+        ]
+        for (small, x, v), (large, y, w) in pairwise(_by_batch(like)):
             ratio = math.log(large / small)
             exponent = _normal((y - x) / ratio, math.sqrt(v + w) / ratio)
-            yield Local(small, large, parameters, exponent)
+            yield Local(small, large, parameters, length or None, exponent)
 
 
 def _by_batch(optima: Sequence[Swept]) -> Iterator[tuple[int, float, float]]:
@@ -131,9 +162,7 @@ def _critical_batch(optima: Sequence[Swept]) -> Estimate:
     """Bc, flat in its logarithm from far below the batches swept to far above them."""
     x = np.log([each.setting.batch_size for each in optima])
     bc = np.arange(x.min() - REACH, x.max() + REACH, 0.05)
-    _, _, misfit = fit_level(
-        optima, -np.logaddexp(0.0, bc - x[:, None]), optima[0].setting.parameters
-    )
+    _, _, misfit = _least_squares(optima, [], [], -np.logaddexp(0.0, bc - x[:, None]))
     belief = np.exp(-0.5 * (misfit - misfit.min()))
     reached = np.cumsum(belief) / belief.sum()
     tail = (1.0 - LEVEL) / 2

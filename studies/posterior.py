@@ -111,9 +111,15 @@ class Posterior:
     @cached_property
     def density(self) -> tuple[Array, Array]:
         """The grid of ln rate, and each point's probability to be the optimum over the seeds."""
+        mu, joint = self.belief
+        return mu, joint.sum(1)
+
+    @cached_property
+    def belief(self) -> tuple[Array, Array]:
+        """The same of each optimum and wall, over (grid, walls)."""
         distance = (self._mu[:, None] - self._mu) / SEED_SHIFT
         kernel = np.exp(-0.5 * distance**2)
-        return self._mu, (kernel / kernel.sum(0)) @ self._by_mu
+        return self._mu, (kernel / kernel.sum(0)) @ self._by_wall
 
     @property
     def own_density(self) -> tuple[Array, Array]:

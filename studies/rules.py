@@ -24,17 +24,26 @@ class Setting:
         batch_size: sequences a step (B).
         parameters: trainable parameters of the model (N).
         tokens: training tokens of the whole run, every epoch counted; None where unknown.
+        sequences: that it trains on, every epoch counted; None where unknown.
     """
 
     batch_size: int
     parameters: int
-    tokens: int | None = None
+    tokens: float | None = None
+    sequences: float | None = None
 
     def __post_init__(self) -> None:
         _require_positive("batch_size", self.batch_size)
         _require_positive("parameters", self.parameters)
-        if self.tokens is not None:
-            _require_positive("tokens", self.tokens)
+        for field in ("tokens", "sequences"):
+            value = getattr(self, field)
+            if value is not None:
+                _require_positive(field, value)
+
+    @property
+    def length(self) -> float | None:
+        """How long a run is: in tokens, or where those are unknown in sequences."""
+        return self.tokens or self.sequences
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,13 @@ def format_size(parameters: int) -> str:
     return f"{parameters:,}" if parameters > 1 else "-"
 
 
+def format_count(number: float | None) -> str:
+    """Tokens or steps, to three digits from a million on: "30,000", "2.05e9"; "-" for unknown."""
+    if number is None:
+        return "-"
+    return f"{number:,.0f}" if number < 1e6 else format_exponent(number)
+
+
 def format_bound(rate: float) -> str:
     """A rate as a user would type it: 1e-4, 0.05, 1."""
     return f"{rate:.3g}" if 0.01 <= rate < 1000 else format_exponent(rate)

@@ -19,6 +19,8 @@ HEADERS = (
     "# Arguments of transformers.TrainingArguments: ",
     "# A file for LightningCLI: ",
     "# Learning-rate report of ",
+    "# Studies planned for ",
+    "# Learning-rate logbook of ",
 )
 _PNG, _PAGE, _JSON = b"\x89PNG\r\n\x1a\n", b"<!doctype html>", b'{"study": '
 _SPECIAL = Path("/dev"), Path("/proc")

@@ -49,8 +49,12 @@ class Batch:
         """Tokens of it that validation scores."""
         return int((self.lengths_B - 1 - self.score_from_B).sum())
 
-    def parts(self, rows: int) -> "list[Batch]":
-        """The same rows in the same order, so many at a time; the last part has what is left."""
+    def parts(self, rows: int | list[int]) -> "list[Batch]":
+        """The same rows in the same order, so many at a time; the last part has what is left.
+
+        Args:
+            rows: of every part, or of each.
+        """
         cut = zip(
             self.tokens_BT.split(rows),
             self.lengths_B.split(rows),

@@ -1,7 +1,9 @@
 """The one evaluation, for every precision: FP32, each validation token scored once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +15,7 @@ from trainers.models import StackedModel
 from trainers.models._stacked import Stack, stack
 from trainers.steps.loss import cohort_loss, sequence_loss
 from trainers.steps.memory import release_memory, rows_that_fit
+from trainers.steps.ranks import ALONE, Ranks
 
 EVALUATION_ROWS = {"cpu": 512, "cuda": 2048}
 """More at once are no faster."""
@@ -56,54 +59,64 @@ def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
 
 
 @torch.inference_mode()
-def evaluate_all(models: Sequence[nn.Module], batches: Batches) -> list[Evaluation]:
+def evaluate_all(
+    models: Sequence[nn.Module], batches: Batches, ranks: Ranks = ALONE
+) -> list[Evaluation]:
     """Scores the members of a cohort on the same text, as `evaluate` does one.
 
     Args:
         models: of one architecture; stacked ones are computed together.
         batches: the validation split.
+        ranks: that share the rows out; each calls this, and has the whole result.
     """
     modes = [model.training for model in models]
     for model in models:
         model.eval()
     together = isinstance(models[0], StackedModel)
     parts = [list(models)] if together else [[model] for model in models]
-    scores = [score for part in parts for score in _scores_that_fit(part, batches)]
+    scores = [score for part in parts for score in _scores_that_fit(part, batches, ranks)]
     for model, training in zip(models, modes, strict=True):
         model.train(training)
     return scores
 
 
-def _scores_that_fit(models: list[nn.Module], batches: Batches) -> list[Evaluation]:
+def _scores_that_fit(models: list[nn.Module], batches: Batches, ranks: Ranks) -> list[Evaluation]:
     """Scores as many rows at once as there is room for."""
     device = next(models[0].parameters()).device
     room = rows_that_fit(models[0], batches.window, len(models))
     rows = min(max(1, EVALUATION_ROWS[device.type] // len(models)), room)
-    rows = min(rows, _fitted.get(models[0], rows))
+    rows = min(rows, _fitted.get(models[0], rows), math.ceil(len(batches) / ranks.count))
+    rows = ranks.least(rows)
     while True:
+        sums_3K = None
         try:
-            return _scores(models, batches, rows)
+            sums_3K = _sums(models, batches, rows, ranks)
         except Exception as error:
             if rows == 1 or not out_of_memory(error):
                 raise
-        rows = _fitted[models[0]] = rows // 2
+        if ranks.all(sums_3K is not None):
+            break
+        rows = _fitted[models[0]] = max(1, rows // 2)
         release_memory(device)
-
-
-def _scores(models: list[nn.Module], batches: Batches, rows: int) -> list[Evaluation]:
-    # On the device until the end: (nats, right predictions) of each member.
-    device = next(models[0].parameters()).device
-    sums_2K = torch.zeros(2, len(models), dtype=torch.float64, device=device)
-    weights = stack(models)
-    targets = 0
-    for batch in batches.by_length(rows):
-        nats_K, correct_K = _batch_scores(models, weights, batch)
-        sums_2K += torch.stack((nats_K.double(), correct_K.double()))
-        targets += batch.scored
+    assert sums_3K is not None
+    ranks.sum_([sums_3K])
     return [
         Evaluation(nats / targets, correct / targets, batches.bits_per_byte(nats))
-        for nats, correct in sums_2K.T.tolist()
+        for nats, correct, targets in sums_3K.T.tolist()
     ]
+
+
+def _sums(models: list[nn.Module], batches: Batches, rows: int, ranks: Ranks) -> Tensor:
+    """Nats, right predictions and targets of each member, of this rank's batches."""
+    # On the device until the end.
+    device = next(models[0].parameters()).device
+    sums_3K = torch.zeros(3, len(models), dtype=torch.float64, device=device)
+    weights = stack(models)
+    for batch in islice(batches.by_length(rows), ranks.rank, None, ranks.count):
+        nats_K, correct_K = _batch_scores(models, weights, batch)
+        sums_3K[:2] += torch.stack((nats_K.double(), correct_K.double()))
+        sums_3K[2] += batch.scored
+    return sums_3K
 
 
 def _batch_scores(models: list[nn.Module], weights: Stack, batch: Batch) -> tuple[Tensor, Tensor]:

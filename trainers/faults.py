@@ -31,6 +31,14 @@ _NO_DEVICE = (
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class EndedError(RuntimeError):
+    """How a training ended, as another of its processes says."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.message)
+        self.ending = ending
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocator, of the host or of CUDA, had no room."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -48,6 +56,8 @@ def ending_of(error: Exception) -> Ending:
         OUT_OF_MEMORY, NO_SPACE, LOST where the device is gone, or FAILED, with the error's first
         line.
     """
+    if isinstance(error, EndedError):
+        return error.ending
     line = _line(error)
     if out_of_memory(error):
         return Ending(Outcome.OUT_OF_MEMORY, f"ran out of memory: {line}")

@@ -20,7 +20,7 @@ class Lockstep:
     def __init__(self) -> None:
         self._waiting: dict[int, Callable[[], CohortMember]] = {}
         self._runs: dict[int, CohortMember] = {}
-        self._asked: dict[int, Work] = {}
+        self._requests: dict[int, Work] = {}
         self._answers: dict[int, Any] = {}
 
     def add(self, number: int, begin: Callable[[], CohortMember]) -> None:
@@ -44,65 +44,65 @@ class Lockstep:
             What each of them says; a run with an ending is out. Nothing where there are no runs.
         """
         while True:
-            said = self._turn()
-            if said or not self._asked:
-                return said
-            said = self._work()
-            if said:
-                return said
+            messages = self._turn()
+            if messages or not self._requests:
+                return messages
+            messages = self._work()
+            if messages:
+                return messages
 
     def _turn(self) -> dict[int, Message | Ending]:
         """Lets every run go on that waits for no work, and begins new ones after a report."""
-        said: dict[int, Message | Ending] = {}
-        for number in [number for number in self._runs if number not in self._asked]:
-            self._go_on(number, self._answers.pop(number, None), said)
-        asked = self._asked.values()
-        if not asked or any(isinstance(work, Step) and work.first for work in asked):
+        messages: dict[int, Message | Ending] = {}
+        for number in [number for number in self._runs if number not in self._requests]:
+            self._go_on(number, self._answers.pop(number, None), messages)
+        requests = self._requests.values()
+        if not requests or any(isinstance(work, Step) and work.first for work in requests):
             for number in list(self._waiting):
-                self._begin(number, said)
-        return said
+                self._begin(number, messages)
+        return messages
 
     def _work(self) -> dict[int, Message | Ending]:
         """Does what was asked for, and passes the results on."""
-        said: dict[int, Message | Ending] = {}
-        asked, self._asked = self._asked, {}
+        messages: dict[int, Message | Ending] = {}
+        requests, self._requests = self._requests, {}
         groups: dict[int, dict[int, Work]] = {}
-        for number, work in asked.items():
+        for number, work in requests.items():
             groups.setdefault(_rows(work), {})[number] = work
         for group in groups.values():
             try:
                 results = perform(list(group.values()))
             except Exception as error:  # of all of them together, so it ends them all
                 for number in group:
-                    self._take(number, _ending(error), said)
+                    self._take(number, _ending(error), messages)
             else:
                 for number, result in zip(group, results, strict=True):
-                    self._go_on(number, result, said)
-        return said
+                    self._go_on(number, result, messages)
+        return messages
 
-    def _begin(self, number: int, said: dict[int, Message | Ending]) -> None:
+    def _begin(self, number: int, messages: dict[int, Message | Ending]) -> None:
         try:
             self._runs[number] = self._waiting.pop(number)()
         except Exception as error:
-            self._take(number, _ending(error), said)
+            self._take(number, _ending(error), messages)
         else:
-            self._go_on(number, None, said)
+            self._go_on(number, None, messages)
 
-    def _go_on(self, number: int, value: object, said: dict[int, Message | Ending]) -> None:
+    def _go_on(self, number: int, value: object, messages: dict[int, Message | Ending]) -> None:
         try:
             word = self._runs[number].send(value)
         except Exception as error:
             word = _ending(error)
-        self._take(number, word, said)
+        self._take(number, word, messages)
 
-    def _take(self, number: int, word: object, said: dict[int, Message | Ending]) -> None:
+    def _take(self, number: int, word: object, messages: dict[int, Message | Ending]) -> None:
         """Keeps a demand for work; whatever else a run says is passed on."""
         if isinstance(word, Work):
-            self._asked[number] = word
+            self._requests[number] = word
             return
         if not isinstance(word, Progress | Report | Ending):
             word = _ending(TypeError(f"a trainer yields Progress and Report, not {word!r}"))
-        said[number] = word
+        messages[number] = word
         if isinstance(word, Ending):
             self._answers.pop(number, None)
             if run := self._runs.pop(number, None):

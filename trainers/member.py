@@ -22,6 +22,7 @@ from trainers.report import Report
 from trainers.schedule import clip_norm, lr_scheduler
 from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
 from trainers.steps.memory import keep_freed_memory, rows_that_fit
+from trainers.steps.ranks import ALONE, Ranks
 from trainers.stretch import Stretch
 
 _TEXT, _TOKENIZER = "data.name", "data.tokenizer"
@@ -40,6 +41,7 @@ class Member:
         device: where the model lives.
         text: the corpus's fingerprint: a checkpoint knows its text by it, whatever it is called.
         separator: the number of the token between documents, where windows hold several; else -1.
+        ranks: that train it together; each has a member of its own, alike to the bit.
         half: False switches autocast and scaler off, to show that the loops are one.
 
     Raises:
@@ -55,6 +57,7 @@ class Member:
         *,
         text: str = "",
         separator: int = NO_SEPARATOR,
+        ranks: Ranks = ALONE,
         half: bool = True,
     ) -> None:
         keep_freed_memory()
@@ -65,6 +68,7 @@ class Member:
         self.config = config
         self.text = text
         self.device = device
+        self.ranks = ranks
         with seeded(stream_seed(config.seed, WEIGHTS), device):
             self.model = build_model(config.model, vocabulary_size).to(device)
         if separator != NO_SEPARATOR:
@@ -102,7 +106,7 @@ class Member:
     def rows_that_fit(self, members: int) -> int:
         """Rows of each member's batch that a cohort of so many computes at once."""
         room = rows_that_fit(self.model, self.config.data.window, members)
-        rows = min(self._whole_blocks(room), self.config.batch_size)
+        rows = min(self._whole_blocks(room), self.ranks.rows(self.config.batch_size))
         return min(rows, self.row_limit) if self.row_limit else rows
 
     def limit_rows(self, rows: int) -> None:

@@ -8,6 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from trainers.batches import Batch, Batches, batches_of
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
+from trainers.distributed import devices_named, ranks_on
 from trainers.errors import TrainerError
 from trainers.evaluate import Evaluation, evaluate_all
 from trainers.length import length_of
@@ -25,6 +27,7 @@ from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.schedule import check_warmup
 from trainers.steps.cohort import step_together
 from trainers.steps.memory import peak_memory_bytes, reset_peak_memory
+from trainers.steps.ranks import Ranks
 
 PROGRESS_INTERVAL_S = 0.5
 
@@ -63,7 +66,7 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
 
     Args:
         config: the whole run.
-        device: "cpu", "cuda", "cuda:1".
+        device: "cpu", "cuda", "cuda:1"; "cuda:2,3" trains on both, see `trainers.distributed`.
         directory: for checkpoints; the corpus is looked for here and in the parent.
 
     Yields:
@@ -76,14 +79,15 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
     Raises:
         TrainerError: data, model or checkpoint are not usable; the message says why.
     """
-    run, answer = train_stepwise(config, device=device, directory=directory), None
-    while True:
-        try:
-            message = run.send(answer)
-        except StopIteration as stop:
-            ending: Ending = stop.value
-            return ending
-        answer = perform([message])[0] if isinstance(message, Work) else (yield message)
+    answer = None
+    with closing(train_stepwise(config, device=device, directory=directory)) as run:
+        while True:
+            try:
+                message = run.send(answer)
+            except StopIteration as stop:
+                ending: Ending = stop.value
+                return ending
+            answer = perform([message])[0] if isinstance(message, Work) else (yield message)
 
 
 def perform(work: Sequence[Work]) -> list[Any]:
@@ -93,16 +97,39 @@ def perform(work: Sequence[Work]) -> list[Any]:
         Each one's answer.
     """
     members = [request.member for request in work]
+    ranks = members[0].ranks
+    ranks.tell(scoring=isinstance(work[0], Scoring))
     if isinstance(work[0], Scoring):
-        return evaluate_all([member.model for member in members], work[0].batches)
+        return evaluate_all([member.model for member in members], work[0].batches, ranks)
     batches = [request.batch for request in work if isinstance(request, Step)]
     return step_together(members, batches)
 
 
 def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Stepwise:
     """The loop itself; arguments, messages and return as of `train`, with Work between."""
-    device = torch.device(device)
+    devices = devices_named(device)
     directory.mkdir(parents=True, exist_ok=True)
+    with ranks_on(devices, config, directory) as ranks:
+        member, training, validation = begin(config, devices[0], directory, ranks)
+        return (yield from _from_here(member, training, validation, directory))
+
+
+def begin(
+    config: TrainConfig, device: torch.device, directory: Path, ranks: Ranks
+) -> tuple[Member, Batches, Batches]:
+    """What a run begins with, or goes on with from its checkpoint.
+
+    Args:
+        config, directory: as of `train`.
+        device: this process's.
+        ranks: that train together.
+
+    Returns:
+        The member, its training text and its validation text.
+
+    Raises:
+        TrainerError: as of `train`.
+    """
     corpus = load_corpus(config.data, directory)
     training, validation = batches_of(corpus.train, device), batches_of(corpus.validation, device)
     if config.batch_size > len(training):
@@ -121,19 +148,27 @@ def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory
         device,
         text=corpus.fingerprint,
         separator=corpus.separator,
+        ranks=ranks,
     )
     member.restore(directory)
+    return member, training, validation
 
+
+def _from_here(member: Member, training: Batches, validation: Batches, directory: Path) -> Stepwise:
+    """The loop from the member's step on."""
+    length = member.length
     for report in member.history:
         if ending := _obey((yield report)):
             return ending
     # Said before the first step, in which most of those are killed that take too much memory.
     rows = member.rows_that_fit(1)
-    if member.step < length.steps and rows < config.batch_size:
+    if member.step < length.steps and rows < member.ranks.rows(member.config.batch_size):
         began = Progress(member.step, length.steps, rows=rows)
         if ending := _obey((yield began)):
             return ending
-    batches = _batches_from(member, training)
+    if member.step < length.steps and not member.patience_spent():
+        member.ranks.join(member.model)
+    batches = batches_from(member, training)
     while member.step < length.steps:
         if member.patience_spent():
             return Ending(Outcome.EARLY_STOPPED)
@@ -151,7 +186,7 @@ def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory
     return Ending(Outcome.EARLY_STOPPED if stopped else Outcome.COMPLETED)
 
 
-def _batches_from(member: Member, training: Batches) -> Iterator[Batch]:
+def batches_from(member: Member, training: Batches) -> Iterator[Batch]:
     """The training batches from the member's next step on, epoch after epoch."""
     config = member.config
     epoch, first = divmod(member.step, member.length.per_epoch)

@@ -24,11 +24,11 @@ from trainers.errors import TrainerError
 from trainers.finding import Kind, files_of
 
 NOTHING_TRAINED, BAD_INPUT = 1, 2
-PAUSABLE = ("run", "confirm", "train", "compare", "reproduce", "calibrate")
+PAUSABLE = ("run", "plan", "confirm", "train", "compare", "reproduce", "calibrate")
 
 # In the order in which `sweep --help` lists them; what stands nowhere is listed last.
 SECTIONS = {
-    "Search": ("run", "try", "priors", "predict", "add"),
+    "Search": ("run", "try", "priors", "predict", "plan", "add"),
     "Look": ("status", "list", "show", "report", "dashboard"),
     "Go on with the result": ("confirm", "export", "train"),
     "Check": ("compare", "reproduce", "bench"),

@@ -1,5 +1,6 @@
 """Options that several commands share, and the configuration they make."""
 
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from sweep.url import StorageUrl, masked
 
 if TYPE_CHECKING:
     from sweep.config.schema import SweepConfig
+
+MOST = 1e18  # of anything counted
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,6 +49,17 @@ def _study(context: click.Context, _option: click.Parameter, name: str | None) -
     return name if name is not None or named_storage else study_setting("name") or None
 
 
+def count(text: str) -> int:
+    """Reads a whole number above 0, which may be written 2e10; the type of an option."""
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        number = math.nan
+    if not (1 <= number <= MOST and number.is_integer()):
+        raise click.BadParameter(f"takes a whole number from 1 to {MOST:.0e}, got '{text}'")
+    return int(number)
+
+
 config_options = _stack(
     click.option(
         "--config", type=click.Path(path_type=Path), help="Take this file for sweep.toml."
@@ -67,7 +81,6 @@ other_setting_options = _stack(
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),
-    click.option("--tokens", type=float, help="Tokens a trial, in place of epochs: 2e8."),
     click.option(
         "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
     ),
@@ -79,8 +92,14 @@ other_setting_options = _stack(
         "--data", help='"docstrings", a file, a folder, a hub name, or your own function.'
     ),
 )
+# Not of `sweep plan`, whose tokens are the target's.
+tokens_option = click.option(
+    "--tokens", type=count, help="Tokens a trial, in place of epochs: 2e8."
+)
 setting_options = _stack(
-    click.option("--batch", type=int, help="Batch size, in sequences."), other_setting_options
+    click.option("--batch", type=int, help="Batch size, in sequences."),
+    tokens_option,
+    other_setting_options,
 )
 batches_option = click.option(
     "--batch",

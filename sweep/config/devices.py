@@ -6,6 +6,7 @@ import torch
 
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
+from trainers.distributed import devices_named
 
 ELSEWHERE = ("ray", "slurm")
 """Executors whose devices are not this machine's."""
@@ -16,12 +17,20 @@ def cuda_found() -> bool:
     return torch.cuda.is_available()
 
 
-def check_device(name: str) -> None:
+def check_device(name: str, *, several: bool = False) -> None:
     """Refuses a device that is not there.
 
+    Args:
+        name: "cpu", "cuda", "cuda:1".
+        several: whether "cuda:0,1" may be named, or "cpu:0,1" for two processes of the CPU.
+
     Raises:
-        SweepError: unknown, or no such device on this machine.
+        SweepError, TrainerError: unknown, or no such device on this machine.
     """
+    if "," in name and several:
+        for device in devices_named(name):
+            check_device(str(device))
+        return
     if "," in name:
         raise SweepError(
             f"device '{name}' is several: name them by --devices {name.partition(':')[2]}, and "
@@ -47,6 +56,8 @@ def check_device(name: str) -> None:
 def devices_of(config: SweepConfig) -> tuple[str, ...]:
     """What each worker trains on: "cpu", "cuda:1", "cuda:0,1" for trials of two GPUs.
 
+    On the CPU "cpu:0,1": two processes train each trial.
+
     Where the executor's devices are elsewhere it is one entry: what a trial is shown there.
 
     Raises:
@@ -54,7 +65,13 @@ def devices_of(config: SweepConfig) -> tuple[str, ...]:
     """
     study = config.study
     if study.executor not in ELSEWHERE:
-        return worker_devices(config.device, study.devices, study.workers, study.gpus_per_trial)
+        return worker_devices(
+            config.device,
+            study.devices,
+            study.workers,
+            study.gpus_per_trial,
+            processes=not config.trainer.program.command,
+        )
     worker_devices(config.device, study.devices, study.workers)
     gpus = config.slurm.gpus if study.executor == "slurm" and config.slurm.gpus else 0
     return (shown_devices(config.device, gpus or study.gpus_per_trial),)
@@ -63,11 +80,16 @@ def devices_of(config: SweepConfig) -> tuple[str, ...]:
 def shown_devices(device: str, gpus: float) -> str:
     """The device of a trial that a cluster shows its own GPUs only, as numbers from 0 on."""
     kind = torch.device(device).type
-    return kind if gpus <= 1 or kind != "cuda" else _named(range(int(gpus)))
+    return kind if gpus <= 1 or kind != "cuda" else _named(kind, range(int(gpus)))
 
 
 def worker_devices(
-    device: str, devices: str | tuple[int, ...] = (), workers: int = 1, gpus: float = 1
+    device: str,
+    devices: str | tuple[int, ...] = (),
+    workers: int = 1,
+    gpus: float = 1,
+    *,
+    processes: bool = False,
 ) -> tuple[str, ...]:
     """The device of each worker.
 
@@ -77,12 +99,13 @@ def worker_devices(
             several, for all of them.
         workers: worker processes on the CPU.
         gpus: that a trial takes; they are dealt out in groups of as many.
+        processes: whether on the CPU a trial takes as many processes in their place.
 
     Raises:
         SweepError: no such devices here, too few, or both of them ask for workers.
     """
     cuda = torch.device(device).type == "cuda"
-    if gpus > 1 and not cuda:
+    if gpus > 1 and not cuda and not processes:
         raise SweepError(
             f"study.gpus_per_trial (--gpus-per-trial) is {gpus:g}, and the sweep runs on {device}"
         )
@@ -99,6 +122,8 @@ def worker_devices(
             "--devices 0,1 or --devices all gives each GPU a worker"
         )
     size = max(1, int(gpus))
+    if size > 1 and not cuda:
+        return (_named("cpu", range(size)),) * workers
     if not devices and size == 1:
         return (device,) * workers
     if not devices and torch.device(device).index is not None:
@@ -113,7 +138,7 @@ def worker_devices(
             f"{len(numbers)} CUDA devices for it"
         )
     groups = [numbers[at : at + size] for at in range(0, len(numbers) - size + 1, size)]
-    return tuple(map(_named, groups))
+    return tuple(_named("cuda", group) for group in groups)
 
 
 def spare_devices(devices: str | tuple[int, ...], gpus: float) -> Sequence[int]:
@@ -134,8 +159,8 @@ def _numbers(devices: str | tuple[int, ...]) -> Sequence[int]:
     return numbers
 
 
-def _named(numbers: Sequence[int]) -> str:
-    return f"cuda:{','.join(map(str, numbers))}"
+def _named(kind: str, numbers: Sequence[int]) -> str:
+    return f"{kind}:{','.join(map(str, numbers))}"
 
 
 def describe_choice(profile: str, device: str, *, asked: bool) -> str:

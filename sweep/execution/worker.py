@@ -68,8 +68,8 @@ def consume(
     """
     lockstep = Lockstep()
     lockstep.add(spec.number, partial(_begin, spec, device, trainer))
-    while said := lockstep.advance():
-        verdict = yield _event(spec.number, said[spec.number])
+    while messages := lockstep.advance():
+        verdict = yield _event(spec.number, messages[spec.number])
         lockstep.answer(spec.number, verdict)
 
 
@@ -83,12 +83,12 @@ def _begin(
     return run
 
 
-def _event(number: int, said: Message | Ending) -> Event:
-    if isinstance(said, Report):
-        return Reported(number, said)
-    if isinstance(said, Ending):
-        return Ended(number, said.outcome, said.message)
-    return Progressed(number, said)
+def _event(number: int, message: Message | Ending) -> Event:
+    if isinstance(message, Report):
+        return Reported(number, message)
+    if isinstance(message, Ending):
+        return Ended(number, message.outcome, message.message)
+    return Progressed(number, message)
 
 
 def serve(connection: Connection, device: str, threads: int = 0) -> None:
@@ -137,8 +137,8 @@ class _Worker:
 
     def run(self) -> None:
         """Trains until a report or an end, which the orchestrator may answer with other trials."""
-        while said := self._lockstep.advance():
-            events = [_event(number, word) for number, word in sorted(said.items())]
+        while messages := self._lockstep.advance():
+            events = [_event(number, message) for number, message in sorted(messages.items())]
             self._unanswered = {event.number for event in events if isinstance(event, Reported)}
             self._connection.send(events)
             if not all(isinstance(event, Progressed) for event in events):

@@ -114,11 +114,11 @@ def make_plan(
 
 
 def _check_gpus(config: SweepConfig) -> None:
-    gpus = max(config.study.gpus_per_trial, config.slurm.gpus)
-    if gpus > 1 and config.study.trainer == SHARED_TRAINER:
+    gpus = int(max(config.study.gpus_per_trial, config.slurm.gpus))
+    if config.study.trainer == SHARED_TRAINER and gpus > config.trainer.batch_size:
         raise SweepError(
-            f"study.gpus_per_trial (--gpus-per-trial) is {gpus:g}, and this tool's own trainer "
-            "trains on one device: several are for a program (after --) or a --trainer of your own"
+            f"study.gpus_per_trial (--gpus-per-trial) is {gpus}, and they share the rows of a "
+            f"batch, which has {config.trainer.batch_size}: take fewer, or a larger batch"
         )
 
 

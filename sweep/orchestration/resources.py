@@ -43,6 +43,10 @@ def find_resources(plan: Plan, corpus: Corpus | None, ledger: Ledger, view: View
         view.note(f"{len(devices)} workers: {', '.join(dict.fromkeys(devices))}")
     if spare := spare_devices(settings.devices, settings.gpus_per_trial):
         view.note(f"left over, as a trial takes {settings.gpus_per_trial:g}: cuda:{_list(spare)}")
+    each_trial = devices[0].count(",") + 1
+    if each_trial > 1 and settings.trainer == SHARED_TRAINER:
+        what = "devices" if devices[0].startswith("cuda") else "processes"
+        view.note(f"the rows of every batch are shared out among {each_trial} {what}")
     cohort = _cohort(plan, corpus, ledger, devices)
     if cohort > 1:
         each = " by each worker" if len(devices) > 1 else ""
@@ -75,6 +79,13 @@ def _cohort(plan: Plan, corpus: Corpus | None, ledger: Ledger, devices: tuple[st
     settings = plan.config.study
     if corpus is None:  # each trial is processes of its own
         return 1
+    if "," in devices[0] and settings.trainer == SHARED_TRAINER:
+        if isinstance(settings.cohort, int) and settings.cohort > 1:
+            raise SweepError(
+                f"study.cohort is {settings.cohort}, and a trial takes {devices[0]} for itself "
+                "(study.gpus_per_trial): leave one of them out"
+            )
+        return ledger.cohort(1, lambda: 1)
     # Beside the rules' rates, which are known at once, one more rate may be drawn blindly.
     at_most = min(len(plan.first) + 1, settings.trials)
     share = max(1, at_most // len(devices))

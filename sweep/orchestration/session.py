@@ -30,6 +30,7 @@ from sweep.orchestration.recovery import Recovery
 from sweep.orchestration.resources import find_resources
 from sweep.orchestration.strategy import SearchSettings
 from sweep.results.belief import recommended
+from sweep.results.export import git_commit
 from sweep.results.forecast import verdict
 from sweep.results.lookup import DEFAULT_STORAGE, find_study, study_names
 from sweep.results.notes import stop_criteria
@@ -81,6 +82,7 @@ def run_study(
         before_release=before_release,
         elsewhere_s=elsewhere_s,
         make=make,
+        command=resume_command,
     )
     if not done:
         study = find_study(ready.storage, ready.name)
@@ -99,6 +101,7 @@ def execute(
     before_release: BeforeRelease = _nothing,
     elsewhere_s: float = 0.0,
     make: MakeExecutor | None = None,
+    command: str = "",
 ) -> tuple[bool, StudySummary]:
     """Runs a prepared study.
 
@@ -106,6 +109,7 @@ def execute(
         ready: the study.
         view: entered already.
         join, before_release, elsewhere_s, make: as of `run_study`.
+        command: that asked for it, as it is kept in the study when it is made.
 
     Returns:
         Whether it was run to its total and not stopped before, and the study as it is then.
@@ -114,7 +118,7 @@ def execute(
     view = Logged(view)
     with (
         StopSignals() as stop,
-        _ledger(ready, stop, join=join) as ledger,
+        _ledger(ready, stop, join=join, command=command) as ledger,
         logged_to(ledger.directory),
     ):
         view.started(summarise(ledger.study, config.study.storage))
@@ -150,7 +154,7 @@ def _left(timeout_s: float, elsewhere_s: float) -> float:
     return max(timeout_s - elsewhere_s, LEAST_TIMEOUT_S) if timeout_s else 0.0
 
 
-def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:
+def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool, command: str) -> Ledger:
     plan, settings = ready.plan, ready.plan.config.study
     forecast = None if ready.forecast is None else ready.forecast.stored()
     search = SearchSettings(
@@ -173,7 +177,13 @@ def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool) -> Ledger:
         ready.storage,
         ready.name,
         identity=identity(plan, ready.corpus),
-        attributes={**_about(plan, ready.corpus), "kind": ready.kind, "transfer": forecast},
+        attributes={
+            **_about(plan, ready.corpus),
+            "kind": ready.kind,
+            "transfer": forecast,
+            "command": command,
+            "commit": git_commit() or "",
+        },
         train=plan.train,
         search=search,
         directory=ready.directory,

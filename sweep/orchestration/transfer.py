@@ -11,7 +11,7 @@ from studies.prior import MERGE_FACTOR, Centre, Prior, log_distance
 from studies.transfer import FORECAST
 from sweep.formatting import format_fitted
 from sweep.orchestration.plan import SWEPT_MARGIN, Plan, identity
-from sweep.results.family import find_family, predict_optimum
+from sweep.results.family import find_family, predict_optimum, run_setting
 from sweep.results.forecast import Forecast, own
 from trainers.data import Corpus
 
@@ -38,8 +38,11 @@ def find_forecast(
         return None
     if existing is not None:
         return own(existing)
-    found = predict_optimum(find_family(storage, identity(plan, corpus).fields), plan.setting)
-    return None if found is None else Forecast.of(found)
+    fields = identity(plan, corpus).fields
+    text = (len(corpus.train), corpus.train.targets) if corpus else (0, 0)
+    setting = run_setting(fields, plan.setting.parameters, text)
+    found = predict_optimum(find_family(storage, fields), setting)
+    return None if found is None else Forecast.of(found, setting)
 
 
 def with_forecast(plan: Plan, found: Forecast | None) -> Plan:

@@ -14,9 +14,11 @@ from typing import Any, Self
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
-from studies.transfer import LEVEL, Prediction
+from studies.law import LEVEL
+from studies.rules import Setting
+from studies.transfer import Prediction
 from sweep.formatting import format_fitted
-from sweep.results.family import Family, find_family, is_known, make_family
+from sweep.results.family import Family, find_family, is_known, make_family, setting_of
 from sweep.results.record import read_study, stored_forecast, write_forecast
 from sweep.storage.retry import behind_cache
 
@@ -34,6 +36,12 @@ class Forecast:
         studies: names of those it rests on.
         batches: their batch sizes, in the same order.
         made: seconds since 1970.
+        tokens, steps: of a run, as far as they are known; earlier versions forecast for the length
+            of the studies alone.
+        length_ratio: as batch_ratio.
+        safe: the highest rate at which training is lost with a probability of 5 % at most.
+        risk: the probability that it is lost at `learning_rate`.
+        lost_from: the rate from which on it is lost as likely as not.
     """
 
     batch_size: int
@@ -48,14 +56,32 @@ class Forecast:
     studies: tuple[str, ...]
     batches: tuple[int, ...]
     made: float
+    tokens: float | None = None
+    steps: float | None = None
+    length_ratio: float = 1.0
+    safe: float | None = None
+    risk: float | None = None
+    lost_from: float | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """Where it holds."""
+        sequences = None if self.steps is None else self.steps * self.batch_size
+        return Setting(self.batch_size, self.parameters, self.tokens, sequences)
 
     @classmethod
-    def of(cls, prediction: Prediction) -> Self:
-        """A prediction made now."""
+    def of(cls, prediction: Prediction, asked: Setting | None = None) -> Self:
+        """A prediction made now.
+
+        Args:
+            prediction: the forecast.
+            asked: its setting with every length that is known, not in the family's unit alone.
+        """
         low, high = prediction.interval
+        setting, wall = asked or prediction.setting, prediction.wall
         return cls(
-            batch_size=prediction.setting.batch_size,
-            parameters=prediction.setting.parameters,
+            batch_size=setting.batch_size,
+            parameters=setting.parameters,
             learning_rate=prediction.rate,
             low=low,
             high=high,
@@ -66,6 +92,12 @@ class Forecast:
             studies=tuple(each.study for each in prediction.optima),
             batches=tuple(each.setting.batch_size for each in prediction.optima),
             made=time.time(),
+            tokens=setting.tokens,
+            steps=setting.sequences / setting.batch_size if setting.sequences else None,
+            length_ratio=prediction.length_ratio,
+            safe=wall.safe,
+            risk=wall.risk(math.log(prediction.rate)),
+            lost_from=math.exp(wall.mean),
         )
 
     @classmethod
@@ -86,8 +118,7 @@ def store(forecast: Forecast, family: Family) -> None:
     """
     if getattr(behind_cache(family.studies[-1]._storage), "read_only", False):
         return
-    setting = forecast.batch_size, forecast.parameters
-    write_forecast(family.studies[-1], *setting, forecast.stored())
+    write_forecast(family.studies[-1], family.counted(forecast.setting), forecast.stored())
 
 
 def own(study: Study) -> Forecast | None:
@@ -110,15 +141,17 @@ def verdict(study: Study, storage: BaseStorage) -> str:
     made = [*filter(None, [own(study)]), *_earlier(study, storage, min(started, default=0.0))]
     if not made:
         return ""
-    (found,) = make_family([study]).swept
+    (found,) = make_family([study], read_study(study).identity).swept
     return "; ".join(_judged(each, found.rate) for each in _distinct(made))
 
 
 def _earlier(study: Study, storage: BaseStorage, started: float) -> Iterable[Forecast]:
     """What `sweep predict` said of this setting before the study began."""
-    record = read_study(study)
-    for other in find_family(storage, record.identity).studies:
-        stored = stored_forecast(other, record.batch_size, record.parameters)
+    family = find_family(storage, read_study(study).identity)
+    here = family.counted(setting_of(study))
+    for other in family.studies:
+        same_length = family.counted(setting_of(other)).length == here.length
+        stored = stored_forecast(other, here, unsaid=same_length)
         if stored and stored["made"] < started:
             yield Forecast.read(stored)
 

@@ -1,12 +1,12 @@
-"""A study's place among those that differ from it in batch or model size alone."""
+"""A study's place among those that differ from it in batch, model size or length alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optuna.study import Study
 
+from studies.law import Swept
 from studies.optimum import two_digits
-from studies.transfer import Swept
 from sweep.results.family import Family, comparable, is_known, make_family
 from sweep.results.record import read_study
 
@@ -16,6 +16,7 @@ class Neighbour:
     """The best rate of one study.
 
     Attributes:
+        length: of a run, in tokens, or where not all know them in sequences; None: unknown.
         learning_rate, low, high: of its optimum, by its trials alone: what the rules say is left
             out, since it is the rules that these rates are compared with.
         itself: whether it is the study that the report is about.
@@ -24,6 +25,7 @@ class Neighbour:
     study: str
     batch_size: int
     parameters: int
+    length: float | None
     precision: str
     learning_rate: float
     low: float
@@ -41,7 +43,7 @@ def family_of(study: Study, others: Sequence[Study]) -> Family:
     identity = read_study(study).identity
     different = [each for each in others if each.study_name != study.study_name]
     like = [each for each in different if comparable(read_study(each).identity, identity)]
-    return make_family(each for each in (study, *like) if is_known(each))
+    return make_family((each for each in (study, *like) if is_known(each)), identity)
 
 
 def neighbours(study: Study, family: Family) -> tuple[Neighbour, ...]:
@@ -56,6 +58,7 @@ def _neighbour(swept: Swept, study: Study, name: str) -> Neighbour:
         swept.study,
         swept.setting.batch_size,
         swept.setting.parameters,
+        swept.setting.length,
         read_study(study).precision,
         two_digits(swept.rate),
         low,

@@ -8,7 +8,7 @@ forecasts beside that.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 from optuna.study import Study
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from studies.objective import Objective
 from studies.prior import Prior
+from studies.rules import Setting
 from sweep.config.messages import describe
 from sweep.errors import SweepError
 from sweep.execution.protocol import SHARED_TRAINER
@@ -27,7 +28,7 @@ from trainers.length import steps_of
 
 VERSION = 2
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
-FORECAST_KEY = "forecast:"  # of `sweep predict`'s, before "BATCH:PARAMETERS"
+FORECAST_KEY = "forecast:"  # of `sweep predict`'s, before "BATCH:PARAMETERS:LENGTH"
 
 _PARTS = {"model": ModelConfig, "data": DataConfig, "lr_schedule": LRSchedule}
 
@@ -77,6 +78,8 @@ class StudyRecord(_Record):
         finished: the criteria that it ran to its end on; empty while it has not, None of a study
             that was made before this was stored.
         script: the hash of its program's script.
+        command, commit: the command that made it, and the working folder's commit then; "" where
+            they are unknown.
         remaining, forecast_met: sentences; "" for none.
         confirmation: what `sweep confirm` found.
     """
@@ -104,6 +107,8 @@ class StudyRecord(_Record):
     exponents: dict[str, tuple[float, float]] = {}
     versions: dict[str, str] = {}
     script: str = ""
+    command: str = ""
+    commit: str = ""
     transfer: dict[str, Any] | None = None
     cohort: int | None = None
     trials: int = 0
@@ -154,13 +159,6 @@ class StudyRecord(_Record):
         budget = (int(self.identity.get(name) or 0) for name in ("epochs", "steps", "tokens"))
         counted = {"per_epoch": self.steps_per_epoch or 0, "targets": self.training_tokens or 1}
         return steps_of(*budget, **counted) or None
-
-    @property
-    def tokens(self) -> int | None:
-        """Tokens that a whole run predicts; None where they are unknown."""
-        steps, per_epoch = self.steps, self.steps_per_epoch
-        epochs = steps / per_epoch if steps and per_epoch else self.epochs
-        return round((self.training_tokens or 0) * epochs) or None
 
     @property
     def precision(self) -> str:
@@ -285,24 +283,42 @@ def without_spelling(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {k: value for k, value in identity.items() if k not in {"data.name", *implied}}
 
 
-def stored_forecast(study: Stored, batch_size: int, parameters: int) -> dict[str, Any] | None:
-    """What `sweep predict` forecast of a setting from a study; None where it did not."""
-    stored: dict[str, Any] | None = study.user_attrs.get(_forecast_key(batch_size, parameters))
+def stored_forecast(
+    study: Stored, setting: Setting, *, unsaid: bool = False
+) -> dict[str, Any] | None:
+    """What `sweep predict` forecast of a setting from a study; None where it did not.
+
+    Args:
+        study: a study that it may rest on.
+        setting: of which it was asked.
+        unsaid: whether it may be one of an earlier version, which knew no lengths.
+    """
+    stored: dict[str, Any] | None = study.user_attrs.get(_forecast_key(setting))
+    if stored is None and unsaid:
+        stored = study.user_attrs.get(_forecast_key(replace(setting, tokens=None, sequences=None)))
     return stored
 
 
-def write_forecast(
-    study: Study, batch_size: int, parameters: int, forecast: Mapping[str, Any]
-) -> None:
+def stored_forecasts(study: Stored) -> list[dict[str, Any]]:
+    """All that `sweep predict` forecast from a study."""
+    return [
+        stored
+        for key, stored in study.user_attrs.items()
+        if key.startswith(FORECAST_KEY) and isinstance(stored, dict)
+    ]
+
+
+def write_forecast(study: Study, setting: Setting, forecast: Mapping[str, Any]) -> None:
     """Stores a forecast in a study that it rests on, where nothing else writes.
 
     It takes no lease: a sweep may go on in that study meanwhile.
     """
-    study.set_user_attr(_forecast_key(batch_size, parameters), dict(forecast))
+    study.set_user_attr(_forecast_key(setting), dict(forecast))
 
 
-def _forecast_key(batch_size: int, parameters: int) -> str:
-    return f"{FORECAST_KEY}{batch_size}:{parameters}"
+def _forecast_key(setting: Setting) -> str:
+    length = "" if setting.length is None else f":{setting.length:.3g}"
+    return f"{FORECAST_KEY}{setting.batch_size}:{setting.parameters}{length}"
 
 
 def read_trial(trial: FrozenTrial) -> TrialRecord:

@@ -151,7 +151,8 @@ class Report:
         curve: fitted to the trials; None before any has a value.
         density: ln rates and the probability of each to be the best.
         prior: the same before any trial: what the rules say.
-        neighbours: this study and those that differ from it in batch or model size alone.
+        neighbours: this study and those that differ from it in batch, model size or length alone.
+        length_unit: what their lengths are counted in; "" where they are unknown.
         exponents: how the best rate scales over them; None where they are of one setting.
         held: what they have in common, in words.
         confirmation: what new seeds said of the best rates; None where `sweep confirm` has not run.
@@ -174,6 +175,7 @@ class Report:
     prior: Density
     histories: tuple[History, ...]
     neighbours: tuple[Neighbour, ...]
+    length_unit: str
     exponents: Exponents | None
     held: str
     confirmation: Confirmation | None
@@ -219,6 +221,7 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         prior=_density(Posterior(NOTHING, priors, *posterior.range)),
         histories=tuple(each for trial in trials if (each := _history(trial, objective)).steps),
         neighbours=neighbours(study, family),
+        length_unit=family.unit,
         exponents=exponents(family),
         held=family.held,
         confirmation=stored_confirmation(study),

@@ -1,4 +1,4 @@
-"""`sweep run --batch 32,128,512`: studies in turn, each finished one a start for the next."""
+"""Studies in turn, each finished one a start for the next: `sweep run --batch 32,128,512`."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,6 +28,7 @@ def run_batches(
     resume_command: str,
     join: bool = False,
     before_release: Callable[[Study], None],
+    enough: Callable[[SweepConfig, Family], bool] | None = None,
 ) -> Family | None:
     """Runs a study for each configuration, or until it is stopped.
 
@@ -40,9 +41,10 @@ def run_batches(
         resume_command: the command that goes on, shown where it was stopped.
         join: whether to work beside those who run them now.
         before_release: as of `session.run_study`.
+        enough: asked after each study, with all that is finished; the others are then not run.
 
     Returns:
-        The finished studies that differ in batch and model size alone; None where it was stopped.
+        The finished studies of their family; None where it was stopped.
 
     Raises:
         SweepError: a name was given, which only one of them can have.
@@ -50,7 +52,7 @@ def run_batches(
     if len(configs) > 1 and configs[0].study.name:
         raise SweepError(
             f"study.name (--study) '{configs[0].study.name}' names one study, and there are "
-            f"{len(configs)} batch sizes: leave it out"
+            f"{len(configs)} studies to run: leave it out"
         )
     _check_all(configs)
     for config in configs:
@@ -66,6 +68,8 @@ def run_batches(
             elsewhere_s=_elsewhere_s(config, configs),
         ):
             return None
+        if enough is not None and enough(config, _family(config)):
+            return _family(config)
     return _family(configs[-1])
 
 

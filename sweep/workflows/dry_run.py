@@ -47,6 +47,11 @@ def dry_run(config: SweepConfig, view: View) -> None:
     cost = call_in_process(measure, first, corpus, device, what="a few real steps")
     for line in describe(plan, name, corpus, cost):
         view.note(line)
+    if config.study.gpus_per_trial > 1:
+        view.note(
+            f"measured on one device: a trial shares its rows out among "
+            f"{config.study.gpus_per_trial:g}"
+        )
 
 
 def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:

@@ -164,7 +164,7 @@ def beside_the_sweep(exported: Exported, values: dict[int, float]) -> str:
 
 
 def with_length(
-    exported: Exported, *, epochs: int | None, steps: int | None = None, tokens: float | None = None
+    exported: Exported, *, epochs: int | None, steps: int | None = None, tokens: int | None = None
 ) -> Exported:
     """The same configuration over another number of epochs, steps or tokens.
 
@@ -181,7 +181,7 @@ def with_length(
     if not wanted:
         return exported
     train: TrainConfig = dataclasses.replace(
-        exported.train, epochs=epochs or 0, steps=steps or 0, tokens=int(tokens or 0)
+        exported.train, epochs=epochs or 0, steps=steps or 0, tokens=tokens or 0
     )
     schedule, before = train.lr_schedule, exported.train
     by_share = schedule.name == "constant" and schedule.warmup_share > 0

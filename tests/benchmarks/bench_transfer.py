@@ -26,12 +26,13 @@ import optuna
 from searchers import Searcher
 from steplaw import HIGH, LOW, Array, Curve, read, runs
 
-from studies.exponents import Estimate, fit_exponents
+from studies.exponents import fit_exponents
+from studies.law import WITHIN, Critical, Estimate, Swept
 from studies.likelihood import Observations
-from studies.observed import posterior_of
+from studies.observed import Terms, posterior_of
 from studies.posterior import Posterior
 from studies.rules import Setting
-from studies.transfer import WITHIN, Critical, Swept, predict, usual_critical_batch
+from studies.transfer import predict, usual_critical_batch
 
 SEQUENCE_TOKENS = 2048.0
 NEAR = 0.06  # nats, of the parabola
@@ -41,6 +42,7 @@ NOTHING = np.zeros(0)
 
 Model = tuple[int, int]
 Optima = dict[Model, dict[int, Swept]]
+Runs = tuple[Array, Array]
 Forecast = tuple[float, float]  # mean and sd of ln rate
 
 
@@ -59,7 +61,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     curves = read(options.csv)
     raw = runs(options.csv)
-    grid = _optima(curves, lambda curve: _posterior(*raw[*curve.model, curve.batch]))
+    grid = steplaw_optima(curves, raw)
     vertices = {(c.model, c.batch): _parabola(*raw[*c.model, c.batch]) for c in curves}
     tasks = list(_tasks(grid))
     print(f"{len(curves)} optima of {len(grid)} settings, {len(tasks)} tasks; rms in ln rate")
@@ -71,6 +73,11 @@ def main() -> None:
         name = f"this, sweeps of {options.trainings} trainings"
         _row(name, tasks, grid, vertices, lambda task: _shipped(swept, task))
     _print_exponents(grid)
+
+
+def steplaw_optima(curves: Iterable[Curve], raw: dict[tuple[int, int, int], Runs]) -> Optima:
+    """Each batch size's optimum from all its runs, by setting."""
+    return _optima(curves, lambda curve: _posterior(*raw[*curve.model, curve.batch]))
 
 
 def _optima(curves: Iterable[Curve], find: Callable[[Curve], Posterior]) -> Optima:
@@ -92,7 +99,7 @@ def _swept(curve: Curve, trainings: int) -> Posterior:
     noise = np.random.default_rng([*curve.model, curve.batch])
     for _ in range(trainings):
         searcher.train(partial(curve.trained, rng=noise))
-    return posterior_of(searcher.study.trials, {}, LOW, HIGH)
+    return posterior_of(searcher.study.trials, Terms(LOW, HIGH))
 
 
 def _parabola(x: Array, y: Array) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import Done, Live, Workspace, alive, gone, refusal, wait_for
 
-from trainers.program import tree
+from trainers import process_tree
 
 SETTINGS = ("--profile", "program", "--set", "study.publish=false")
 RUN = ("run", *SETTINGS, "--set", "study.until=''", "--json")
@@ -87,7 +87,7 @@ def values(done: Done) -> dict[int, list[int]]:
 @pytest.fixture(autouse=True)
 def nothing_left(workspace: Workspace) -> Iterator[None]:
     yield
-    left = [process for f in workspace.path.glob("runs/*/*") for process in tree.members(f)]
+    left = [process for f in workspace.path.glob("runs/*/*") for process in process_tree.members(f)]
     assert left == []
 
 
@@ -200,7 +200,7 @@ LONG_RUN = run(
 
 def halfway(workspace: Workspace, live: Live) -> None:
     live.until("trial_reported", number=0, step=3)
-    assert len(tree.members(workspace.folder(0).absolute())) >= 2
+    assert len(process_tree.members(workspace.folder(0).absolute())) >= 2
 
 
 def test_paused_it_goes_on_where_it_was(workspace: Workspace) -> None:
@@ -209,7 +209,7 @@ def test_paused_it_goes_on_where_it_was(workspace: Workspace) -> None:
         halfway(workspace, live)
         live.signal(signal.SIGTERM)
         live.end(3)
-    assert tree.members(workspace.folder(0)) == []
+    assert process_tree.members(workspace.folder(0)) == []
     (workspace.path / "go").touch()
     assert values(workspace.invoke(*LONG_RUN)) == {0: [4, 5, 6]}
     reported_once(workspace)
@@ -221,7 +221,7 @@ def test_killed_with_its_orchestrator_it_goes_on(workspace: Workspace) -> None:
         halfway(workspace, live)
         live.signal(signal.SIGKILL)
         live.process.wait()
-        wait_for(lambda: tree.members(workspace.folder(0)) == [])
+        wait_for(lambda: process_tree.members(workspace.folder(0)) == [])
     (workspace.path / "go").touch()
     workspace.invoke(*LONG_RUN)
     reported_once(workspace)
@@ -231,7 +231,9 @@ def test_killed_with_its_worker_it_is_tried_again(workspace: Workspace) -> None:
     workspace.write("program.py", LONG)
     with workspace.start(*LONG_RUN) as live:
         halfway(workspace, live)
-        program = min(tree.members(workspace.folder(0)), key=lambda each: each.create_time())
+        program = min(
+            process_tree.members(workspace.folder(0)), key=lambda each: each.create_time()
+        )
         worker = program.ppid()
         (workspace.path / "go").touch()
         os.kill(worker, signal.SIGKILL)
@@ -260,10 +262,10 @@ def two_ranks(workspace: Workspace) -> None:
     settings = ("--trials", 1, *ALL, "--set", "program.grace=2")
     with workspace.start(*RUN, *settings, *TWO_RANKS) as live:
         live.until("trial_reported", number=0, step=4)
-        assert len(tree.members(workspace.folder(0))) >= 3
+        assert len(process_tree.members(workspace.folder(0))) >= 3
         live.signal(signal.SIGINT, group=True)
         live.end(3)
-    assert tree.members(workspace.folder(0)) == []
+    assert process_tree.members(workspace.folder(0)) == []
 
 
 def test_two_ranks_leave_nothing(workspace: Workspace) -> None:

@@ -56,9 +56,7 @@ def test_a_dry_run_and_a_try_show_them_too(workspace: Workspace) -> None:
     assert (workspace.path / "seen").read_text().split()[-1] == "0,1"
 
 
-def test_too_few_and_more_than_the_own_trainer_takes_are_one_line(workspace: Workspace) -> None:
+def test_too_few_are_one_line(workspace: Workspace) -> None:
     workspace.write("program.py", PROGRAM)
     line = refusal(workspace.invoke(*RUN, "--gpus-per-trial", 6, *COMMAND, code=2))
     assert "is 6, and there are only 5 CUDA devices" in line
-    line = refusal(workspace.invoke("run", "--device", "cuda", "--gpus-per-trial", 2, code=2))
-    assert "this tool's own trainer trains on one device" in line

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDE = ROOT / "CONTRIBUTING.md"  # whose package is another test's
 README, *_ = TEXTS = [file.read_text(encoding="utf-8") for file in FILES]
-# It takes a finished study with three whole trials, which the small sweep need not have.
-ONLY_CHECKED = ("sweep predict",)
+# They take finished studies with three whole trials, or train many.
+ONLY_CHECKED = ("sweep predict", "sweep run --plan")
 # Exact on every machine; the rest is measured or hashed, so its numbers are masked.
 EXACT = ("sweep priors",)
 

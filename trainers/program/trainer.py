@@ -13,11 +13,11 @@ from typing import Self
 
 import torch
 
+from trainers import process_tree
 from trainers.config import TrainConfig
 from trainers.errors import TrainerError
 from trainers.limits import killed_for_memory
 from trainers.naming import OUTPUT_FILE
-from trainers.program import tree
 from trainers.program.command import (
     ANSWERS_FILE,
     REPORTS_FILE,
@@ -100,9 +100,9 @@ class _Running:
     def __enter__(self) -> Self:
         config, directory = self._config, self._directory
         directory.mkdir(parents=True, exist_ok=True)
-        tree.adopt_orphans()
+        process_tree.adopt_orphans()
         # Of an attempt whose worker and guard were both killed.
-        tree.end(directory, grace_s=self._grace_s)
+        process_tree.end(directory, grace_s=self._grace_s)
         kept, output = directory / REPORTS_FILE, self._output
         begun = kept.exists()
         resumes = begun and bool(config.program.resume)
@@ -111,8 +111,8 @@ class _Running:
         else:
             kept.write_text("", encoding="utf-8")
         (directory / ANSWERS_FILE).write_text("", encoding="utf-8")
-        self._around.enter_context(tree.Guard(directory, self._grace_s))
-        self._strangers = tree.children()
+        self._around.enter_context(process_tree.Guard(directory, self._grace_s))
+        self._strangers = process_tree.children()
         values = values_of(config, self._device, directory)
         appended = config.program.resume if resumes else ()
         command = expand([*config.program.command, *appended], values)
@@ -194,7 +194,7 @@ class _Running:
     def _end_all(self, grace_s: float) -> None:
         alone = self._strangers if _Running.running == 1 else None
         program, tick = self._process.pid, self._process.poll
-        tree.end(self._directory, program, alone, grace_s=grace_s, tick=tick)
+        process_tree.end(self._directory, program, alone, grace_s=grace_s, tick=tick)
 
     def ending(self) -> Ending:
         """How a program ended that was not told to."""

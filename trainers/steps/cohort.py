@@ -22,6 +22,7 @@ from trainers.precision import Precision, settle
 from trainers.seeds import DROPOUT, seeded, stream_seed
 from trainers.steps.loss import cohort_loss, sequence_loss
 from trainers.steps.memory import release_memory
+from trainers.steps.ranks import Ranks
 
 log = logging.getLogger("trainers.steps.cohort")
 
@@ -36,6 +37,7 @@ class Steps(Protocol):
     model: nn.Module
     precision: Precision
     optimizer: torch.optim.Optimizer
+    ranks: Ranks
     rows: int
     """Of a batch, that were computed at once last."""
 
@@ -64,8 +66,10 @@ class Steps(Protocol):
 def step_together(members: Sequence[Steps], batches: Sequence[Batch]) -> list[Stepped]:
     """One optimizer step of each member: scale, backward, unscale, clip, step, update.
 
+    Where several ranks train, each calls this with the same batches and computes its share.
+
     Args:
-        members: of one model, precision and device; their rates and whatever else may differ.
+        members: of one model, precision, device and ranks; whatever else may differ.
         batches: each member's own, of one batch size.
 
     Returns:
@@ -88,33 +92,50 @@ def step_alone(member: Steps, batch: Batch) -> Stepped:
 
 def _tried(members: Sequence[Steps], batches: Sequence[Batch]) -> Tensor | None:
     """Takes every member's gradients; None where there was no room, and fewer rows may fit."""
+    ranks, nats_K = members[0].ranks, None
     rows = min(member.rows_that_fit(len(members)) for member in members)
     for member in members:
         member.rows = rows
         member.optimizer.zero_grad(set_to_none=True)
     try:
         with members[0].precision.products():
-            return _gradients_of_all(members, batches, rows)
+            nats_K = _gradients_of_all(members, batches, rows)
     except Exception as error:
         if rows == 1 or not out_of_memory(error):
             raise
-        for member in members:
-            member.limit_rows(rows // 2)
-            member.optimizer.zero_grad(set_to_none=True)
-        log.warning("no room for %d rows at once: trying %d", rows, rows // 2)
+    if ranks.all(nats_K is not None):
+        assert nats_K is not None
+        ranks.sum_([*_gradients_there(members), nats_K])
+        return nats_K
+    for member in members:
+        member.limit_rows(max(1, rows // 2))
+        member.optimizer.zero_grad(set_to_none=True)
+    log.warning("no room for %d rows at once: trying %d", rows, max(1, rows // 2))
     return None
 
 
+def _gradients_there(members: Sequence[Steps]) -> list[Tensor]:
+    parameters = [each for member in members for each in member.model.parameters()]
+    return [each.grad for each in parameters if each.grad is not None]
+
+
 def _gradients_of_all(members: Sequence[Steps], batches: Sequence[Batch], rows: int) -> Tensor:
+    """Adds the gradients of this rank's rows, of which so many are computed at once."""
+    shares = [members[0].ranks.share(batch) for batch in batches]
+    parts = [share.batch.parts(rows) for share in shares]
     model = members[0].model
     if isinstance(model, StackedModel):
-        total_K = torch.zeros(len(members), device=members[0].device)
-        parts = zip(*(batch.parts(rows) for batch in batches), strict=True)
-        for number, part in enumerate(parts):
-            total_K += _gradients(model, members, batches, part, number * rows)
-        return total_K
-    pairs = zip(members, batches, strict=True)
-    return torch.stack([_gradients_alone(member, batch, rows) for member, batch in pairs])
+        nats_K = torch.zeros(len(members), device=members[0].device)
+        for number, part in enumerate(zip(*parts, strict=True)):
+            first = shares[0].first + number * rows
+            nats_K += _gradients(model, members, batches, part, first)
+    else:
+        each = zip(members, batches, parts, strict=True)
+        nats_K = torch.stack([_gradients_alone(*its) for its in each])
+    if not shares[0].counts:
+        for tensor in (*_gradients_there(members), nats_K):
+            tensor.zero_()
+    return nats_K
 
 
 def _gradients(
@@ -149,11 +170,11 @@ def _gradients(
     return nats_K.detach()
 
 
-def _gradients_alone(member: Steps, batch: Batch, rows: int) -> Tensor:
+def _gradients_alone(member: Steps, batch: Batch, parts: Sequence[Batch]) -> Tensor:
     total = torch.zeros((), device=member.device)
     seed, epoch, step = member.place
     with seeded(stream_seed(seed, DROPOUT, epoch, step), member.device):
-        for part in batch.parts(rows):
+        for part in parts:
             with member.precision.forward():
                 loss = sequence_loss(member.model, part.tokens_BT, part.lengths_B)
             member.precision.backward(loss.nats / batch.targets)

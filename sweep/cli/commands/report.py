@@ -11,6 +11,8 @@ from sweep.cli.options import database_option, force_option, stored_study_option
 from sweep.url import StorageUrl
 
 if TYPE_CHECKING:
+    from optuna.study import Study
+
     from sweep.results.report import Report
 
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--png", "pictures", type=click.Path(path_type=Path), help="Write the pictures to this folder."
 )
+@click.option("--family", is_flag=True, help="A logbook of all studies like it, as Markdown.")
 @force_option
 def command(
     study: str | None,
@@ -36,6 +39,7 @@ def command(
     as_markdown: bool,
     output: Path | None,
     pictures: Path | None,
+    family: bool,
     force: bool,
 ) -> None:
     """Says which rate is best, how sure that is, which rule fits, and what it took."""
@@ -53,6 +57,10 @@ def command(
         output, as_markdown = None, not as_json
     if output is not None and output.suffix not in (".html", ".md", ".json"):
         raise SweepError(f"-o {output}: name it .html, .md or .json")
+    if family:
+        _check_logbook(output, as_json=as_json, pictures=pictures)
+        _log(open_study(storage, study), storage, output, force=force)
+        return
     report = build(open_study(storage, study), storage, open_all(storage))
     said = [] if output is None else [_written(output, report, force=force)]
     if pictures is not None:
@@ -93,3 +101,25 @@ def _pictures(report: "Report", folder: Path, *, force: bool) -> list[str]:
 
     files = save_png(charts(report), folder, force=force)
     return [f"{file}" for file in files] or ["no pictures: nothing has been reported yet"]
+
+
+def _check_logbook(output: Path | None, *, as_json: bool, pictures: Path | None) -> None:
+    """Refuses other formats than the logbook's."""
+    from sweep.errors import SweepError
+
+    if as_json or pictures is not None or (output is not None and output.suffix != ".md"):
+        raise SweepError("--family writes Markdown: leave out --json and --png, and name -o .md")
+
+
+def _log(study: "Study", storage: StorageUrl, output: Path | None, *, force: bool) -> None:
+    from sweep.outputs import write_output
+    from sweep.results.logbook import build_logbook
+    from sweep.storage.connect import open_storage
+    from sweep.view.logbook import logbook_markdown
+
+    text = logbook_markdown(build_logbook(study, open_storage(storage, create=False)))
+    if output is None:
+        click.echo(text)
+        return
+    write_output(output, text, force=force)
+    click.echo(f"{output}: logbook of {study.study_name} and those like it")

@@ -1,5 +1,6 @@
 """`sweep run`."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,13 +15,17 @@ from sweep.cli.options import (
     program_argument,
     same_command,
     storage_option,
+    tokens_option,
     worker_options,
 )
+from sweep.cli.planned import run_plan
+from sweep.errors import SweepError
 from sweep.execution.signals import PAUSED
 
 
 @click.command(cls=ProgramCommand)
 @batches_option
+@tokens_option
 @other_setting_options
 @config_options
 @named_option
@@ -46,6 +51,12 @@ from sweep.execution.signals import PAUSED
 @click.option(
     "--same-program", is_flag=True, help="Go on although the program's script has changed."
 )
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="Train the studies of a file that sweep plan wrote, in turn.",
+)
 @click.option("--join", is_flag=True, help="Work on a study beside the run that has it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be tried and what it would take.")
 @click.option("--json", "json_lines", is_flag=True, help="Write JSON lines.")
@@ -57,6 +68,7 @@ def command(
     batches: tuple[int, ...],
     no_transfer: bool,
     same_program: bool,
+    plan_file: Path | None,
     join: bool,
     **flags: Any,
 ) -> None:
@@ -67,6 +79,7 @@ def command(
     Several batch sizes are studied in turn, each finished study a start for the next.
     """
     from sweep.config.devices import describe_choice
+    from sweep.results.study_plan import read_plan
     from sweep.view import study_view
 
     if range_ is not None:
@@ -75,6 +88,12 @@ def command(
         flags["assignments"] += ("study.transfer=false",)
     if same_program:
         flags["assignments"] += ("study.same_program=true",)
+    if plan_file is not None:
+        _check_alone(batches, join=join, dry_run=dry_run)
+        plan = read_plan(plan_file)
+        if not run_plan(plan, flags, json_lines=json_lines, resume_command=same_command()):
+            raise SystemExit(PAUSED)
+        return
     configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
@@ -102,3 +121,10 @@ def command(
             done = run_study(config, view, **how) is not None
     if not done:
         raise SystemExit(PAUSED)
+
+
+def _check_alone(batches: tuple[int, ...], *, join: bool, dry_run: bool) -> None:
+    """Refuses what a plan has said already, or cannot do."""
+    named = {"--batch": bool(batches), "--join": join, "--dry-run": dry_run}
+    if given := [flag for flag, there in named.items() if there]:
+        raise SweepError(f"--plan does not go with {given[0]}: leave it out")

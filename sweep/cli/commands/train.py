@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.options import ProgramCommand, program_argument
+from sweep.cli.options import ProgramCommand, count, program_argument
 from sweep.execution.signals import PAUSED
 from sweep.execution.threads import bind
 
@@ -17,10 +17,10 @@ UNFINISHED = 1
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="More epochs than the sweep's.")
 @click.option("--steps", type=click.IntRange(min=1), help="Or so many optimizer steps.")
-@click.option("--tokens", type=float, help="Or so many tokens: 2e8.")
+@click.option("--tokens", type=count, help="Or so many tokens: 2e8.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, here or the trial's.")
 @click.option("--directory", help="For checkpoints.  [default: runs/train/NAME-OF-FILE]")
-@click.option("--device", help="cpu, cuda, cuda:1; by default as found.")
+@click.option("--device", help="cpu, cuda, cuda:1, cuda:0,1; by default as found.")
 @click.option("--model", help="Allow the file's own model, package.module:factory.")
 @click.option("--trainer", help="Allow the file's own trainer, package.module:function.")
 @click.option("--data", help="Allow the file's own source of text, package.module:function.")
@@ -31,7 +31,7 @@ def command(
     file: Path,
     epochs: int | None,
     steps: int | None,
-    tokens: float | None,
+    tokens: int | None,
     resume: bool,
     directory: str | None,
     device: str | None,
@@ -64,7 +64,7 @@ def command(
     allowed = (*named, model, trainer, data, optimizer, shlex.join(command))
     check_code(exported, allowed=set(map(str, allowed)))
     device = device or ("cuda" if cuda_found() else "cpu")
-    check_device(device)
+    check_device(device, several=True)
     target = Path(directory) if directory else Path("runs") / "train" / file.stem
     with make_view(json_lines=json_lines, stream=sys.stdout) as view:
         prepare(exported, target, view, resume=resume)

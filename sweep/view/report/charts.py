@@ -300,7 +300,10 @@ def _shade(rate: float, report: Report) -> str:
 def _batches(report: Report) -> Chart | None:
     """The best rate over batch sizes, beside what each rule makes of the reference."""
     size, reference = report.study.parameters, report.reference
-    found = [each for each in report.neighbours if each.parameters == size]
+    lengths = {each.length for each in report.neighbours if each.itself}
+    found = [
+        each for each in report.neighbours if each.parameters == size and each.length in lengths
+    ]
     if not found:
         return None
     sizes = [each.batch_size for each in found]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studies.objective import PERPLEXITY, Objective
-from sweep.formatting import format_bound, format_fitted, format_rate, format_size
+from sweep.formatting import format_bound, format_count, format_fitted, format_rate, format_size
 from sweep.results.report import AdamScaling, Cost, Report, RuleFinding, RuleVerdict
 from sweep.view import confirmation
 from sweep.view.prediction import scaling
@@ -87,7 +87,9 @@ def headline(report: Report) -> list[str]:
         )
     if found.safe_up_to is not None:
         safe = format_fitted(found.safe_up_to)
-        lines.append(f"Safe up to {safe}: above it a new seed may well lose its training.")
+        lines.append(
+            f"Safe up to {safe}: above it a new seed loses its training with over 5 % risk."
+        )
     lines += recommendation(study, "Recommended is")
     if report.confirmation is not None:
         lines.append(confirmation.answer(report.confirmation)[0])
@@ -280,14 +282,17 @@ def _percent(share: float) -> str:
 
 def _neighbours(report: Report) -> Section:
     """What finished studies at other settings say with this one, and how good a forecast was."""
-    title, met = "Other batch and model sizes", report.study.forecast_met
+    title, met = "Other batch sizes, model sizes and lengths", report.study.forecast_met
     told = (f"{met[0].upper()}{met[1:].removesuffix('.')}.",) if met else ()
     if len(report.neighbours) < 2:
         return Section(title, told)
+    several = len({each.length for each in report.neighbours}) > 1
+    lengths = (report.length_unit,) if several else ()
     rows = [
         (
             f"{each.batch_size:,}{' (this study)' if each.itself else ''}",
             format_size(each.parameters),
+            *([format_count(each.length)] if lengths else []),
             each.precision,
             format_fitted(each.learning_rate),
             f"{format_fitted(each.low)} to {format_fitted(each.high)}",
@@ -301,7 +306,7 @@ def _neighbours(report: Report) -> Section:
         *(scaling(report.exponents) if report.exponents is not None else ()),
         *told,
     ]
-    headings = ("batch", "parameters", "precision", "best rate", "90 % interval", "study")
+    headings = ("batch", "parameters", *lengths, "precision", "best rate", "90 % interval", "study")
     table = Table(headings, tuple(rows), spare="study")
     return Section(title, tuple(each.strip() for each in sentences), table)
 

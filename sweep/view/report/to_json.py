@@ -3,7 +3,7 @@
 study, storage, batch_size, precision, model, parameters, metric, direction
 optimum             {learning_rate, low, high, level, edge}, null before a trial is complete
 within_one_percent  {low, high}, null where no rate is expected to cost less than 1 %
-safe_up_to          the highest rate up to which training is safe at a new seed, or null
+safe_up_to          the highest rate that a new seed loses with a risk of 5 % at most, or null
 best                the trial of the best value, as `sweep status --json` has it, or null
 recommended         the trial whose rate is expected to cost least at a new seed, or null
 rules               [{name, learning_rate, weight, inside, cost}]; with `no_rule`, weights make 1;

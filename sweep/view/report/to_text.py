@@ -64,25 +64,31 @@ def markdown(report: Report, without: Sequence[str] = ()) -> str:
     Args:
         without: titles of the sections to leave out.
     """
-    lines = [f"# Learning-rate report of {_plain(report.study.name)}", ""]
+    lines = [f"# Learning-rate report of {plain_markdown(report.study.name)}", ""]
     for section in sections(report):
         if section.title in without:
             continue
         lines += [f"## {section.title}", ""]
         if section.sentences:
             apart = "\n\n" if section.title == "Answer" else " "
-            lines += [apart.join(map(_plain, section.sentences)), ""]
+            lines += [apart.join(map(plain_markdown, section.sentences)), ""]
         if section.table is not None:
-            headings, *rows = [section.table.headings, *section.table.rows]
-            lines += [_row(headings), _row(("---",) * len(headings)), *map(_row, rows), ""]
+            lines += [*markdown_table(section.table), ""]
     return "\n".join(lines)
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+def markdown_table(table: Table) -> list[str]:
+    """A table's lines."""
+    rows = table.headings, ("---",) * len(table.headings), *table.rows
+    return [markdown_row(row) for row in rows]
 
 
-def _plain(text: str) -> str:
+def markdown_row(cells: tuple[str, ...]) -> str:
+    """A table's row."""
+    return "| " + " | ".join(plain_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def plain_markdown(text: str) -> str:
     """Text with what Markdown or HTML would take for markup made harmless."""
     text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{each}" if each in "*_`[]" else each for each in text)

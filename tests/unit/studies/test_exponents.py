@@ -6,8 +6,8 @@ import pytest
 
 from studies.errors import StudyError
 from studies.exponents import fit_exponents
+from studies.law import Swept
 from studies.rules import Setting
-from studies.transfer import Swept
 
 BATCHES = (32, 128, 512, 2048)
 
@@ -109,5 +109,5 @@ def test_two_batches_show_no_saturation() -> None:
 
 
 def test_one_setting_is_not_enough() -> None:
-    with pytest.raises(StudyError, match="two batch or model sizes"):
+    with pytest.raises(StudyError, match="two batch sizes"):
         fit_exponents([optimum(64, -7), optimum(64, -7.1)])

@@ -9,16 +9,10 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from studies.errors import StudyError
+from studies.law import Critical, Swept, least_squares
 from studies.observed import Terms
 from studies.rules import Setting
-from studies.transfer import (
-    Critical,
-    Swept,
-    find_optimum,
-    least_squares,
-    predict,
-    usual_critical_batch,
-)
+from studies.transfer import find_optimum, predict, usual_critical_batch
 
 TERMS = Terms(1e-5, 1e-1, baseline=140.0)
 UNKNOWN = Critical(math.log(256), 2.5)

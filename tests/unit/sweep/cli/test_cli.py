@@ -27,7 +27,7 @@ RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--workers --devices --executor --ray-address --gpus-per-trial "
-    "--no-transfer --join --dry-run --json --set "
+    "--plan --no-transfer --join --dry-run --json --set "
     "--metric --direction --steps --tokens --pattern --optimizer --same-program program"
 )
 

@@ -17,6 +17,11 @@ def test_without_more_words_there_is_one_worker_on_the_sweeps_device() -> None:
     assert worker_devices("cuda:3") == ("cuda:3",)
 
 
+def test_on_the_cpu_a_trial_may_take_processes() -> None:
+    assert worker_devices("cpu", gpus=2, processes=True) == ("cpu:0,1",)
+    assert worker_devices("cpu", (), 2, gpus=3, processes=True) == ("cpu:0,1,2", "cpu:0,1,2")
+
+
 def test_workers_divide_the_cpu() -> None:
     assert worker_devices("cpu", (), 3) == ("cpu", "cpu", "cpu")
 
@@ -75,6 +80,16 @@ def test_too_few_are_refused(
 def test_a_device_is_one() -> None:
     with pytest.raises(SweepError, match="--devices 2,3, and how many a trial takes"):
         check_device("cuda:2,3")
+
+
+def test_where_several_may_be_named_each_must_be_there(
+    four: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_device("cpu:0,1", several=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_device("cuda:2,3", several=True)
+    with pytest.raises(SweepError, match="there are only 4 CUDA devices"):
+        check_device("cuda:3,4", several=True)
 
 
 @pytest.mark.parametrize(

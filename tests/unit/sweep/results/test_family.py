@@ -18,6 +18,7 @@ from sweep.results.family import (
     find_family,
     is_finished,
     predict_optimum,
+    run_setting,
 )
 from sweep.results.forecast import Forecast, own, store, verdict
 from sweep.results.prediction import predict, rule_rates
@@ -59,13 +60,76 @@ def test_studies_of_other_batches_precisions_seeds_and_sizes_are_found(grown: Pa
     assert found.swept[0].rate == pytest.approx(1e-3, rel=0.2)
     assert found.swept[0].setting.tokens == 30_000
     assert found.sequence_tokens == 20
+    assert found.unit == "tokens"
+
+
+def test_studies_of_other_lengths_are_found_and_the_length_is_an_axis(grown: Path) -> None:
+    for epochs in (12, 48):
+        finished_study(grown, 32, 1e-3 * (epochs / 3) ** -0.3, epochs=epochs)
+    found = family(grown)
+    assert [s.setting.tokens for s in found.swept] == [3e4, 3e4, 3e4, 12e4, 48e4]
+    assert found.held == "precision fp32, seed 0"
+    scaled = exponents(found)
+    assert scaled is not None
+    assert scaled.length is not None
+    assert scaled.length.low < -0.3 < scaled.length.high
+    short, long = (predict_optimum(found, Setting(32, 11276, tokens)) for tokens in (3e4, 192e4))
+    assert short is not None
+    assert long is not None
+    assert long.rate < 0.5 * short.rate
+    assert long.length_ratio == 4
+    assert long.width > short.width
+
+
+def test_a_decay_over_other_epochs_than_the_runs_own_keeps_its_length() -> None:
+    fixed = {**IDENTITY, "lr_schedule.horizon_epochs": 5}
+    assert comparable({**fixed, "precision": "fp16"}, fixed)
+    assert not comparable({**fixed, "epochs": 4}, fixed)
+
+
+@pytest.mark.parametrize(
+    ("identity", "text", "said", "tokens", "sequences"),
+    [
+        ({"epochs": 3}, (500, 10_000), 0, 30_000, 1500),
+        ({"epochs": 3}, (0, 10_000), 0, 30_000, None),
+        ({"epochs": 3, "steps": 100}, (500, 10_000), 0, 64_000, 3200),
+        ({"epochs": 3, "tokens": 5000}, (500, 10_000), 0, 5000, 250),
+        ({"epochs": 1, "program.command": "train"}, (0, 0), 40, None, 1280),
+        ({"epochs": 1, "program.command": "train"}, (0, 0), 0, None, None),
+    ],
+)
+def test_how_long_a_run_is(
+    identity: dict[str, object],
+    text: tuple[int, int],
+    said: int,
+    tokens: float | None,
+    sequences: float | None,
+) -> None:
+    found = run_setting({"batch_size": 32, **identity}, 1, text, said)
+    assert (found.tokens, found.sequences) == (tokens, sequences)
+
+
+def test_without_lengths_only_studies_of_the_same_settings_are_used(database: Path) -> None:
+    unknown = {"training_tokens": None, "training_sequences": None}
+    finished_study(database, 32, 1e-3, about=unknown)
+    finished_study(database, 64, 1e-3, epochs=9, about=unknown)
+    found = family(database)
+    assert [s.setting.batch_size for s in found.swept] == [32]
+    assert found.unit == ""
+
+
+def test_what_is_left_out_is_named(grown: Path) -> None:
+    finished_study(grown, 64, 1e-3, **{"lr_schedule.name": "wsd"})
+    finished_study(grown, 256, 1e-3, optimizer="adamw", weight_decay=0.1)
+    finished_study(grown, 16, 1e-3, data_fingerprint="1" * 64)
+    assert family(grown).left_out == {"lr_schedule.name": 1, "optimizer, weight_decay": 1}
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"epochs": 4},
         {"optimizer": "adamw"},
+        {"weight_decay": 0.2},
         {"optimizer_options.momentum": 0.8},
         {"decayed": "matrices"},
         {"muon_ratio": 0.5},
@@ -114,6 +178,7 @@ def test_what_was_held_fixed_is_said(database: Path) -> None:
     assert family(database).held == "3 epochs of 10,000 tokens, precision fp32, seed 0"
     finished_study(database, 512, 2e-3, precision="fp16")
     assert family(database).held == "3 epochs of 10,000 tokens, seed 0"
+    assert family(database).carried == "precision (fp16, fp32)"
 
 
 def test_the_exponent_of_a_family_is_found(grown: Path) -> None:
@@ -145,6 +210,29 @@ def test_a_forecast_is_stored_and_judged_by_a_later_study(grown: Path) -> None:
     words = verdict(later, open_storage(str(grown), create=False))
     assert words.startswith("forecast ")
     assert words.endswith(": inside")
+
+
+def test_a_forecast_of_another_length_is_met_there_alone(grown: Path) -> None:
+    said = predict(str(grown), None, 2048, None, tokens=120_000).forecast
+    storage = open_storage(str(grown), create=False)
+    assert verdict(finished_study(grown, 2048, said.learning_rate), storage) == ""
+    there = finished_study(grown, 2048, said.learning_rate, epochs=12)
+    assert verdict(there, storage).endswith(": inside")
+
+
+def test_a_forecast_of_an_earlier_version_holds_for_the_studies_length(grown: Path) -> None:
+    said = predict(str(grown), None, 2048, None).forecast
+    newer = ("tokens", "steps", "length_ratio", "safe", "risk", "lost_from")
+    stored = {name: value for name, value in said.stored().items() if name not in newer}
+    for study in family(grown).studies:
+        for name in [name for name in study.user_attrs if name.startswith("forecast:")]:
+            study._storage.set_study_user_attr(study._study_id, name, None)
+    family(grown).studies[0].set_user_attr("forecast:2048:11276", stored)
+    storage = open_storage(str(grown), create=False)
+    longer = finished_study(grown, 2048, said.learning_rate, epochs=12)
+    assert verdict(longer, storage) == ""
+    later = finished_study(grown, 2048, said.learning_rate)
+    assert verdict(later, storage).endswith(": inside")
 
 
 def test_a_forecast_that_missed_is_said_to(grown: Path) -> None:

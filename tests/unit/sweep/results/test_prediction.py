@@ -48,6 +48,48 @@ def test_another_model_size_is_forecast_with_a_wider_interval(swept: Workspace) 
     assert larger["width"] > same["width"]
 
 
+def test_another_length_is_forecast_in_tokens_or_steps(swept: Workspace) -> None:
+    finished_study(swept.path / "sweep.db", 32, 6e-4, epochs=12)
+    # 20 tokens a sequence: as many tokens as so many steps at that batch.
+    tokens, steps = (
+        json.loads(swept.invoke("predict", "--batch", 64, "--json", *more).out)
+        for more in (["--tokens", "4.8e5"], ["--steps", 375])
+    )
+    assert {key: tokens[key] for key in tokens} == {key: steps[key] for key in tokens}
+    assert tokens["length_ratio"] == 4
+    assert tokens["low"] < tokens["learning_rate"] < tokens["high"]
+    assert tokens["learning_rate"] < tokens["safe"] < tokens["lost_from"]
+    assert 0 < tokens["risk"] < 0.05
+    said = swept.invoke("predict", "--batch", 64, "--tokens", "4.8e5").out
+    assert "Batch 64, context_vector, 11,276 parameters, 480,000 tokens" in said
+    assert "4 times the largest length swept" in said
+    assert f"Safe up to {tokens['safe']:.1e}".replace("e-0", "e-") in said
+
+
+def test_each_exponent_stands_beside_what_was_published(swept: Workspace) -> None:
+    finished_study(swept.path / "sweep.db", 64, 1e-3, **{"lr_schedule.name": "wsd"})
+    asked = ("predict", "--batch", 2048, "--study", "b32-fp32-0-3-11276")
+    said = swept.invoke(*asked).out
+    assert "Left out: 1 study differs in lr_schedule.name" in said
+    laws = json.loads(swept.invoke(*asked, "--json").out)["law"]
+    assert [law["axis"] for law in laws] == ["batch", "parameters", "length"]
+    for law in laws:
+        assert law["low"] < law["value"] < law["high"]
+        assert law["published"]
+        for published in law["published"]:
+            assert published["source"].rpartition(" ")[2] in said
+
+
+def test_a_length_that_the_studies_do_not_say_is_one_line(workspace: Workspace) -> None:
+    unknown = {"training_tokens": None, "training_sequences": None}
+    finished_study(workspace.path / "sweep.db", 32, 1e-3, about=unknown)
+    line = refusal(workspace.invoke("predict", "--batch", 64, "--tokens", "1e6", code=2))
+    assert "do not say how many" in line
+    line = refusal(workspace.invoke("predict", "--batch", 64, "--tokens", 9, "--steps", 9, code=2))
+    assert "give one of them" in line
+    assert "whole number" in workspace.invoke("predict", "--batch", "1.5", code=2).err
+
+
 def test_what_was_swept_is_what_its_report_says(swept: Workspace) -> None:
     said = json.loads(swept.invoke("predict", "--batch", 512, "--json").out)
     (name,) = [study["name"] for study in said["studies"] if study["batch_size"] == 512]

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from trainers import process_tree
 from trainers.config import ProgramConfig, TrainConfig
 from trainers.errors import TrainerError
 from trainers.naming import OUTPUT_FILE
-from trainers.program import tree
 from trainers.program.trainer import run
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 
@@ -63,7 +63,7 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
             verdict = answer(said)
 
     yield drive
-    assert tree.members(tmp_path / "0003") == [], "nothing outlives its trial"
+    assert process_tree.members(tmp_path / "0003") == [], "nothing outlives its trial"
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ report(1, validation_loss=2.0)
 """
     _, ending = drive(config(script(text), "{learning_rate}"))
     assert ending == Ending(Outcome.COMPLETED)
-    assert tree.members(tmp_path / "0003", strangers=frozenset()) == []
+    assert process_tree.members(tmp_path / "0003", strangers=frozenset()) == []
 
 
 def test_last_words_are_a_line_of_plain_text(drive: Drive, script) -> None:
@@ -261,13 +261,13 @@ for said in run(train, device="cpu", directory=Path({str(tmp_path / "0001")!r}))
     worker = subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None
     assert "Report" in worker.stdout.readline()
-    found = tree.members(tmp_path / "0001")
+    found = process_tree.members(tmp_path / "0001")
     assert found
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     worker.stdout.close()
     psutil.wait_procs(found, timeout=WAIT_S)
-    assert tree.members(tmp_path / "0001") == []
+    assert process_tree.members(tmp_path / "0001") == []
 
 
 def test_the_answers_stand_in_a_file(drive: Drive, script, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_two_trials_do_not_end_each_other(tmp_path: Path, script) -> None:
         while not isinstance(each.send(None), Report):
             time.sleep(0.01)
     running[0].close()
-    assert tree.members(tmp_path / "1") == []
-    assert tree.members(tmp_path / "10") != []
+    assert process_tree.members(tmp_path / "1") == []
+    assert process_tree.members(tmp_path / "10") != []
     running[1].close()
-    assert tree.members(tmp_path / "10") == []
+    assert process_tree.members(tmp_path / "10") == []

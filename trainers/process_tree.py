@@ -1,4 +1,4 @@
-"""Ends a trial's processes: all that its program started, in sessions of their own too.
+"""Ends a trial's processes: all that it started, in sessions of their own too.
 
 Two things tell them. Each has the trial's directory in its environment. And this process adopts
 those whose parents have died (Linux), so that they are still its children's children, or its own.

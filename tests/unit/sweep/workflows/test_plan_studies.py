@@ -1,0 +1,184 @@
+"""`sweep plan` and `sweep run --plan` by their command lines."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_studies import IDENTITY, finished_study
+from support import Workspace, refusal
+
+from sweep.errors import SweepError
+from sweep.results.family import find_family
+from sweep.results.study_plan import PlannedStudy, StudyPlan, Target, read_plan
+from sweep.storage.connect import open_storage
+from sweep.workflows.plan_studies import LEAST_STEPS, OVER, parse_budget, standing_after
+
+TARGET = ("plan", "--batch", 256, "--params", "2e5", "--tokens", "2e6")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "sweep.db"
+
+
+def planned(workspace: Workspace, *more: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(workspace.invoke(*TARGET, *more, "--json").out)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("2e18", 2e18, "flops"),
+        ("1000", 1000, "flops"),
+        ("90m", 5400, "seconds"),
+        ("1.5h", 5400, "seconds"),
+        ("2d", 172800, "seconds"),
+    ],
+)
+def test_a_budget_is_operations_or_time(text: str, amount: float, unit: str) -> None:
+    assert parse_budget(text) == (amount, unit)
+
+
+@pytest.mark.parametrize("text", ["", "h", "0", "-1", "1.2.3", "1e999", "12 q", "nan"])
+def test_another_budget_is_refused(text: str) -> None:
+    with pytest.raises(SweepError, match="--budget takes"):
+        parse_budget(text)
+
+
+def test_every_study_can_be_trained_and_is_paid_for(workspace: Workspace) -> None:
+    plan = planned(workspace, "--budget", "1e13", "--trials", 5)
+    assert plan["studies"]
+    assert math.fsum(study["cost"] for study in plan["studies"]) <= 1e13
+    for study in plan["studies"]:
+        assert study["parameters"] <= OVER * 2e5
+        assert study["tokens"] <= OVER * 2e6
+        assert study["cost"] == 6 * study["parameters"] * study["tokens"] * 5
+    factors = [study["factor"] for study in plan["studies"]]
+    assert factors == sorted(factors, reverse=True)
+    assert not (workspace.path / "sweep.db").exists()
+
+
+def test_its_file_holds_what_its_table_shows(workspace: Workspace) -> None:
+    done = workspace.invoke(*TARGET, "--budget", "1e13", "-o", "plan.toml")
+    plan = read_plan(workspace.path / "plan.toml")
+    assert "sweep run --plan plan.toml" in done.out
+    assert "No finished study says anything of it yet." in done.out
+    for study in plan.studies:
+        assert f"{study.parameters:,}" in done.out
+        assert f"x{study.factor:.2f}" in done.out
+
+
+def test_time_needs_a_speed(workspace: Workspace) -> None:
+    line = refusal(workspace.invoke(*TARGET, "--budget", "1h", code=2))
+    assert "needs a speed" in line
+
+
+def test_too_little_is_one_line_that_says_what_it_takes(workspace: Workspace) -> None:
+    line = refusal(workspace.invoke(*TARGET, "--budget", "10", code=2))
+    assert "the cheapest study takes" in line
+    line = refusal(workspace.invoke("plan", "--batch", 8, "--tokens", 9, "--budget", 1e9, code=2))
+    assert f"has under {LEAST_STEPS} steps" in line
+
+
+def test_a_program_is_refused(workspace: Workspace) -> None:
+    text = '[program]\ncommand = ["python", "train.py", "{learning_rate}"]\n'
+    workspace.write("program.toml", text)
+    line = refusal(workspace.invoke(*TARGET, "--budget", 1e9, "--config", "program.toml", code=2))
+    assert "a program's model" in line
+
+
+def test_a_plan_goes_alone_and_with_its_model(workspace: Workspace) -> None:
+    workspace.invoke(*TARGET, "--budget", "1e13", "-o", "plan.toml")
+    line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--batch", 4, code=2))
+    assert "--plan does not go with --batch" in line
+    line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--model", "gpt", code=2))
+    assert "add --model context_vector" in line
+
+
+def test_finished_studies_count_and_tell_the_speed(workspace: Workspace) -> None:
+    # A study of this very text: its identity is what the plan's would be.
+    workspace.invoke("run", "--batch", 64, "--trials", 3, "--epochs", 4)
+    plan = planned(workspace, "--budget", "1e13")
+    assert plan["seen"] == 1
+    assert plan["factor"] > plan["studies"][0]["factor"]
+    timed = planned(workspace, "--budget", "2h")
+    assert timed["unit"] == "seconds"
+    assert 0 < math.fsum(study["cost"] for study in timed["studies"]) <= 7200
+
+
+def test_a_plan_is_trained_in_turn_and_then_forecast(workspace: Workspace) -> None:
+    first = PlannedStudy(
+        batch_size=64, epochs=2, parameters=11276, tokens=17316, cost=1e9, factor=3
+    )
+    larger = {"batch_size": 32, "epochs": 1, "options": {"hidden": 24}, "parameters": 12000}
+    plan = StudyPlan(
+        model="context_vector",
+        target=Target(batch_size=64, parameters=11276, tokens=3e4),
+        budget=1e10,
+        unit="flops",
+        trials=3,
+        studies=(first, first.model_copy(update=larger)),
+    )
+    workspace.write("plan.toml", plan.to_toml())
+    done = workspace.invoke("run", "--plan", "plan.toml", "--json")
+    notes = [event["text"] for event in done.events if event["event"] == "note"]
+    after = [note for note in notes if note.startswith("after ")]
+    assert [note.partition(":")[0] for note in after] == [
+        "after 1 of 2 studies",
+        "after 2 of 2 studies",
+    ]
+    assert notes[-1].startswith("the plan is spent: `sweep plan`")
+    started = [event["study"] for event in done.events if event["event"] == "study_started"]
+    assert [each["batch_size"] for each in started] == [64, 32]
+    # Told again, nothing is trained anew.
+    again = workspace.invoke("run", "--plan", "plan.toml", "--json")
+    assert not [event for event in again.events if event["event"] == "trial_started"]
+    known = json.loads(
+        workspace.invoke(
+            "predict", "--batch", 64, "--params", 11276, "--tokens", "3e4", "--json"
+        ).out
+    )
+    assert len(known["studies"]) == 2
+    assert f"{known['learning_rate']:.1e}".replace("e-0", "e-") in after[-1]
+
+
+def test_a_plan_may_be_trained_at_once(workspace: Workspace) -> None:
+    target = ("plan", "--batch", 16, "--params", 12_000, "--tokens", "1e4", "--budget", "2e9")
+    done = workspace.invoke(*target, "--trials", 3, "--run", "--json")
+    plan, *events = done.events
+    (study,) = plan["studies"]
+    (started,) = [event["study"] for event in events if event["event"] == "study_started"]
+    assert started["batch_size"] == study["batch_size"]
+    assert started["parameters"] == study["parameters"]
+    assert [event["text"] for event in events if event["event"] == "note"][-1].startswith(
+        "the plan"
+    )
+
+
+def test_it_ends_once_the_target_is_known_or_the_budget_is_spent(database: Path) -> None:
+    study = PlannedStudy(batch_size=64, epochs=3, parameters=11276, tokens=3e4, cost=6e9, factor=3)
+    plan = StudyPlan(
+        model="context_vector",
+        target=Target(batch_size=64, parameters=11276, tokens=3e4),
+        budget=1e10,
+        unit="flops",
+        trials=3,
+        studies=(study, study),
+    )
+    for batch in (32, 64, 128):
+        finished_study(database, batch, 1e-2, about={"spent_s": 700.0})
+    family = find_family(open_storage(str(database), create=False), {**IDENTITY, "batch_size": 1})
+    near = standing_after(plan, family, 1)
+    assert near.sure
+    assert not near.spent
+    assert near.words.startswith("1.0e-2 for the target")
+    assert standing_after(plan, family, 2).spent
+    far = {"target": Target(batch_size=8192, parameters=10**8, tokens=1e9)}
+    assert not standing_after(plan.model_copy(update=far), family, 1).sure
+    # Of time, what the studies took counts, and of those the plan's own.
+    for budget, spent in ((800, False), (600, True)):
+        timed = plan.model_copy(update={"unit": "seconds", "budget": budget})
+        assert standing_after(timed, family, 2).spent is spent
