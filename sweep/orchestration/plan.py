@@ -23,7 +23,7 @@ from sweep.execution.executors import EXECUTORS
 from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.samplers import named_sampler
 from sweep.results.lookup import UNSET
-from sweep.results.objective import check_metric, objective_of
+from sweep.results.objective import check_bytes, check_metric, objective_of
 from sweep.storage.connect import sqlite_path
 from trainers.config import TrainConfig
 from trainers.data import Corpus, source_fingerprint, tokenizer_content
@@ -31,7 +31,7 @@ from trainers.errors import TrainerError
 from trainers.importing import import_object
 from trainers.length import budget_words
 from trainers.models import check_packing, count_parameters
-from trainers.naming import plain_name
+from trainers.naming import WORDS, plain_name
 from trainers.optimizers import OPTIMIZERS
 from trainers.program.command import name_of
 from trainers.refusals import shown
@@ -84,6 +84,8 @@ def make_plan(
     if config.study.trainer == SHARED_TRAINER:
         OPTIMIZERS.check(train.optimizer)
         check_packing(train.model, train.data)
+        if train.data.tokenizer == WORDS:  # of others the text tells, once it is read
+            check_bytes(train, config.study.trainer, None)
     if train.program.command:
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:
