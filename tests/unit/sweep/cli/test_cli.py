@@ -28,7 +28,7 @@ RUN_FLAGS = (
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--workers --devices --executor --ray-address --gpus-per-trial "
     "--no-transfer --join --dry-run --json --set "
-    "--metric --direction --steps --pattern --optimizer --same-program program"
+    "--metric --direction --steps --pattern --optimizer --same-program --plan program"
 )
 
 
