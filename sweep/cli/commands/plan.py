@@ -24,7 +24,7 @@ from sweep.execution.signals import PAUSED
 
 
 def _without_lengths(function: Function) -> Function:
-    """Takes --steps and --tokens of a training away, which are the plan's, and what a program has."""
+    """Takes away --steps and --tokens of a training, which are the plan's, and a program's flag."""
     options: list[click.Parameter] = function.__click_params__  # type: ignore[attr-defined]
     options[:] = [each for each in options if each.name not in ("steps", "tokens", "pattern")]
     return function
