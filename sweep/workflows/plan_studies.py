@@ -69,11 +69,7 @@ def plan_studies(
         SweepError: the budget cannot be read or pays for nothing, or it is a program.
     """
     amount, unit = parse_budget(budget)
-    if config.trainer.program.command:
-        raise SweepError(
-            "a program's model and length cannot be planned for it: give `sweep run` several "
-            "--batch, or --steps, yourself; `sweep predict` carries what they find"
-        )
+    _check_trainer(config)
     plan = make_plan(config)
     corpus = peek_corpus(plan, find_existing(plan)[1])
     plan = make_plan(config, corpus)
@@ -138,8 +134,10 @@ def run_planned(
         Whether it came to an end; False where it was stopped.
 
     Raises:
-        SweepError: the configuration is of another model.
+        SweepError: the configuration is of another model, or of a program.
     """
+    for config in configs:
+        _check_trainer(config)
     if any(config.model != plan.model for config in configs):
         raise SweepError(f"the plan is of model {plan.model}: add --model {plan.model}")
     standings: list[Standing] = []
@@ -218,6 +216,14 @@ def parse_budget(text: str) -> tuple[float, Unit]:
             f"or 2d, got '{text}'"
         )
     return (amount * UNIT_S[found[2]], SECONDS) if found[2] else (amount, FLOPS)
+
+
+def _check_trainer(config: SweepConfig) -> None:
+    if config.trainer.program.command:
+        raise SweepError(
+            "a program's model and length cannot be planned for it: give `sweep run` several "
+            "--batch, or --steps, yourself; `sweep predict` carries what they find"
+        )
 
 
 def _known(plan: Plan, corpus: Corpus) -> Family:

@@ -88,6 +88,10 @@ def test_a_program_is_refused(workspace: Workspace) -> None:
     workspace.write("program.toml", text)
     line = refusal(workspace.invoke(*TARGET, "--budget", 1e9, "--config", "program.toml", code=2))
     assert "a program's model" in line
+    workspace.invoke(*TARGET, "--budget", "1e13", "-o", "plan.toml")
+    command = ("python", "train.py", "{learning_rate}")
+    line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--", *command, code=2))
+    assert "a program's model" in line
 
 
 def test_a_plan_goes_alone_and_with_its_model(workspace: Workspace) -> None:
