@@ -129,6 +129,7 @@ class Leader(Ranks):
             self._around.enter_context(process_tree.Guard(directory, grace_s=0))
             self._around.callback(process_tree.end, directory, grace_s=0, tick=self._bury)
             environment = {**os.environ, process_tree.DIRECTORY: str(directory.absolute())}
+            use(self._devices[0])
             if self._devices[0].type == "cpu":
                 environment = self._divided(environment)
             with _signals_blocked():
@@ -291,6 +292,12 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def use(device: torch.device) -> None:
+    """Has CUDA, and so nccl, take this process's own device where none is named."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def meet(meeting: Path, ranks: Ranks, device: torch.device) -> None:
     """Joins the ranks' process group; tensors of the host go by gloo, those of CUDA by nccl.
 
@@ -299,9 +306,6 @@ def meet(meeting: Path, ranks: Ranks, device: torch.device) -> None:
         ranks: which of them this process is.
         device: its own.
     """
-    cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.set_device(device)
     name = "GLOO_SOCKET_IFNAME"
     # They are all on this machine: no other needs to reach them, and no name to be resolved.
     own = {name: "lo"} if sys.platform == "linux" and name not in os.environ else {}
@@ -309,7 +313,7 @@ def meet(meeting: Path, ranks: Ranks, device: torch.device) -> None:
     hook = sys.excepthook  # it would put "[rank0]" before all that this process ever raises
     try:
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             init_method=f"file://{meeting}",
             rank=ranks.rank,
             world_size=ranks.count,

@@ -6,18 +6,19 @@ what is to be done; a follower answers READY, or how it ended. It ends where ran
 
 import os
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from torch import distributed as dist
 
-from trainers.distributed import READY, Task, meet, values_of
+from trainers.distributed import READY, Task, meet, use, values_of
 from trainers.faults import EndedError, ending_of
 from trainers.report import Ending, Outcome
 from trainers.steps.ranks import Ranks
 from trainers.train import Scoring, Step, batches_from, begin, perform
 
-ALONE_CODE = 1
+FAILED = 1
 
 
 class Follower(Ranks):
@@ -35,6 +36,7 @@ def follow(pipe: Connection) -> None:
         EndedError: another rank is gone.
     """
     task: Task = pipe.recv()
+    use(task.device)
     ranks = Follower(task.rank, task.count)
     member, training, validation = begin(task.config, task.device, task.directory, ranks)
     pipe.send(READY)
@@ -57,13 +59,16 @@ def main() -> NoReturn:
     except EOFError:  # rank 0 has closed the pipe, or is gone
         if dist.is_initialized():
             dist.destroy_process_group()
-    except EndedError:
-        code = ALONE_CODE
+    except EndedError as error:
+        print(error, file=sys.stderr)
+        code = FAILED
     except Exception as error:
-        pipe.send(ending_of(error))
-        code = ALONE_CODE
+        with suppress(OSError):  # rank 0 is gone too
+            pipe.send(ending_of(error))
+        code = FAILED
     # What torch takes down at a regular end may wait for ranks that are gone.
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 

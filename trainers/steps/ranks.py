@@ -107,7 +107,9 @@ class Ranks:
         try:
             return call()
         except RuntimeError as error:
-            raise self.failed(error) from error
+            if (failure := self.failed(error)) is error:
+                raise
+            raise failure from error
 
 
 def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:

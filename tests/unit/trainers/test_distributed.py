@@ -353,6 +353,19 @@ def test_a_model_that_several_would_train_otherwise_is_refused(own, make, folder
     assert ending.message.startswith(f"failed: model {model} {words}")
 
 
+def test_an_error_of_this_process_alone_is_raised_as_it_is(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(dist, "all_reduce", fails)
+    with pytest.raises(RuntimeError) as raised:
+        Ranks(0, 2).least(1)
+    assert ending_of(raised.value).outcome is Outcome.OUT_OF_MEMORY
+    with pytest.raises(RuntimeError) as raised:
+        Ranks(0, 2).sum_([torch.ones(2)])
+    assert raised.value.__cause__ is None, "whoever follows the causes comes to an end"
+
+
 def test_devices_by_name():
     cpu = torch.device("cpu")
     assert devices_named("cuda:2,0") == [torch.device("cuda:2"), torch.device("cuda:0")]
