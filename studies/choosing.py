@@ -86,7 +86,7 @@ def choose(
 
     Returns:
         The studies in the order to train them; empty where none of them is paid for or teaches
-        anything.
+        anything, or the interval is narrow enough already.
     """
     sweep_sd = max(SWEEP_SD_OF_ONE / trials, FINEST)
     within = {tuple(each for each in candidates if each.cost <= share * budget) for share in SHARES}
@@ -121,6 +121,8 @@ def _greedy(
     law = Law(optima, critical) if optima else None
     if law is not None:
         _, before = law.at(target)
+        if factor(math.sqrt(before + MISFIT**2)) <= sure:
+            return steps
     while len(steps) < most and (not steps or steps[-1].factor > sure):
         after = [
             (_after(law, critical, _expected(law, each.setting, target, sweep_sd), target), each)

@@ -97,10 +97,15 @@ def plan_studies(
         amount,
         trials=config.study.trials,
     )
+    before = predict_optimum(family, target.setting)
+    if before is not None and factor(before.width) <= SURE:
+        raise SweepError(
+            f"there is nothing to plan: the best rate there is known within a factor of "
+            f"{factor(before.width):.2f} already (`sweep predict`)"
+        )
     if not steps:
         raise SweepError(_nothing(trainable, amount, unit))
     by_candidate = {id(each.candidate): each for each in trainable}
-    before = predict_optimum(family, target.setting)
     return StudyPlan(
         model=config.model,
         target=target,

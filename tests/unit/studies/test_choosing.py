@@ -57,9 +57,12 @@ def test_a_plan_beats_the_same_money_on_one_cell_repeated() -> None:
 
 def test_what_is_known_already_is_not_paid_for_again() -> None:
     seen = [Swept("", TARGET, -6.0, 0.1), Swept("", Setting(128, 10**8, 1e9), -6.3, 0.1)]
-    with_it = choose(seen, CRITICAL, GRID, TARGET, 1e16, trials=10)
-    without = choose([], CRITICAL, GRID, TARGET, 1e16, trials=10)
-    assert not with_it or with_it[0].sd < without[-1].sd
+    assert choose(seen, CRITICAL, GRID, TARGET, 1e16, trials=10) == []
+    far = Setting(8192, 10**9, 1e11)
+    (first, *_), (alone, *_) = (
+        choose(known, CRITICAL, GRID, far, 1e16, trials=10) for known in (seen, [])
+    )
+    assert first.sd < alone.sd
 
 
 def test_more_trials_a_study_leave_less() -> None:

@@ -111,6 +111,15 @@ def test_finished_studies_count_and_tell_the_speed(workspace: Workspace) -> None
     timed = planned(workspace, "--budget", "2h")
     assert timed["unit"] == "seconds"
     assert 0 < math.fsum(study["cost"] for study in timed["studies"]) <= 7200
+    real = workspace.study().user_attrs
+    for batch in (32, 64, 128):
+        made = finished_study(workspace.path / "sweep.db", batch, 1e-2)
+        for name in ("training_tokens", "training_sequences"):
+            made.set_user_attr(name, real[name])
+        made.set_user_attr("identity", {**real["identity"], "batch_size": batch})
+    there = ("plan", "--batch", 64, "--epochs", 4, "--budget", "1e13")
+    line = refusal(workspace.invoke(*there, code=2))
+    assert "is known within a factor of 1." in line
 
 
 def test_a_plan_is_trained_in_turn_and_then_forecast(workspace: Workspace) -> None:
