@@ -37,6 +37,7 @@ def finished_study(
     optimum: float,
     *,
     parameters: int = 11276,
+    complete: int = 7,
     about: dict[str, Any] | None = None,
     **identity: Any,
 ) -> Study:
@@ -44,6 +45,7 @@ def finished_study(
 
     Args:
         database: an SQLite file, made where there is none.
+        complete: how many of them there are.
         about: further attributes of the study, None for one that it lacks.
         identity: fields of its identity that differ from `IDENTITY`.
     """
@@ -73,7 +75,7 @@ def finished_study(
     for key, value in attributes.items():
         if value is not None:
             study.set_user_attr(key, value)
-    for x in (-2.4, -1.2, -0.6, 0.0, 0.5, 1.0, 1.5):
+    for x in (-2.4, -1.2, -0.6, 0.0, 0.5, 1.0, 1.5)[:complete]:
         add_trial(study, optimum * math.exp(x), 60 * math.exp(0.03 * x**2))
     return study
 

@@ -47,6 +47,7 @@ class Family:
         carried: what differs but moves no rate by more than its noise, in words; "" for nothing.
         left_out: finished studies of this model and text that are not among them, by what else
             differs.
+        too_short: finished studies that would be, but have too few whole runs.
     """
 
     swept: tuple[Swept, ...]
@@ -56,6 +57,7 @@ class Family:
     held: str
     carried: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    too_short: int = 0
 
     @property
     def critical(self) -> Critical:
@@ -97,7 +99,8 @@ def find_family(storage: BaseStorage, identity: Mapping[str, Any]) -> Family:
         if record.finished and (difference := _difference(record.identity, identity))
     )
     found = make_family([study for study in loaded if is_finished(study)], identity)
-    return replace(found, left_out=dict(others))
+    short = [study for study in loaded if read_study(study).finished and not is_known(study)]
+    return replace(found, left_out=dict(others), too_short=len(short))
 
 
 def make_family(studies: Iterable[Study], identity: Mapping[str, Any]) -> Family:

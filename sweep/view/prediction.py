@@ -13,7 +13,7 @@ from studies.exponents import Exponents
 from studies.law import LEVEL, PUBLISHED, Estimate, Published, Slopes, Swept
 from studies.rules import Setting
 from sweep.formatting import format_count, format_fitted, format_multiple, format_size
-from sweep.results.family import Family, exponents
+from sweep.results.family import LEAST_COMPLETE, Family, exponents
 from sweep.results.forecast import Forecast
 from sweep.results.prediction import Predicted
 from sweep.results.record import read_study
@@ -128,6 +128,7 @@ def family_object(family: Family, found: Exponents | None) -> dict[str, Any]:
         "held_fixed": family.held,
         "carried": family.carried,
         "left_out": dict(family.left_out),
+        "too_short": family.too_short,
         "studies": [_swept_object(swept) for swept in family.swept],
         "exponents": None if found is None else finite(asdict(found)),
     }
@@ -201,6 +202,13 @@ def held_lines(family: Family) -> Iterator[str]:
     for names, count in family.left_out.items():
         studies = "1 study differs" if count == 1 else f"{count} studies differ"
         yield f"Left out: {studies} in {names}, over which nothing here carries a rate."
+    if family.too_short:
+        several = f"{family.too_short} finished studies"
+        studies = "1 finished study" if family.too_short == 1 else several
+        yield (
+            f"Not counted: {studies} with fewer than {LEAST_COMPLETE} whole runs, which say little "
+            "beyond what they began with."
+        )
 
 
 def _reach(said: Predicted) -> str:

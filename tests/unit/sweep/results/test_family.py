@@ -23,6 +23,7 @@ from sweep.results.family import (
 from sweep.results.forecast import Forecast, own, store, verdict
 from sweep.results.prediction import predict, rule_rates
 from sweep.storage.connect import open_storage
+from sweep.view.prediction import held_lines
 
 
 @pytest.fixture
@@ -123,6 +124,16 @@ def test_what_is_left_out_is_named(grown: Path) -> None:
     finished_study(grown, 256, 1e-3, optimizer="adamw", weight_decay=0.1)
     finished_study(grown, 16, 1e-3, data_fingerprint="1" * 64)
     assert family(grown).left_out == {"lr_schedule.name": 1, "optimizer, weight_decay": 1}
+
+
+def test_what_has_too_few_whole_runs_is_not_counted_and_said(grown: Path) -> None:
+    before = family(grown)
+    finished_study(grown, 2048, 1e-3, complete=2)
+    found = family(grown)
+    assert (found.swept, found.too_short) == (before.swept, 1)
+    assert "Not counted: 1 finished study with fewer than 3 whole runs" in "".join(
+        held_lines(found)
+    )
 
 
 @pytest.mark.parametrize(
