@@ -43,7 +43,9 @@ def _flags(study: "PlannedStudy", plan: "StudyPlan", flags: dict[str, Any]) -> d
     return {
         **flags,
         "batch": study.batch_size,
-        "epochs": study.epochs,
+        "epochs": None,
+        "steps": None,
+        "tokens": study.tokens,
         "trials": flags.get("trials") or plan.trials,
         "assignments": (*flags.get("assignments", ()), *sizes),
     }

@@ -1,6 +1,6 @@
 """Studies planned for a target: what is to be swept to learn the best rate there, and its cost.
 
-A plan's file says batch sizes, epochs and the model's sizes, and nothing that could be run: all
+A plan's file says batch sizes, tokens and the model's sizes, and nothing that could be run: all
 else comes from the command line and sweep.toml of whoever trains it.
 """
 
@@ -52,10 +52,9 @@ class PlannedStudy(_Strict):
     """
 
     batch_size: PositiveInt
-    epochs: PositiveInt
     options: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], PositiveInt] = {}
     parameters: PositiveInt
-    tokens: PositiveReal
+    tokens: PositiveInt
     cost: PositiveReal
     factor: PositiveReal
 

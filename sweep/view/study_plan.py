@@ -47,8 +47,8 @@ def _before(plan: StudyPlan) -> str:
 
 
 def _table(plan: StudyPlan) -> Table:
-    table = make_table("", "batch", "parameters", "tokens", "epochs", "cost", "then within")
-    for column in range(7):
+    table = make_table("", "batch", "parameters", "tokens", "cost", "then within")
+    for column in range(6):
         table.columns[column].justify = "right"
     for number, study in enumerate(plan.studies, 1):
         table.add_row(
@@ -56,7 +56,6 @@ def _table(plan: StudyPlan) -> Table:
             f"{study.batch_size:,}",
             format_size(study.parameters),
             format_count(study.tokens),
-            f"{study.epochs:,}",
             _cost(plan, study.cost),
             f"x{study.factor:.2f}",
         )

@@ -38,6 +38,7 @@ FLOPS_A_TOKEN = 6.0  # and parameter
 SIZES_APART, MOST_SIZES = 3.0, 8  # from the target's model size down
 LEAST_SIZE = 8  # of an option: a width of less is no model of that kind
 BATCHES_APART = 4
+LENGTHS_APART = 2  # from the target's tokens down
 LEAST_STEPS = 100  # of a run: shorter ones have a best rate of their own
 OVER = 1.05  # how far a size or length may lie above the target's
 BUDGET = re.compile(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)(m|h|d)?")
@@ -49,7 +50,6 @@ class Trainable:
     """A study that the shared trainer can train, and what makes it."""
 
     candidate: Candidate
-    epochs: int
     options: dict[str, int]
 
 
@@ -249,25 +249,23 @@ def _trainable(
     plan: Plan, corpus: Corpus, target: Target, operations: float
 ) -> Iterator[Trainable]:
     """Every study up to the target's size, length and batch; operations: of a unit of cost."""
-    an_epoch = corpus.train.targets
+    a_sequence = corpus.train.targets / len(corpus.train)
     for model, parameters in _models(plan, corpus, target):
-        for epochs, batch in itertools.product(_epochs(plan, an_epoch, target), _batches(target)):
-            steps = epochs * math.ceil(len(corpus.train) / batch)
-            if batch > len(corpus.train) or steps < LEAST_STEPS:
+        for tokens, batch in itertools.product(_lengths(plan, corpus, target), _batches(target)):
+            if batch > len(corpus.train) or tokens < LEAST_STEPS * batch * a_sequence:
                 continue
-            tokens = float(epochs * an_epoch)
             cost = FLOPS_A_TOKEN * parameters * tokens * plan.config.study.trials / operations
-            setting = Setting(batch, parameters, tokens)
+            setting = Setting(batch, parameters, float(tokens))
             changed = {
                 name: int(value)
                 for name, value in model.options.items()
                 if value != plan.train.model.options.get(name)
             }
-            yield Trainable(Candidate(setting, cost), epochs, changed)
+            yield Trainable(Candidate(setting, cost), changed)
 
 
 def _models(plan: Plan, corpus: Corpus, target: Target) -> Iterator[tuple[ModelConfig, int]]:
-    own, vocabulary = plan.train.model, len(corpus.vocabulary)
+    own, vocabulary = plan.train.model, corpus.vocabulary_size
     if not can_resize(own):
         yield own, plan.setting.parameters
         return
@@ -282,14 +280,16 @@ def _models(plan: Plan, corpus: Corpus, target: Target) -> Iterator[tuple[ModelC
             yield model, parameters
 
 
-def _epochs(plan: Plan, an_epoch: int, target: Target) -> Iterator[int]:
-    if plan.train.lr_schedule.horizon_epochs:  # a decay that ends elsewhere is another schedule
-        yield plan.train.epochs
+def _lengths(plan: Plan, corpus: Corpus, target: Target) -> Iterator[int]:
+    schedule = plan.train.lr_schedule
+    if schedule.horizon_epochs or schedule.horizon_steps:
+        # A decay that ends elsewhere is another schedule.
+        yield round(_own_setting(plan, corpus).tokens or 0)
         return
-    epochs = 1
-    while epochs * an_epoch <= OVER * target.tokens:
-        yield epochs
-        epochs *= 2
+    tokens = round(target.tokens)
+    while tokens >= LEAST_STEPS:
+        yield tokens
+        tokens //= LENGTHS_APART
 
 
 def _batches(target: Target) -> Iterator[int]:
@@ -304,10 +304,9 @@ def _planned(trainable: Trainable, after: float) -> PlannedStudy:
     assert setting.tokens is not None
     return PlannedStudy(
         batch_size=setting.batch_size,
-        epochs=trainable.epochs,
         options=trainable.options,
         parameters=setting.parameters,
-        tokens=setting.tokens,
+        tokens=round(setting.tokens),
         cost=trainable.candidate.cost,
         factor=after,
     )
@@ -354,8 +353,8 @@ def _spent(plan: StudyPlan, family: Family, done: int) -> float:
 def _nothing(trainable: Sequence[Trainable], budget: float, unit: str) -> str:
     if not trainable:
         return (
-            "there is nothing to plan: even one epoch of the smallest model is longer than the "
-            f"target's runs, or has under {LEAST_STEPS} steps"
+            f"there is nothing to plan: so short a run has under {LEAST_STEPS} steps, whatever the "
+            "batch, or the model cannot be made small enough"
         )
     least = min(each.candidate.cost for each in trainable)
     if least <= budget:

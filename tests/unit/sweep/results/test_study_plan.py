@@ -16,10 +16,9 @@ PLAN = StudyPlan(
     studies=(
         PlannedStudy(
             batch_size=32,
-            epochs=2,
             options={"width": 64},
             parameters=10**6,
-            tokens=1e8,
+            tokens=10**8,
             cost=6e15,
             factor=3.0,
         ),
@@ -42,7 +41,7 @@ def test_it_is_read_as_it_was_written(file: Path) -> None:
     ("old", "new"),
     [
         ("batch_size = 32", "batch_size = 0"),
-        ("epochs = 2", 'epochs = "2"'),
+        ("tokens = 100000000", 'tokens = "2"'),
         ("width = 64", "width = 64.5"),
         ("width = 64", '"a.b" = 64'),
         ("width = 64", '"width=1 --trainer" = 64'),
