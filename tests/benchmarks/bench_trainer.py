@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
+from itertools import islice
 
 import torch
 from plain_context_vector import PlainContextVector
@@ -31,7 +31,8 @@ from trainers.length import length_of
 from trainers.member import Member
 from trainers.models import parameter_count
 from trainers.steps.cohort import step_alone, step_together
-from trainers.train import Epoch, Step
+from trainers.stretch import Stretch
+from trainers.train import batches_from
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 VOCABULARY = 1000
@@ -275,12 +276,12 @@ def outside(budget_s: float) -> None:
             for batch in batches:
                 step_alone(member, batch)
 
-        def epoch(member: Member = member, data: Batches = data, rows: int = rows) -> None:
-            run, answer = Epoch(member, data, len(data) // rows).run(), None
-            with suppress(StopIteration):
-                while True:
-                    said = run.send(answer)
-                    answer = step_alone(member, said.batch) if isinstance(said, Step) else None
+        def epoch(member: Member = member, data: Batches = data, steps: int = len(batches)) -> None:
+            member.stretch = Stretch()
+            for batch in islice(batches_from(member, data), steps):
+                nats, stepped = step_alone(member, batch)
+                member.stretch.add(nats, batch.targets, stepped=stepped)
+            member.stretch.mean_loss()
 
         times = in_turns({"model": inside, "epoch": epoch}, budget_s)
         print(f"  {model:5} batch {rows:5}: {1 - times['model'] / times['epoch']:.1%}", flush=True)

@@ -52,7 +52,15 @@ def context_vector(smoke: bool, device: torch.device) -> Iterator[Callable[[], L
 
 def gpt(smoke: bool, device: torch.device) -> Iterator[Callable[[], Line]]:
     """GPT-2's small size, its head untied; without dropout, and with it in BF16."""
-    for precision, dropout in (("bf16", 0.0), ("fp16", 0.0), ("fp32", 0.0), ("bf16", 0.1)):
+    kinds: tuple[tuple[PrecisionName, float, bool], ...] = (
+        ("bf16", 0.0, False),
+        ("bf16", 0.0, True),
+        ("fp16", 0.0, False),
+        ("tf32", 0.0, False),
+        ("fp32", 0.0, False),
+        ("bf16", 0.1, False),
+    )
+    for precision, dropout, compiled in kinds:
         window = 32 if smoke else 1024
         config = TrainConfig(
             learning_rate=1e-3,
@@ -60,7 +68,9 @@ def gpt(smoke: bool, device: torch.device) -> Iterator[Callable[[], Line]]:
             precision=precision,
             optimizer="adamw",
             model=ModelConfig(
-                name="gpt", options=(SMALL_GPT if smoke else GPT) | {"dropout": dropout}
+                name="gpt",
+                options=(SMALL_GPT if smoke else GPT)
+                | {"dropout": dropout, "compile_blocks": compiled},
             ),
             data=DataConfig(
                 window=window, stride=window // 2, vocabulary_size=SMALL_WORDS if smoke else WORDS
@@ -78,7 +88,8 @@ def plain(smoke: bool, device: torch.device) -> Iterator[Callable[[], Line]]:
 def ours(config: TrainConfig, cohort: int, device: torch.device) -> Line:
     """A measurement of `sweep bench`."""
     dropout = config.model.options.get("dropout")
-    name = config.model.name + (f" dropout {dropout}" if dropout else "")
+    compiled = ", compiled" if config.model.options.get("compile_blocks") else ""
+    name = config.model.name + (f" dropout {dropout}" if dropout else "") + compiled
     try:
         return {**asdict(measure_speed(config, cohort, device)), "model": name}
     except Exception as error:
