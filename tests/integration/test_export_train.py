@@ -109,7 +109,7 @@ class TestTrain:
         self, elsewhere: Workspace, trained: Done
     ) -> None:
         done = elsewhere.invoke("train", "best.yaml", "--resume", "--epochs", 2, code=2)
-        assert "holds 3 epochs already, more than the 2 asked for" in refusal(done)
+        assert "(3 epochs), more than the 2 epochs asked for" in refusal(done)
 
     def test_resume_goes_on_from_the_trials_checkpoint_as_if_it_had_never_ended(
         self, elsewhere: Workspace, finished: Workspace

