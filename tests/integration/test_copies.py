@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import Workspace, refusal
 
+pytestmark = pytest.mark.more  # whole sweeps for each of its cases
+
 RUN = ("run", "--trials", 3, "--epochs", 2, "--json")
 READERS = ("status", "list", "report", "show 0", "predict --batch 128", "export -o {}/best.yaml")
 

@@ -116,6 +116,7 @@ def test_the_dashboard_may_write_end_a_trial_and_delete_the_study_under_a_sweep(
     assert workspace.folder(2).is_dir()
 
 
+@pytest.mark.more
 def test_a_trial_deleted_in_the_database_is_one_line_and_the_others_are_kept(
     workspace: Workspace,
 ) -> None:

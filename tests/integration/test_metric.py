@@ -57,6 +57,7 @@ def bits(tmp_path_factory: pytest.TempPathFactory, english: Path) -> Workspace:
     return workspace
 
 
+@pytest.mark.more
 class TestBitsAByte:
     def test_they_are_the_loss_by_the_tokens_of_a_byte(self, bits: Workspace) -> None:
         study = bits.study()
@@ -142,6 +143,7 @@ class TestALoss:
         assert "metric" in said
 
 
+@pytest.mark.more
 class TestANumberThatIsToBeLarge:
     def test_it_is_stored_with_the_other_sign_and_shown_with_its_own(
         self, score: Workspace

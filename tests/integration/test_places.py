@@ -44,6 +44,7 @@ def test_a_moved_folder_goes_on_from_its_checkpoints(stopped: Workspace, tmp_pat
     assert str(moved.path / "runs" / name) in (moved.path / "best.yaml").read_text()
 
 
+@pytest.mark.more
 def test_what_a_lost_database_left_is_neither_used_nor_touched(stopped: Workspace) -> None:
     (left,) = (stopped.path / "runs").iterdir()
     before = {path: path.read_bytes() for path in left.rglob("*") if path.is_file()}
@@ -130,6 +131,7 @@ def test_a_renamed_text_goes_on_from_its_checkpoints(workspace: Workspace, engli
     assert "met again" in workspace.invoke("train", "best.yaml").out
 
 
+@pytest.mark.more
 def test_a_terminal_without_every_letter_gets_those_it_has(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def pids() -> list[int]:
     return [int(line) for line in Path("0000", "pids").read_text().split()]
 
 
+@pytest.mark.more
 class TestAJob:
     def test_it_asks_for_what_the_settings_say_and_trains(
         self, executor: Executor, slurm: Slurm

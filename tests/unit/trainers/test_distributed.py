@@ -290,6 +290,7 @@ LEADER = """
 """
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     "stopped", [pytest.param(False, marks=pytest.mark.more), True], ids=["running", "one hangs"]
 )

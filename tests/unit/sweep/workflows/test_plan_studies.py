@@ -102,6 +102,7 @@ def test_a_plan_goes_alone_and_with_its_model(workspace: Workspace) -> None:
     assert "add --model context_vector" in line
 
 
+@pytest.mark.more
 def test_finished_studies_count_and_tell_the_speed(workspace: Workspace) -> None:
     # A study of this very text: its identity is what the plan's would be.
     workspace.invoke("run", "--batch", 64, "--trials", 3, "--epochs", 4)
@@ -156,6 +157,7 @@ def test_a_plan_is_trained_in_turn_and_then_forecast(workspace: Workspace) -> No
     assert f"{known['learning_rate']:.1e}".replace("e-0", "e-").replace("e+0", "e") in after[-1]
 
 
+@pytest.mark.more
 def test_a_plan_may_be_trained_at_once(workspace: Workspace) -> None:
     target = ("plan", "--batch", 16, "--params", 12_000, "--tokens", "1e4", "--budget", "2e9")
     done = workspace.invoke(*target, "--trials", 3, "--run", "--json")
