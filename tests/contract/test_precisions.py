@@ -133,6 +133,7 @@ def test_types_are_those_of_cuda(model_name, name, monkeypatch):
         (torch, "baddbmm", "linear"),
         (torch, "native_layer_norm", "norm"),
         (F, "layer_norm", "norm"),
+        (F, "linear", "linear"),
         (F, "scaled_dot_product_attention", "attention"),
     ):
         monkeypatch.setattr(owner, function, noted(kind, getattr(owner, function)))

@@ -157,7 +157,7 @@ class GPT(StackedModel):
 
     def _attention(self, x_KBTW: Tensor, weights: Stack, mask: Tensor | None) -> Tensor:
         normed_KPW = _norm(x_KBTW, weights, "attention_norm")
-        all_KPW3 = linear(normed_KPW, weights, "query_key_value")
+        all_KPW3 = _linear(normed_KPW, weights, "query_key_value")
         members, rows, length, width = x_KBTW.shape
         split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
@@ -166,7 +166,7 @@ class GPT(StackedModel):
             query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
         )
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
-        return linear(mixed_KPW, weights, "attention_out").view(x_KBTW.shape)
+        return _linear(mixed_KPW, weights, "attention_out").view(x_KBTW.shape)
 
     def _kept(self, x_KBTW: Tensor, dropout: Dropout | None) -> Tensor | None:
         """Draws the next mask; None where nothing is dropped."""
@@ -200,12 +200,22 @@ def _of_block(weights: Stack, number: int) -> Stack:
 
 def _mlp(x_KBTW: Tensor, weights: Stack) -> Tensor:
     normed_KPW = _norm(x_KBTW, weights, "mlp_norm")
-    inner = F.gelu(linear(normed_KPW, weights, "mlp_in"))
-    return linear(inner, weights, "mlp_out").view(x_KBTW.shape)
+    inner = F.gelu(_linear(normed_KPW, weights, "mlp_in"))
+    return _linear(inner, weights, "mlp_out").view(x_KBTW.shape)
+
+
+def _linear(x_KPW: Tensor, weights: Stack, name: str) -> Tensor:
+    """As `linear`; of one member by the kernel that reads a weight as it lies."""
+    if len(x_KPW) > 1:
+        return linear(x_KPW, weights, name)
+    return F.linear(x_KPW[0], weights[f"{name}.weight"][0], weights[f"{name}.bias"][0])[None]
 
 
 def _norm(x_KBTW: Tensor, weights: Stack, name: str) -> Tensor:
     """LayerNorm by each member's own weights, flattened to (K, P, W)."""
+    if len(x_KBTW) == 1:  # one kernel in place of three
+        own = weights[f"{name}.weight"][0], weights[f"{name}.bias"][0]
+        return F.layer_norm(x_KBTW, x_KBTW.shape[3:], *own).flatten(1, 2)
     normed_KPW = F.layer_norm(x_KBTW, x_KBTW.shape[3:]).flatten(1, 2)
     weight_K1W, bias_K1W = weights[f"{name}.weight"][:, None], weights[f"{name}.bias"][:, None]
     return normed_KPW * weight_K1W + bias_K1W
