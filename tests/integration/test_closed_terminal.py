@@ -8,6 +8,8 @@ import sys
 import pytest
 from support import WAIT_S, Workspace
 
+pytestmark = pytest.mark.more  # whole sweeps, one for each view
+
 HELD = """\
     import time
     from pathlib import Path

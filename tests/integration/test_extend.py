@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from support import Workspace, refusal
 
+pytestmark = pytest.mark.more  # whole sweeps
+
 MODEL = """\
     import torch
 
