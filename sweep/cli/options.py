@@ -80,10 +80,6 @@ other_setting_options = _stack(
     ),
     click.option("--direction", help="minimize, or maximize it."),
     click.option("--epochs", type=int, help="Epochs a trial."),
-    click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),
-    click.option(
-        "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
-    ),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
     click.option("--optimizer", help='adam, adamw, muon, sgd, or "package.module:Class".'),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
@@ -92,13 +88,17 @@ other_setting_options = _stack(
         "--data", help='"docstrings", a file, a folder, a hub name, or your own function.'
     ),
 )
-# Not of `sweep plan`, whose tokens are the target's.
-tokens_option = click.option(
-    "--tokens", type=count, help="Tokens a trial, in place of epochs: 2e8."
+# Not of `sweep plan`, which says how long each study's trials are, and trains no program.
+trial_options = _stack(
+    click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),
+    click.option("--tokens", type=count, help="Tokens a trial, in place of epochs: 2e8."),
+    click.option(
+        "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
+    ),
 )
 setting_options = _stack(
     click.option("--batch", type=int, help="Batch size, in sequences."),
-    tokens_option,
+    trial_options,
     other_setting_options,
 )
 batches_option = click.option(

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from sweep.cli.options import (
-    Function,
     config_options,
     count,
     force_option,
@@ -23,13 +22,6 @@ from sweep.cli.planned import run_plan
 from sweep.execution.signals import PAUSED
 
 
-def _without_lengths(function: Function) -> Function:
-    """Takes away --steps and --tokens of a training, which are the plan's, and a program's flag."""
-    options: list[click.Parameter] = function.__click_params__  # type: ignore[attr-defined]
-    options[:] = [each for each in options if each.name not in ("steps", "tokens", "pattern")]
-    return function
-
-
 @click.command()
 @click.option("--batch", type=count, required=True, help="The target's batch size.")
 @click.option("--params", type=count, help="The target's parameters.  [default: the model's]")
@@ -37,7 +29,6 @@ def _without_lengths(function: Function) -> Function:
 @click.option(
     "--budget", required=True, help="FLOPs for all studies, 2e18, or a time: 90m, 12h, 2d."
 )
-@_without_lengths
 @other_setting_options
 @config_options
 @storage_option

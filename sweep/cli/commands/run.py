@@ -15,7 +15,7 @@ from sweep.cli.options import (
     program_argument,
     same_command,
     storage_option,
-    tokens_option,
+    trial_options,
     worker_options,
 )
 from sweep.cli.planned import run_plan
@@ -25,7 +25,7 @@ from sweep.execution.signals import PAUSED
 
 @click.command(cls=ProgramCommand)
 @batches_option
-@tokens_option
+@trial_options
 @other_setting_options
 @config_options
 @named_option

@@ -11,12 +11,12 @@ from sweep.cli.options import (
     load_config,
     other_setting_options,
     program_argument,
-    tokens_option,
+    trial_options,
 )
 
 
 @click.command(cls=ProgramCommand)
-@tokens_option
+@trial_options
 @other_setting_options
 @click.option("--batch", type=int, help="Batch size, in sequences.")
 @click.option("--rate", type=float, help="The learning rate.  [default: the reference's]")
