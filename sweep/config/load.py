@@ -109,7 +109,7 @@ def load(
         layers, profile or asked.get("profile"), asked.get("device"), cuda, own=own
     )
     if not own:
-        _check_one_length(asked)
+        check_one_length(asked.get("trainer", {}))
     merged = {**_laid(_merged(layers, name), asked), "profile": name}
     if merged["device"] == "auto":
         merged["device"] = "cuda" if cuda else "cpu"
@@ -160,9 +160,13 @@ def _laid(below: Table, above: Table) -> Table:
     return merged
 
 
-def _check_one_length(asked: Table) -> None:
-    """Refuses two lengths of a run on one command line; in a file steps go before epochs."""
-    given = [name for name in LENGTHS if asked.get("trainer", {}).get(name)]
+def check_one_length(asked: Mapping[str, Any]) -> None:
+    """Refuses two lengths of a run on one command line; in a file steps go before epochs.
+
+    Raises:
+        SweepError: more than one of `LENGTHS` is given.
+    """
+    given = [name for name in LENGTHS if asked.get(name)]
     if len(given) > 1:
         flags = " and ".join(f"--{name}" for name in given)
         raise SweepError(f"{flags} each give the length of a run: leave all but one out")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from studies.objective import Objective
+from sweep.config.load import check_one_length
 from sweep.errors import SweepError
 from sweep.execution.protocol import Ended, Progressed, Reported, TrialSpec
 from sweep.execution.signals import StopSignals
@@ -174,11 +175,8 @@ def with_length(
         SweepError: more than one of them is given.
     """
     given = {"epochs": epochs, "steps": steps, "tokens": tokens}
-    wanted = {name: number for name, number in given.items() if number is not None}
-    if len(wanted) > 1:
-        flags = " and ".join(f"--{name}" for name in wanted)
-        raise SweepError(f"{flags} each give the length of the run: leave all but one out")
-    if not wanted:
+    check_one_length(given)
+    if not any(given.values()):
         return exported
     train: TrainConfig = dataclasses.replace(
         exported.train, epochs=epochs or 0, steps=steps or 0, tokens=tokens or 0
