@@ -209,6 +209,21 @@ def _mapped(stored: dict[str, Any]) -> Windows:
     return MappedSequences(**stored | {"files": tuple(TokenFile(**f) for f in stored["files"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """What is known of a text's tokens.
+
+    Attributes:
+        vocabulary, tokenizer, separator: as of `Corpus`.
+        unknown: the number of what the tokenizer does not know; -1 where there is none.
+    """
+
+    vocabulary: tuple[str, ...]
+    unknown: int
+    separator: int
+    tokenizer: str
+
+
 def assemble(
     config: DataConfig,
     source: str,
@@ -230,36 +245,14 @@ def assemble(
         if subwords
         else f"{_percent(unknown)} of the words are unknown"
     )
-    return Corpus(
-        config=config,
-        source=source,
-        train=train,
-        validation=validation,
-        vocabulary=encoder.vocabulary,
-        fingerprint=fingerprint(train, validation, encoder.vocabulary),
-        unknown_share=unknown,
-        unigram_perplexity=math.exp(nats.item()),
-        notes=(*notes, said),
-        content=content,
-        tokenizer=encoder.tokenizer.to_str() if subwords else "",
-        tokenizer_content=tokenizer_content(config),
-        separator=encoder.end if config.pack else NO_SEPARATOR,
+    numbering = Numbering(
+        encoder.vocabulary,
+        encoder.unknown,
+        encoder.end if config.pack else NO_SEPARATOR,
+        encoder.tokenizer.to_str() if subwords else "",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Numbering:
-    """What is known of the tokens in a file.
-
-    Attributes:
-        vocabulary, tokenizer, separator: as of `Corpus`.
-        unknown: the number of what the tokenizer does not know; -1 where there is none.
-    """
-
-    vocabulary: tuple[str, ...]
-    unknown: int
-    separator: int
-    tokenizer: str
+    splits = train, validation
+    return _corpus(config, source, splits, numbering, nats.item(), unknown, (*notes, said), content)
 
 
 def assemble_mapped(
@@ -281,16 +274,31 @@ def assemble_mapped(
     nats = -(scored * np.log(seen / seen.sum())).sum() / scored.sum()
     tokens = f"{train.targets:,} tokens of training, {validation.targets:,} of validation"
     unknown = scored[numbering.unknown] if numbering.unknown >= 0 else 0
+    share, notes = float(unknown / scored.sum()), (*notes, f"{tokens}, {_about(size, validation)}")
+    splits = train, validation
+    return _corpus(config, source, splits, numbering, float(nats), share, notes, content)
+
+
+def _corpus(
+    config: DataConfig,
+    source: str,
+    splits: tuple[Windows, Windows],
+    numbering: Numbering,
+    nats: float,
+    unknown_share: float,
+    notes: tuple[str, ...],
+    content: str,
+) -> Corpus:
     return Corpus(
         config=config,
         source=source,
-        train=train,
-        validation=validation,
+        train=splits[0],
+        validation=splits[1],
         vocabulary=numbering.vocabulary,
-        fingerprint=fingerprint(train, validation, numbering.vocabulary),
-        unknown_share=float(unknown / scored.sum()),
+        fingerprint=fingerprint(*splits, numbering.vocabulary),
+        unknown_share=unknown_share,
         unigram_perplexity=math.exp(nats),
-        notes=(*notes, f"{tokens}, {_about(size, validation)}"),
+        notes=notes,
         content=content,
         tokenizer=numbering.tokenizer,
         tokenizer_content=tokenizer_content(config),
