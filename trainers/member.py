@@ -28,6 +28,7 @@ from trainers.stretch import Stretch
 _TEXT, _TOKENIZER = "data.name", "data.tokenizer"
 _HORIZON = "lr_schedule.horizon_epochs"
 _HORIZON_STEPS = "lr_schedule.horizon_steps"
+_CHANGE_NO_STEP = ("micro_batch", "metric", "direction", "checkpoint_every")
 _BUDGET = ("epochs", "steps", "tokens")
 
 
@@ -193,12 +194,7 @@ class Member:
 
     def _check_same_run(self, state: Mapping[str, Any], directory: Path) -> None:
         then, now = {**LATER, **flat(state.get("config", {}))}, flat(_plain(self.config))
-        for name in (
-            "micro_batch",
-            "metric",
-            "direction",
-            "checkpoint_every",
-        ):  # they change no step
+        for name in _CHANGE_NO_STEP:
             then[name] = now[name]
         if self.config.lr_schedule.counts_horizon:
             for each in (then, now):

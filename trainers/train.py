@@ -229,6 +229,7 @@ class _Running:
         # A resumed stretch took time before; what it counts goes on from there.
         self._started = time.monotonic() - member.stretch.seconds
         self._spoke = time.monotonic()
+        self._train_loss = math.nan
 
     def run(self, batches: Iterator[Batch]) -> Generator[Progress | Step, Any, Ending | None]:
         """Asks for every step; says Progress on the way.
@@ -257,7 +258,7 @@ class _Running:
                     return Ending(Outcome.PAUSED)
             if length.is_checkpoint(member.step) and member.step < due:
                 self._save()
-        member.stretch.nats = [*member.stretch.host_nats()]  # waits for the device: time is true
+        self._train_loss = member.stretch.mean_loss()  # waits for the device: the time is true
         member.stretch.seconds = time.monotonic() - self._started
         return None
 
@@ -270,7 +271,7 @@ class _Running:
             steps=member.length.steps,
             tokens=earlier + stretch.tokens,
             epoch=member.step // member.length.per_epoch,
-            train_loss=stretch.mean_loss(),
+            train_loss=self._train_loss,
             validation_loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             metrics=evaluation.metrics,
