@@ -57,8 +57,8 @@ def hf_arguments(train: TrainConfig) -> Table:
             f"--format hf: the study's optimizer is {train.optimizer}, and TrainingArguments has "
             "only adam and adamw as they are here: export it as YAML"
         )
-    warmup = _hf_warmup(train)
     _check_length(train, "hf")
+    warmup = _hf_warmup(train)
     return {
         "output_dir": "runs/hf",
         "learning_rate": train.learning_rate,
@@ -129,7 +129,9 @@ def _hf_warmup(train: TrainConfig) -> Table:
     if not schedule.warmup_share:
         return {"warmup_steps": schedule.warmup_steps}
     name = "warmup_ratio" if _hf_version() < 5 else "warmup_steps"
-    return {name: schedule.warmup_share * (_horizon(train) / train.epochs if train.epochs else 1)}
+    counted = schedule.horizon_steps if train.steps else schedule.horizon_epochs
+    own = train.steps or train.epochs
+    return {name: schedule.warmup_share * (counted or own) / own}
 
 
 def _hf_version() -> int:
@@ -251,10 +253,6 @@ def _schedule_unsaid(train: TrainConfig, name: str) -> list[str]:
     if schedule.name != "constant" and horizon != budget_words(train):
         return [f"the {schedule.name} decay ends after {horizon}, not with the run"]
     return []
-
-
-def _horizon(train: TrainConfig) -> int:
-    return train.lr_schedule.horizon_epochs or train.epochs
 
 
 FORMATS: dict[str, tuple[str, str, Callable[[TrainConfig], Table]]] = {

@@ -150,6 +150,14 @@ def test_the_share_has_the_name_that_the_installed_version_knows(
     assert arguments["lr_scheduler_type"] == "constant_with_warmup"
 
 
+def test_a_share_over_a_horizon_in_steps_is_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.results.trainer_formats.version", lambda _: "5.0")
+    schedule = LRSchedule(warmup_share=0.1, horizon_steps=400)
+    arguments = hf_arguments(TrainConfig(learning_rate=1e-3, steps=200, lr_schedule=schedule))
+    assert arguments["warmup_steps"] == 0.2
+    assert arguments["max_steps"] == 200
+
+
 @pytest.mark.parametrize(("epochs", "norm"), [(5, 0.5), (15, 0.5), (25, 1.0), (50, 1.0), (80, 2.0)])
 def test_the_norm_is_the_one_that_holds_longest(epochs: int, norm: float) -> None:
     assert gradient_norm(TrainConfig(learning_rate=1e-3, epochs=epochs)) == norm
