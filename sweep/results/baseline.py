@@ -4,6 +4,7 @@ from studies.objective import Objective
 from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.record import StudyRecord
 from trainers.config import TrainConfig
+from trainers.length import Length
 
 ADAMS = ("adam", "adamw")
 """The optimizers that Adam's beta and epsilon are of, and no others."""
@@ -60,7 +61,7 @@ def warmup_share(train: TrainConfig, steps_per_epoch: int | None, steps: int | N
     schedule = train.lr_schedule
     if not steps_per_epoch or not steps:
         return schedule.warmup_share
-    horizon = schedule.horizon_steps or schedule.horizon_epochs * steps_per_epoch or steps
+    horizon = Length(steps, steps_per_epoch, steps).horizon(schedule)
     return (schedule.warmup_steps or schedule.warmup_share * horizon) / steps
 
 

@@ -23,9 +23,11 @@ from sweep.results.record import (
     read_trial,
     without_spelling,
 )
+from trainers.length import budget_words
 
 # Beside the model's sizes, what may differ: none of it moves the best rate by more than its noise.
-FREE = ("batch_size", "precision", "seed", "evaluate_every")
+CARRIED = ("precision", "seed")
+FREE = ("batch_size", "evaluate_every", *CARRIED)
 LENGTHS = ("epochs", "steps", "tokens")  # what says how long a run is
 OPTIONS = "model.options."
 SAME_TEXT = ("trainer", "model.name", "data_fingerprint", "program.command")
@@ -276,7 +278,7 @@ def _held(records: list[StudyRecord]) -> str:
     if not records:
         return ""
     of_all = [_budget(records[0])] if len({_budget(record) for record in records}) == 1 else []
-    for name in ("precision", "seed"):
+    for name in CARRIED:
         values = {record.identity.get(name) for record in records}
         of_all += [f"{name} {values.pop()}"] if len(values) == 1 else []
     return ", ".join(of_all)
@@ -284,17 +286,14 @@ def _held(records: list[StudyRecord]) -> str:
 
 def _carried(records: list[StudyRecord]) -> str:
     """What else than the axes of the law differs between them, in words."""
-    values = {name: sorted({str(r.identity.get(name)) for r in records}) for name in FREE[1:]}
+    values = {name: sorted({str(r.identity.get(name)) for r in records}) for name in CARRIED}
     several = [f"{name} ({', '.join(each)})" for name, each in values.items() if len(each) > 1]
     return " and ".join(several)
 
 
 def _budget(record: StudyRecord) -> str:
-    steps = int(record.identity.get("steps") or 0)
-    if record.train.program.command:
-        return f"{steps:,} steps" if steps else f"the command of {record.model}"
-    if budget := int(record.identity.get("tokens") or 0):
-        return f"{budget:,} tokens"
-    tokens = record.training_tokens
-    epochs = f"{record.epochs} epochs of {tokens:,} tokens" if tokens else f"{record.epochs} epochs"
-    return f"{steps:,} steps" if steps else epochs
+    train, tokens = record.train, record.training_tokens
+    if train.program.command:
+        return f"{train.steps:,} steps" if train.steps else f"the command of {record.model}"
+    words = budget_words(train)
+    return f"{words} of {tokens:,} tokens" if train.epochs and tokens else words

@@ -28,8 +28,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Target(_Strict):
-    """Where the best rate is wanted; tokens of one run."""
+class _Sized(_Strict):
+    """A batch size, a model's parameters and the tokens of one run."""
 
     batch_size: PositiveInt
     parameters: PositiveInt
@@ -41,27 +41,23 @@ class Target(_Strict):
         return Setting(self.batch_size, self.parameters, self.tokens)
 
 
-class PlannedStudy(_Strict):
+class Target(_Sized):
+    """Where the best rate is wanted."""
+
+
+class PlannedStudy(_Sized):
     """A study to be trained.
 
     Attributes:
         options: of the model, those that make its size.
-        parameters, tokens: of the model, and of one run.
         cost: of all its trials, in the budget's unit.
         factor: how far the target's 90 % interval reaches either way, expected once it is swept.
     """
 
-    batch_size: PositiveInt
-    options: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], PositiveInt] = {}
-    parameters: PositiveInt
     tokens: PositiveInt
+    options: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], PositiveInt] = {}
     cost: PositiveReal
     factor: PositiveReal
-
-    @property
-    def setting(self) -> Setting:
-        """The same as the law takes it."""
-        return Setting(self.batch_size, self.parameters, self.tokens)
 
 
 class StudyPlan(_Strict):

@@ -250,8 +250,9 @@ def _trainable(
 ) -> Iterator[Trainable]:
     """Every study up to the target's size, length and batch; operations: of a unit of cost."""
     a_sequence = corpus.train.targets / len(corpus.train)
+    runs = list(itertools.product(_lengths(plan, corpus, target), _batches(target)))
     for model, parameters in _models(plan, corpus, target):
-        for tokens, batch in itertools.product(_lengths(plan, corpus, target), _batches(target)):
+        for tokens, batch in runs:
             if batch > len(corpus.train) or tokens < LEAST_STEPS * batch * a_sequence:
                 continue
             cost = FLOPS_A_TOKEN * parameters * tokens * plan.config.study.trials / operations
