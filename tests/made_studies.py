@@ -59,7 +59,7 @@ def finished_study(
     rules = {"unscaled": 3e-2, "sqrt": 3e-2 * math.sqrt(batch / 32), "own": 1e-2}
     attributes = {
         "identity": fields,
-        "config": asdict(TrainConfig(learning_rate=1.0, epochs=3)),
+        "config": asdict(TrainConfig(learning_rate=1.0, epochs=int(fields["epochs"]))),
         "parameters": parameters,
         "range": [optimum / 30, optimum * 30],
         "trials": 7,

@@ -1,16 +1,16 @@
 """gpt in the trainer against a plain nanoGPT-like loop, on full windows. Run by hand.
 
     export OMP_PROC_BIND=spread OMP_PLACES=cores GOMP_SPINCOUNT=30000
-    PYTHONPATH=tests/benchmarks python tests/benchmarks/bench_gpt.py
+    PYTHONPATH=tests:tests/benchmarks python tests/benchmarks/bench_gpt.py
 
 Both sides take turns on the same tokens, AdamW and clipping on both; the least time of each counts.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
+from bench_trainer import in_turns
 from cuda_speed import Plain
 from torch import nn
 
@@ -60,33 +60,21 @@ def plain(tokens_BT: torch.Tensor, precision: PrecisionName) -> Callable[[], obj
     return step
 
 
-def fastest(sides: list[Callable[[], object]], turns: int) -> list[float]:
-    """The least seconds of each, which take turns, after one turn to warm up."""
-    least = [float("inf")] * len(sides)
-    for turn in range(turns + 1):
-        for number, side in enumerate(sides):
-            started = time.perf_counter()
-            side()
-            if turn:
-                least[number] = min(least[number], time.perf_counter() - started)
-    return least
-
-
 def main() -> None:
     """Prints a line a batch size and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=12)
-    turns = parser.parse_args().turns
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each comparison")
+    seconds = parser.parse_args().seconds
     torch.manual_seed(0)
     for rows in (32, 256):
         tokens_BT = torch.randint(4, WORDS, (rows, WINDOW))
         for precision in ("fp32", "bf16"):
-            sides = [side(tokens_BT, precision) for side in (ours, plain)]
-            mine, other = fastest(sides, turns)
-            speeds = [rows * (WINDOW - 1) / seconds for seconds in (mine, other)]
+            sides = {"ours": ours(tokens_BT, precision), "plain": plain(tokens_BT, precision)}
+            least = in_turns(sides, seconds)
+            speeds = {side: rows * (WINDOW - 1) / taken for side, taken in least.items()}
             print(
-                f"batch {rows:3} {precision}: {speeds[0]:7,.0f} tokens/s, plain {speeds[1]:7,.0f}: "
-                f"{other / mine:.2f} times",
+                f"batch {rows:3} {precision}: {speeds['ours']:7,.0f} tokens/s, plain "
+                f"{speeds['plain']:7,.0f}: {speeds['ours'] / speeds['plain']:.2f} times",
                 flush=True,
             )
 

@@ -1,24 +1,19 @@
 """One training on several devices: real processes on the CPU, beside one that trains alone."""
 
-import argparse
 import dataclasses
-import inspect
 import itertools
-import json
-import logging
 import pickle
 import signal
-import string
 import subprocess
 import sys
 import textwrap
-import threading
 import types
 
 import psutil
 import pytest
 import torch
 from torch import distributed as dist
+from training import write_docstrings
 
 import trainers.train
 from trainers import process_tree
@@ -84,11 +79,7 @@ OWN = """
 def study(tmp_path_factory):
     """A study's folder with its corpus: docstrings of the standard library."""
     folder = tmp_path_factory.mktemp("study")
-    modules = (argparse, json, logging, string, textwrap, threading)
-    found = [value for module in modules for value in vars(module).values()]
-    documents = [inspect.getdoc(it) for it in found if isinstance(it, type | types.FunctionType)]
-    text = folder / "text.txt"
-    text.write_text("\n\n".join(filter(None, documents)))
+    text = write_docstrings(folder)
     data = DataConfig(
         name=str(text), window=16, stride=8, vocabulary_size=200, train_sequences=ROWS
     )

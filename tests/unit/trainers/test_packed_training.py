@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training import trained
 
 from trainers.batches import Batches
 from trainers.config import DataConfig, ModelConfig, TrainConfig
@@ -14,8 +15,7 @@ from trainers.data.subwords import open_tokenizer
 from trainers.evaluate import evaluate
 from trainers.length import length_of
 from trainers.member import Member
-from trainers.report import Outcome, Report, Verdict
-from trainers.train import train
+from trainers.report import Outcome
 
 CPU = torch.device("cpu")
 PACKED = {"tokenizer": "bytes", "pack": True}
@@ -41,29 +41,15 @@ def config_of(kind: str, english: Path, folder: Path) -> TrainConfig:
     return TrainConfig(learning_rate=1e-2, batch_size=32, epochs=3, model=model, data=data)
 
 
-def run(config: TrainConfig, folder: Path, pause_after: int = 0) -> tuple[list[Report], Outcome]:
-    said: list[Report] = []
-    training, verdict = train(config, device="cpu", directory=folder), None
-    while True:
-        try:
-            word = training.send(verdict)
-        except StopIteration as stop:
-            return said, stop.value.outcome
-        verdict = None
-        if isinstance(word, Report):
-            said.append(word)
-            verdict = Verdict.PAUSE if word.epoch == pause_after else Verdict.CONTINUE
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_and_resumes_bit_for_bit(
     kind: str, english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = config_of(kind, english, tmp_path)
-    straight, _ = run(config, tmp_path / "straight")
-    _, paused = run(config, tmp_path / "stopped", pause_after=1)
-    whole, outcome = run(config, tmp_path / "stopped")
+    straight, _ = trained(config, tmp_path / "straight")
+    _, paused = trained(config, tmp_path / "stopped", pause_after=1)
+    whole, outcome = trained(config, tmp_path / "stopped")
     assert (paused, outcome) == (Outcome.PAUSED, Outcome.COMPLETED)
     assert [r.validation_loss for r in whole] == [r.validation_loss for r in straight]
     assert straight[-1].validation_loss < straight[0].validation_loss < np.log(260)

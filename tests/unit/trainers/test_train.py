@@ -1,22 +1,16 @@
 """The loop, driven as its consumers drive it, on real text with a tiny model."""
 
-import argparse
 import dataclasses
 import functools
-import inspect
 import itertools
-import json
-import logging
 import math
-import string
-import textwrap
-import threading
 import types
 import warnings
 
 import pytest
 import torch
 from torch.nn import functional as F
+from training import write_docstrings
 
 import trainers.precision
 import trainers.train
@@ -51,12 +45,7 @@ COSINE = LRSchedule(name="cosine", warmup_steps=3, horizon_epochs=50)
 def study(tmp_path_factory):
     """A study's folder with its corpus: docstrings of the standard library."""
     folder = tmp_path_factory.mktemp("study")
-    modules = (argparse, json, logging, string, textwrap, threading)
-    found = [value for module in modules for value in vars(module).values()]
-    kinds = (type, types.FunctionType)
-    documents = [inspect.getdoc(value) for value in found if isinstance(value, kinds)]
-    text = folder / "text.txt"
-    text.write_text("\n\n".join(filter(None, documents)))
+    text = write_docstrings(folder)
     data = DataConfig(
         name=str(text),
         window=8,

@@ -23,6 +23,18 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "sweep.db"
 
 
+def plan_of(*studies: PlannedStudy) -> StudyPlan:
+    """A plan for a small target of three trials a study."""
+    return StudyPlan(
+        model="context_vector",
+        target=Target(batch_size=64, parameters=11276, tokens=3e4),
+        budget=1e10,
+        unit="flops",
+        trials=3,
+        studies=studies,
+    )
+
+
 def planned(workspace: Workspace, *more: object) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(workspace.invoke(*TARGET, *more, "--json").out)
     return found
@@ -126,14 +138,7 @@ def test_finished_studies_count_and_tell_the_speed(workspace: Workspace) -> None
 def test_a_plan_is_trained_in_turn_and_then_forecast(workspace: Workspace) -> None:
     first = PlannedStudy(batch_size=64, parameters=11276, tokens=17316, cost=1e9, factor=3)
     larger = {"batch_size": 32, "tokens": 8658, "options": {"hidden": 24}, "parameters": 12000}
-    plan = StudyPlan(
-        model="context_vector",
-        target=Target(batch_size=64, parameters=11276, tokens=3e4),
-        budget=1e10,
-        unit="flops",
-        trials=3,
-        studies=(first, first.model_copy(update=larger)),
-    )
+    plan = plan_of(first, first.model_copy(update=larger))
     workspace.write("plan.toml", plan.to_toml())
     done = workspace.invoke("run", "--plan", "plan.toml", "--json")
     notes = [event["text"] for event in done.events if event["event"] == "note"]
@@ -174,14 +179,7 @@ def test_a_plan_may_be_trained_at_once(workspace: Workspace) -> None:
 
 def test_it_ends_once_the_target_is_known_or_the_budget_is_spent(database: Path) -> None:
     study = PlannedStudy(batch_size=64, parameters=11276, tokens=30_000, cost=6e9, factor=3)
-    plan = StudyPlan(
-        model="context_vector",
-        target=Target(batch_size=64, parameters=11276, tokens=3e4),
-        budget=1e10,
-        unit="flops",
-        trials=3,
-        studies=(study, study),
-    )
+    plan = plan_of(study, study)
     for batch in (32, 64, 128):
         finished_study(database, batch, 1e-2, about={"spent_s": 700.0})
     family = find_family(open_storage(str(database), create=False), {**IDENTITY, "batch_size": 1})

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from training import trained
 
 from sweep.config.load import load
 from sweep.orchestration.plan import make_plan, study_name
 from trainers.config import DataConfig, ModelConfig, TrainConfig
-from trainers.report import Outcome, Report, Verdict
-from trainers.train import train
+from trainers.report import Outcome, Report
 
 pytest.importorskip("transformers")
 
@@ -26,29 +26,18 @@ def config(english: Path) -> TrainConfig:
     )
 
 
-def run(
-    config: TrainConfig, folder: Path, pause_after: int = 0
-) -> tuple[dict[int, float], Outcome]:
-    """Perplexities by epoch, and how it ended."""
-    said: dict[int, float] = {}
-    training, verdict = train(config, device="cpu", directory=folder), None
-    while True:
-        try:
-            word = training.send(verdict)
-        except StopIteration as stop:
-            return said, stop.value.outcome
-        verdict = None
-        if isinstance(word, Report):
-            said[word.epoch] = word.perplexity
-            verdict = Verdict.PAUSE if word.epoch == pause_after else Verdict.CONTINUE
+def perplexities(reports: list[Report]) -> dict[int, float]:
+    """By epoch."""
+    return {report.epoch: report.perplexity for report in reports}
 
 
 def test_it_resumes_bit_for_bit_and_learns(config: TrainConfig, tmp_path: Path) -> None:
-    straight, _ = run(config, tmp_path / "straight")
-    first, paused = run(config, tmp_path / "stopped", pause_after=1)
-    whole, outcome = run(config, tmp_path / "stopped")
+    straight = perplexities(trained(config, tmp_path / "straight")[0])
+    first, paused = trained(config, tmp_path / "stopped", pause_after=1)
+    reports, outcome = trained(config, tmp_path / "stopped")
+    whole = perplexities(reports)
     assert (paused, outcome) == (Outcome.PAUSED, Outcome.COMPLETED)
-    assert list(first) == [1]
+    assert list(perplexities(first)) == [1]
     assert whole == straight
     assert straight[3] < straight[1]
 
