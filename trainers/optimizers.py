@@ -5,6 +5,7 @@ more than a rate. The user's own is a class, "package.module:Class", called with
 parameters, `lr` and `trainer.optimizer_options`.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -177,6 +178,12 @@ def _made(
         raise TrainerError(
             f"optimizer {name} must make a torch.optim.Optimizer, it made a "
             f"{type(optimizer).__name__}"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TrainerError(
+            f"optimizer {name} steps by a closure, which computes the loss anew, and a trainer "
+            "gives it gradients: take one that steps without"
         )
     if decays and "weight_decay" not in optimizer.defaults:
         raise TrainerError(f"optimizer {name} has no weight_decay: set trainer.weight_decay to 0")

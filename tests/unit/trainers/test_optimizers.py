@@ -352,6 +352,7 @@ def test_side_by_side_each_is_the_run_that_it_is_alone(data, optimizer, tmp_path
             {"optimizer": f"{__name__}:Undecayed", "weight_decay": 0.1},
             "has no weight_decay: set trainer.weight_decay to 0",
         ),
+        ({"optimizer": "torch.optim:LBFGS"}, "torch.optim:LBFGS steps by a closure"),
     ],
 )
 def test_what_cannot_be_made_is_one_line(changes, words):
