@@ -36,10 +36,11 @@ class TrialSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A trial lives."""
+    """A trial lives; where it is queued, it waits for a place to run, and its time does not."""
 
     number: int
     progress: Progress
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

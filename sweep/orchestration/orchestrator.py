@@ -168,7 +168,7 @@ class Orchestrator:
         reports = {event.number: event.report for event in events if isinstance(event, Reported)}
         for event in events:
             if isinstance(event, Progressed):
-                self._recovery.progressed(event.number, event.progress)
+                self._recovery.progressed(event)
                 self._view.progressed(event.number, event.progress)
         self._answer(reports)
         for event in events:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from sweep.execution.protocol import Ended, Executor, TrialSpec
-from trainers.report import Outcome, Progress, Verdict
+from sweep.execution.protocol import Ended, Executor, Progressed, TrialSpec
+from trainers.report import Outcome, Verdict
 
 PATIENCE_S = 30.0
 """Beyond its grace, for a program that is ended together with all that it started."""
@@ -25,7 +25,7 @@ class Recovery:
         executor: runs the trials.
         retries: how often a trial is tried again.
         hang_s: seconds without a sign of life after which a trial is stopped; 0 for never.
-        trial_s: seconds that an attempt may take in all; 0 for any.
+        trial_s: seconds that an attempt may take from its start on; 0 for any.
         clock: seconds; for tests.
     """
 
@@ -67,9 +67,14 @@ class Recovery:
             for other in self._company.get(number, frozenset()):
                 self._alive[other] = self._clock()
 
-    def progressed(self, number: int, progress: Progress) -> None:
-        """A trial said how many rows it computes at once: fewer than its config where it must."""
-        self._rows[number] = progress.rows
+    def progressed(self, event: Progressed) -> None:
+        """A trial said how many rows it computes at once: fewer than its config where it must.
+
+        What waits in a queue has not begun, or begins anew.
+        """
+        self._rows[event.number] = event.progress.rows
+        if event.queued:
+            self._began[event.number] = self._clock()
 
     def stop_overdue(self) -> None:
         """Stops trials that hang or are over their time, with all that they started."""

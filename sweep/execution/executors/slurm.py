@@ -224,7 +224,7 @@ class SlurmExecutor:
             return self._withdrawn(trial, looked)
         if trial.state in QUEUED and looked:
             # To wait in the queue is to live.
-            return [Progressed(number, replace(trial.progress, alive=True))]
+            return [Progressed(number, replace(trial.progress, alive=True), queued=True)]
         if trial.state in ALIVE or trial.state == UNKNOWN:
             trial.gone_at = 0.0
             return []

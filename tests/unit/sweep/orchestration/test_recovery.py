@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution.protocol import Ended, TrialSpec
+from sweep.execution.protocol import Ended, Progressed, TrialSpec
 from sweep.orchestration.recovery import Recovery
 from trainers.config import TrainConfig
 from trainers.report import Outcome, Progress
@@ -92,6 +92,21 @@ def test_signs_of_life_do_not_make_a_trial_longer() -> None:
     assert fleet.killed == [1]  # each attempt has its own time
 
 
+def test_the_time_in_a_queue_is_no_time_of_the_trial() -> None:
+    fleet = Fleet({1})
+    recovery, time = started(fleet, trial_s=90)
+    for time.now in (50, 500):
+        recovery.progressed(Progressed(1, Progress(), queued=True))
+        recovery.stop_overdue()
+    for time.now in (550, 589):
+        recovery.progressed(Progressed(1, Progress(step=3)))
+        recovery.stop_overdue()
+    assert fleet.killed == []
+    time.now = 590
+    recovery.stop_overdue()
+    assert fleet.killed == [1]
+
+
 def test_without_limits_nothing_is_ever_stopped() -> None:
     fleet = Fleet({1})
     recovery, time = started(fleet)
@@ -170,7 +185,9 @@ def test_out_of_memory_goes_on_with_fewer_rows_and_without_company() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.KILLED])
 def test_what_is_divided_is_what_was_in_use(outcome: Outcome) -> None:
     recovery, _ = started(Fleet({1}))
-    recovery.progressed(1, Progress(1, 0, 9, rows=8))  # of 64: it had planned for little memory
+    recovery.progressed(
+        Progressed(1, Progress(1, 0, 9, rows=8))
+    )  # of 64: it had planned for little memory
     _, again = recovery.ended(trial(1), Ended(1, outcome, "ran out of memory"))
     assert again is not None
     assert again.config.micro_batch == 2
