@@ -31,7 +31,7 @@ FREE = ("batch_size", "evaluate_every", *CARRIED)
 LENGTHS = ("epochs", "steps", "tokens")  # what says how long a run is
 OPTIONS = "model.options."
 SAME_TEXT = ("trainer", "model.name", "data_fingerprint", "program.command")
-LEAST_COMPLETE = 3  # before that a study's best rate may be anywhere
+LEAST_COMPLETE = 2  # a study counts by its whole density; of one run that is its range
 TOKENS, SEQUENCES, UNKNOWN = "tokens", "sequences", ""
 
 
