@@ -1,6 +1,6 @@
 """Records dense response curves: 24 learning rates from 1e-5 to 1, every epoch's validation loss.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--set short|long|held-out]
+    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--set short|long|held-out|packed]
                                                                [--to FOLDER] [--text FILE]
 
 The real trainer on real text, eight rates side by side. One part is one file of FOLDER: a slice
@@ -11,8 +11,9 @@ short runs (0.46 million tokens, in `curves`) took 26 minutes of one core: with 
 batch 2048 they learn little more than word frequencies; only one of them, in FP16, diverged. The
 long ones (1.94 million, in `curves-long`) took 79 minutes of one core. The held-out ones differ in
 model, text, optimizer and schedule (`curves-held-out`; --text names a folder with the raw text of
-WikiText-2's validation and test splits) and took 47 minutes of one core: nobody looks at them
-before the search is done.
+WikiText-2's validation and test splits) and took 47 minutes of one core; the packed ones, of
+subwords end to end and with a stable rate before its decay (`curves-packed`), 15. Nobody looks at
+such a set before the search is done.
 """
 
 import argparse
@@ -71,6 +72,7 @@ class CurveSet:
     text: str = "docstrings"
     model: str = "context_vector"
     window: int = 12
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 TINY = {"embed": 16, "hidden": 32, "layers": 2, "context": 16}
@@ -93,12 +95,26 @@ HELD_OUT = {
     "fp16": Slice(GPT, {**ADAMW, "precision": "fp16"}, batches=(256,)),
     "larger": Slice({"width": 48, "layers": 2, "heads": 2}, ADAMW, batches=(128,)),
 }
+WSD = {**ADAMW, "lr_schedule": LRSchedule(name="wsd", warmup_share=0.1)}
+PACKED = {
+    "small": Slice(GPT, WSD, batches=(32, 128), seeds=(0, 1)),
+    "muon": Slice(GPT, {**WSD, "optimizer": "muon"}, batches=(32,)),
+}
 SETS = {
     "short": CurveSet("curves", 4352, 1000, SLICES),  # batch 2048: 30 steps in all
     "long": CurveSet("curves-long", 18432, 2000, SLICES),  # 90
     "held-out": CurveSet(
         "curves-held-out", 6144, 1500, HELD_OUT, text="wikitext-2", model="gpt", window=16
     ),  # batch 256: 240
+    "packed": CurveSet(
+        "curves-packed",
+        1536,
+        500,
+        PACKED,
+        model="gpt",
+        window=32,
+        data={"tokenizer": "bpe", "pack": True},
+    ),  # batch 128: 120
 }
 
 
@@ -137,6 +153,7 @@ def config_of(
             stride=curves.window // 2,
             train_sequences=curves.sequences,
             validation_sequences=curves.validation,
+            **curves.data,
         ),
         **each.settings,
     )

@@ -36,6 +36,7 @@ SETS = {
     "short": HERE / "curves",
     "long": HERE / "curves-long",
     "held-out": HERE / "curves-held-out",
+    "packed": HERE / "curves-packed",
 }
 
 Job = tuple[Path, str, str, int, int, int]  # folder, searcher, column, curve, seed, cohort
