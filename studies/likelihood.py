@@ -144,8 +144,8 @@ def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
         prior: of each mu; it only decides which cells are too unlikely to be kept.
     """
     cells = _every_cell(seen, len(mu))
-    shared = _single(np.outer(NOISE_WEIGHTS, wall_prior()))
-    cells.likelihood = np.broadcast_to(shared, (len(cells.mu), *shared.shape)).copy()
+    place = np.searchsorted(CURVATURES, cells.curvature)
+    cells.likelihood = _single(noise_prior()[:, :, None] * wall_prior())[place]
     for x in merged(seen.lost, np.zeros(len(seen.lost)))[0]:
         _take(cells, mu, prior, _lost_chance(cells, mu, float(x)))
     for x, y in zip(*in_turn(*merged(seen.x, seen.y)), strict=True):
@@ -296,7 +296,7 @@ def _every_cell(seen: Observations, grid: int) -> Cells:
     baseline, depth, weight = _levels(seen)
     axes = np.arange(grid), STEEPER, CURVATURES, np.arange(len(depth))
     mu, steeper, curvature, level = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-    prior = STEEPER_WEIGHTS[:, None, None] * _curvature_prior()[:, None] * weight
+    prior = STEEPER_WEIGHTS[:, None, None] * _curvature_classes().sum(0)[:, None] * weight
     return Cells(
         mu,
         steeper,
@@ -341,9 +341,15 @@ def _all_alike(seen: Observations) -> bool:
     return len(seen.y) >= 3 and bool(np.ptp(seen.y) < ALL_ALIKE)
 
 
-def _curvature_prior() -> Array:
-    density = np.zeros(len(CURVATURES))
-    for middle, sd, weight in CURVATURE_CLASSES:
-        z = np.log(CURVATURES / middle) / sd
-        density += weight * np.exp(-0.5 * z**2) / sd
+def _curvature_classes() -> Array:
+    """The probability of each class and curvature: (classes, curvatures)."""
+    middle, sd, weight = np.array(CURVATURE_CLASSES).T[..., None]
+    z = np.log(CURVATURES / middle) / sd
+    density = weight * np.exp(-0.5 * z**2) / sd
     return np.asarray(density / density.sum())
+
+
+def noise_prior() -> Array:
+    """The probability of each noise, (curvatures, noises): long trainings have less of it."""
+    classes = _curvature_classes()
+    return np.asarray((classes / classes.sum(0)).T @ NOISE_WEIGHTS)

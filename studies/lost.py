@@ -12,6 +12,7 @@ from studies.numbers import (
     ACCIDENT,
     LEARNS_BEYOND,
     LEARNS_BLUR,
+    LITTLE,
     LOST_ABOVE,
     LOST_AT_BASELINE,
     LOST_BETWEEN,
@@ -66,7 +67,9 @@ def lost_density(above: Singles) -> Array:
     """Of a lost run that learned nothing, so far above B: at B, or above it."""
     density = np.full(above.shape, 1e-6)
     half_normal = np.exp(-0.5 * (above / LOST_SD) ** 2) / (LOST_SD * math.sqrt(math.pi / 2))
-    density += np.where(above > -0.01, LOST_AT_BASELINE * half_normal, 0.0)
+    density += np.where(above > -0.01, (LOST_AT_BASELINE - LITTLE) * half_normal, 0.0)
+    below = np.exp(np.minimum(above, 0.0) / LOST_SD) / LOST_SD
+    density += np.where(above < 0, LITTLE * below, 0.0)
     rest = 1.0 - LOST_BETWEEN - LOST_AT_BASELINE
     return np.asarray(density + np.where(above > 0, rest / LOST_ABOVE, 0.0), np.float64)
 

@@ -14,8 +14,8 @@ OUTSIDE = 1.5  # how far out of the range the optimum may lie, ln rate
 CURVATURES = np.geomspace(0.008, 2.0, 9)  # a, nats / ln^2
 # Median of a, sd of ln a and weight: long trainings (Step Law), and short ones of small models.
 CURVATURE_CLASSES = ((0.022, 0.5, 0.7), (0.3, 0.8, 0.3))
-STEEPER = np.array([1.0, 1.5, 2.5, 4.0])  # r
-STEEPER_WEIGHTS = np.array([0.33, 0.36, 0.21, 0.1])
+STEEPER = np.array([0.4, 1.0, 2.0, 4.0])  # r
+STEEPER_WEIGHTS = np.array([0.2, 0.35, 0.3, 0.15])
 # m, the curve's lowest loss: nats below the lowest that was seen (flat, cut at the baseline B).
 BELOW_LOWEST = np.array([-0.03, -0.01, -0.003, 0.002, 0.008, 0.025, 0.06, 0.14, 0.3, 0.6, 1.2])
 LEARNED, LEARNED_SD = 0.08, 0.04  # nats that training gains at least, about
@@ -23,7 +23,8 @@ ALL_ALIKE = 0.02  # nats between the results of runs that all may have learned n
 UNKNOWN_DEPTH = 3.0  # D where B is unknown and no run has shown it, nats
 
 # What a run deviates from the curve: sd in nats between runs at one rate, and of the curve's form.
-NOISES, NOISE_WEIGHTS = np.array([0.004, 0.015, 0.06]), np.array([0.5, 0.35, 0.15])
+NOISES = np.array([0.004, 0.012, 0.03, 0.07])
+NOISE_WEIGHTS = np.array([[0.6, 0.25, 0.12, 0.03], [0.3, 0.3, 0.25, 0.15]])  # of each class of a
 SLOPE_MISFIT, DEPTH_MISFIT = 0.4, 0.05  # shares of D u e^-u and of D (1 - e^-u)
 MOST_RESULTS, ALIKE = 150, (0.05, 0.02)  # more are merged where so near: ln rate, nats
 
@@ -34,6 +35,7 @@ USUAL_WALL, USUAL_WALL_SCALE = 2.1, 0.3  # logistic: Step Law
 NEAR_WALL, NEAR_WALL_SCALE = 0.2, 0.7  # share and mean (exponential) of walls near mu: Marin
 WALL_BLUR = 0.1  # logistic scale of one run's wall around the study's
 LOST_AT_BASELINE, LOST_SD, LOST_ABOVE = 0.55, 0.08, 3.0  # where lost runs end: B, or to 3 above
+LITTLE = 0.1  # of those, a little below B
 LOST_BETWEEN = 0.4  # or anywhere between m and B, at an accident or no further beyond the wall than
 LEARNS_BEYOND, LEARNS_BLUR = 2.0, 0.3  # ln rate, logistic: far beyond it nothing is learned
 TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends up to 1.9 above B

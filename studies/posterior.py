@@ -53,6 +53,7 @@ NO_RULE = "no rule"
 FAR = 0.7  # nats above the lowest: what lies there was lost, or tells no more than that
 LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there
 NEGLIGIBLE = 1e-4  # probability
+INTERVALS = 31  # among which the shortest is looked for
 MOST_LIKELY = 4000  # hypotheses: enough for what is asked of all of them at many rates
 SAFER = np.arange(-1.5, 0.35, 0.1)  # places above mu at which the best rate is looked for
 BAND_Z = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])  # of a run around the curve, sd
@@ -143,8 +144,23 @@ class Posterior:
         return math.sqrt(float(self._weights.sum((0, 2)) @ NOISES**2))
 
     def interval(self, mass: float = 0.9) -> tuple[float, float]:
-        """The central interval that holds the best rate with a probability of `mass`."""
-        return self._quantile(0.5 - mass / 2), self._quantile(0.5 + mass / 2)
+        """The shortest interval, in ln rate, that holds the best one with a probability of `mass`.
+
+        A thin tail on one side, such as of hypotheses that explain a run by an accident, is left
+        out as a person would leave it out; but a fifth of what is left out lies on either side, and
+        the rate of the lowest result within, where that can be.
+        """
+        rest = 1.0 - mass
+        begins = np.linspace(0.2 * rest, 0.8 * rest, INTERVALS)
+        low, high = np.array([[self._quantile(p), self._quantile(p + mass)] for p in begins]).T
+        length = np.round(np.log(high / low) / GRID_STEP)
+        if len(self._seen.y):
+            lowest = math.exp(self._seen.x[self._seen.y.argmin()])
+            length += 1e3 * ((lowest < low) | (lowest > high))
+        # Of equally short ones the middle: where nothing is known, all are.
+        shortest = np.flatnonzero(length == length.min())
+        place = int(shortest[len(shortest) // 2])
+        return float(low[place]), float(high[place])
 
     @property
     def spread(self) -> float:

@@ -112,9 +112,11 @@ def likelihood(two: Observations, mu: float) -> float:
     walls = wall_prior()
     for r, r_weight in zip(STEEPER, STEEPER_WEIGHTS, strict=True):
         for a in CURVATURES:
-            a_weight = math.fsum(
-                share / sd * math.exp(-0.5 * (math.log(a / middle) / sd) ** 2)
-                for middle, sd, share in CURVATURE_CLASSES
+            noises = sum(
+                share / sd * math.exp(-0.5 * (math.log(a / middle) / sd) ** 2) * weights
+                for (middle, sd, share), weights in zip(
+                    CURVATURE_CLASSES, NOISE_WEIGHTS, strict=True
+                )
             )
             for depth, depth_weight in zip(depths, depth_weights, strict=True):
                 densities = [
@@ -122,8 +124,7 @@ def likelihood(two: Observations, mu: float) -> float:
                     for x, y in zip(two.x, two.y, strict=True)
                 ]
                 product = np.prod(densities, axis=0)
-                weight = r_weight * a_weight * depth_weight
-                total += weight * float(NOISE_WEIGHTS @ product @ walls)
+                total += r_weight * depth_weight * float(noises @ product @ walls)
     return total
 
 
@@ -141,7 +142,8 @@ def run_density(distance: float, above: float, shape: tuple[float, float, float]
     learns = 1 / (1 + np.exp((distance - WALLS - 2.0) / 0.3))
     learned = 0.02 + (off - 0.02) * learns
     held = np.maximum(1 - off - low, 1e-3)
-    return on[:, None] * held + off * 1e-6 + learned * between + low * 1e-6
+    little = 1e-6 + 0.1 * math.exp(above / 0.08) / 0.08  # below B, where most of the lost lie
+    return on[:, None] * held + off * little + learned * between + low * 1e-6
 
 
 def test_far_points_do_not_shape_the_basin() -> None:
