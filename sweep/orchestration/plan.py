@@ -214,8 +214,8 @@ def earlier_fields(plan: Plan) -> list[dict[str, Any]]:
 
 def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     fields = dataclasses.asdict(plan.train)
-    for name in ("learning_rate", "micro_batch", "checkpoint_every", "keep_trunk"):
-        del fields[name]
+    for free in ("learning_rate", "micro_batch", "checkpoint_every", "keep_trunk"):
+        del fields[free]
     fields["data"]["name"] = name
     tokenizer = tokenizer_content(plan.train.data)
     if tokenizer:  # wherever its file lies
