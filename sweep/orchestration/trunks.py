@@ -6,6 +6,7 @@ from pathlib import Path
 
 from optuna.study import Study
 
+from studies.prior import Centre
 from studies.strategy import as_begun
 from studies.trials import rate_of
 from sweep.orchestration.plan import Plan
@@ -44,8 +45,8 @@ def trunk_in(folder: Path) -> Path:
 
 def with_begun(plan: Plan, trunks: Trunks) -> Plan:
     """A plan whose first rates are begun already, where some are that are as good."""
-    first = {
-        (rate := as_begun(centre.learning_rate, trunks)): replace(centre, learning_rate=rate)
-        for centre in reversed(plan.first)  # of two that become one, the first stays
-    }
-    return replace(plan, first=tuple(reversed(first.values())))
+    first: dict[float, Centre] = {}
+    for centre in plan.first:
+        rate = as_begun(centre.learning_rate, trunks)
+        first.setdefault(rate, replace(centre, learning_rate=rate))
+    return replace(plan, first=tuple(first.values()))
