@@ -59,6 +59,7 @@ class Terms:
         unit: what reports are counted by: "step", or "epoch" in studies of earlier versions.
         repeats: runs of the same thing with other seeds; their `y` as it is stored.
         pauses: whether runs may be left as they are after a look and go on later.
+        begun: rates of which another study has trained a beginning that this one can go on with.
         lenient: whether a complete trial whose value is impossible is left out as a failed one is,
             and not refused: where other programs write trials too, it is none of the search's.
     """
@@ -73,6 +74,7 @@ class Terms:
     unit: str = "step"
     repeats: tuple[Repeat, ...] = ()
     pauses: bool = True
+    begun: tuple[float, ...] = ()
     lenient: bool = False
     objective: Objective = field(default_factory=Objective)
 

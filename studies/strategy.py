@@ -8,6 +8,7 @@ that is seen. What is never asked for again was pruned: pausing, scanning and pr
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -64,14 +65,22 @@ def next_rate(table: Table, terms: Terms, *, new: bool = True) -> tuple[float, i
     known = ~np.isnan(x)
     scan = _scan(table, terms) if new else None
     if scan is not None:
-        return _rate(_best(scan, x[known], terms, LOOK_APART)[0], terms), None
+        wanted, _ = _best(scan, x[known], terms, LOOK_APART)
+        return _as_begun(_rate(wanted, terms), x[known], terms), None
     wanted, _ = _best(posterior_of(table, terms), x[known & ~paused], terms, APART)
     near = np.where(paused & known, np.abs(x - wanted), math.inf)
     within = RESUMED_WITHIN if new or table.mask(sound, terms.objective).any() else math.inf
     if (paused & known).any() and near.min() <= within:
         place = int(near.argmin())
         return math.exp(x[place]), table[place].number
-    return _rate(wanted, terms), None
+    return _as_begun(_rate(wanted, terms), x[known], terms), None
+
+
+def as_begun(rate: float, begun: Iterable[float]) -> float:
+    """A rate that is begun and as good as a given one, where there is one; else that itself."""
+    near = {abs(math.log(each / rate)): each for each in begun}
+    nearest_one = min(near, default=math.inf)
+    return near[nearest_one] if nearest_one <= RESUMED_WITHIN else rate
 
 
 def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
@@ -166,6 +175,16 @@ def _best(posterior: Posterior, taken: Array, terms: Terms, apart: float) -> tup
         return float(points[widest : widest + 2].mean()), 0.0
     place = int(np.where(free, shown, -1.0).argmax())
     return float(x[place]), float(gain[place])
+
+
+def _as_begun(rate: float, taken: Array, terms: Terms) -> float:
+    """The same within the range, and not where this study has a run already."""
+    free = [
+        each
+        for each in terms.begun
+        if terms.low <= each <= terms.high and (np.abs(taken - math.log(each)) >= APART).all()
+    ]
+    return as_begun(rate, free)
 
 
 def _rate(x: float, terms: Terms) -> float:

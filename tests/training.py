@@ -8,6 +8,7 @@ import string
 import textwrap
 import threading
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainers.config import TrainConfig
@@ -26,11 +27,16 @@ def write_docstrings(folder: Path) -> Path:
 
 
 def trained(
-    config: TrainConfig, folder: Path, pause_after: int = 0
+    config: TrainConfig,
+    folder: Path,
+    pause_after: int = 0,
+    *,
+    device: str = "cpu",
+    trunks: Sequence[Path] = (),
 ) -> tuple[list[Report], Outcome]:
     """All reports of a run on the CPU, and how it ended; paused after the named epoch, if any."""
     reports: list[Report] = []
-    run, verdict = train(config, device="cpu", directory=folder), None
+    run, verdict = train(config, device=device, directory=folder, trunks=trunks), None
     while True:
         try:
             message = run.send(verdict)
@@ -39,4 +45,5 @@ def trained(
         verdict = None
         if isinstance(message, Report):
             reports.append(message)
-            verdict = Verdict.PAUSE if message.epoch == pause_after else Verdict.CONTINUE
+            paused = message.epoch == pause_after > 0
+            verdict = Verdict.PAUSE if paused else Verdict.CONTINUE

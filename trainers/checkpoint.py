@@ -17,8 +17,10 @@ from trainers.errors import TrainerError
 log = logging.getLogger("trainers.checkpoint")
 
 LAST, PREVIOUS, BEST, SPOILT = "last.pt", "previous.pt", "best.pt", ".spoilt"
+TRUNK = "trunk.pt"
+"""Where the stable part of a "wsd" run ended: a longer run may begin with it."""
 FILES = tuple(
-    f"{Path(name).stem}{end}" for name in (LAST, PREVIOUS, BEST) for end in (".pt", SPOILT)
+    f"{Path(name).stem}{end}" for name in (LAST, PREVIOUS, BEST, TRUNK) for end in (".pt", SPOILT)
 )
 """All that is written into a run's folder: a checkpoint may be set aside as spoilt."""
 FORMAT = 1

@@ -201,6 +201,8 @@ class TrainConfig:
             in steps or tokens.
         checkpoint_every: steps from one checkpoint to the next, beside those of the reports; 0:
             none. It changes no result, so it is no part of what a study is.
+        keep_trunk: whether the checkpoint at the beginning of the decay of "wsd" is kept, so that
+            longer runs may begin with it. It changes no result either.
         patience: epochs without an improvement of `min_delta` before an early stop.
         min_delta: what counts as an improvement of the validation perplexity.
         seed: of initial weights, data order and dropout.
@@ -234,6 +236,7 @@ class TrainConfig:
     tokens: Tokens = 0
     evaluate_every: Count = 0
     checkpoint_every: Count = 0
+    keep_trunk: Annotated[bool, Field(strict=True)] = False
     patience: PositiveInt = 15
     min_delta: Annotated[FiniteFloat, Field(ge=0)] = 0.001
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

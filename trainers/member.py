@@ -19,7 +19,7 @@ from trainers.naming import plain_name
 from trainers.optimizers import make_optimizer
 from trainers.precision import Precision
 from trainers.report import Report
-from trainers.schedule import clip_norm, lr_scheduler
+from trainers.schedule import clip_norm, lr_scheduler, same_course
 from trainers.seeds import WEIGHTS, repeat_bits, seeded, stream_seed
 from trainers.steps.memory import keep_freed_memory, rows_that_fit
 from trainers.steps.ranks import ALONE, Ranks
@@ -28,7 +28,7 @@ from trainers.stretch import Stretch
 _TEXT, _TOKENIZER = "data.name", "data.tokenizer"
 _HORIZON = "lr_schedule.horizon_epochs"
 _HORIZON_STEPS = "lr_schedule.horizon_steps"
-_CHANGE_NO_STEP = ("micro_batch", "metric", "direction", "checkpoint_every")
+_CHANGE_NO_STEP = ("micro_batch", "metric", "direction", "checkpoint_every", "keep_trunk")
 _BUDGET = ("epochs", "steps", "tokens")
 
 
@@ -78,7 +78,7 @@ class Member:
         self.optimizer = make_optimizer(config, self.model, vocabulary_size)
         self.scheduler = lr_scheduler(config, self.optimizer, length)
         self.length = length
-        self.step = 0
+        self.step = self.trunk = 0
         self.history: list[Report] = []
         self.stretch = Stretch()
         self.rows = self.row_limit = 0
@@ -156,20 +156,61 @@ class Member:
             checkpoint.write(directory / checkpoint.BEST, self._weights(report))
         self.save(directory)
 
-    def save(self, directory: Path) -> None:
-        """Writes the checkpoint, also between two reports."""
-        checkpoint.save(directory, self._state())
+    def save(self, directory: Path, name: str = checkpoint.LAST) -> None:
+        """Writes the checkpoint, also between two reports; or one that is kept by another name."""
+        if name == checkpoint.LAST:
+            checkpoint.save(directory, self._state())
+        else:
+            checkpoint.write(directory / name, self._state())
 
-    def restore(self, directory: Path) -> None:
-        """Takes the newest checkpoint up again, where there is one.
+    def restore(self, directory: Path) -> bool:
+        """Takes the newest checkpoint up again; returns whether there is one.
 
         Raises:
             TrainerError: the checkpoint is another run's, or cannot be opened.
         """
         state = checkpoint.latest(directory)
-        if state is None:
-            return
-        self._check_same_run(state, directory)
+        if state is not None:
+            self._check_same_run(state, f"the checkpoint in {directory}")
+            self._take(state, directory)
+        return state is not None
+
+    def read_trunk(self, trunk: Path) -> dict[str, Any]:
+        """Reads a checkpoint of a run of another length that this run has in common with it.
+
+        Raises:
+            TrainerError: this run alone would come to another state at that step: the other one
+                differs in more than its length, its rate or its reports had another course by
+                then, or its text is another one.
+        """
+        state = checkpoint.read(trunk)
+        self._check_same_run(state, f"the trunk {trunk}", its_length=False)
+        if not self.text or state.get("text") != self.text:
+            raise TrainerError(f"the trunk {trunk} was trained on another text")
+        if "length" not in state:
+            raise TrainerError(f"the trunk {trunk} is of an earlier version, without its length")
+        then, step = Length(**state["length"]), state["step"]
+        if step >= self.length.steps or not same_course(self.config, then, self.length, step):
+            raise TrainerError(
+                f"the trunk {trunk} is at step {step}, by which its rate had another course"
+            )
+        between, reported = self.length.between_reports, (each["step"] for each in state["history"])
+        if then.between_reports != between or any(each % between for each in reported):
+            raise TrainerError(f"the trunk {trunk} was not measured every {between} steps")
+        return state
+
+    def begin_with(self, state: Mapping[str, Any], directory: Path) -> None:
+        """Begins with what `read_trunk` has read, and writes that as the run's own checkpoint.
+
+        Raises:
+            TrainerError: it does not fit this model and text.
+        """
+        self._take(state, directory)
+        self.trunk = self.step
+        self.history = [dataclasses.replace(each, trunk=self.trunk) for each in self.history]
+        self.save(directory)
+
+    def _take(self, state: Mapping[str, Any], directory: Path) -> None:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -179,6 +220,7 @@ class Member:
             self.history = [self._report(fields) for fields in state["history"]]
             # Earlier versions wrote none between two epochs.
             self.step = state.get("step", len(self.history) * self.length.per_epoch)
+            self.trunk = state.get("trunk", 0)
             self.stretch = Stretch.of_state(state.get("stretch", {}), self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -192,14 +234,17 @@ class Member:
         step = report.step if "step" in stored else report.epoch * self.length.per_epoch
         return dataclasses.replace(report, step=step, steps=self.length.steps)
 
-    def _check_same_run(self, state: Mapping[str, Any], directory: Path) -> None:
+    def _check_same_run(
+        self, state: Mapping[str, Any], what: str, *, its_length: bool = True
+    ) -> None:
         then, now = {**LATER, **flat(state.get("config", {}))}, flat(_plain(self.config))
         for name in _CHANGE_NO_STEP:
             then[name] = now[name]
-        if self.config.lr_schedule.counts_horizon:
-            for each in (then, now):
-                each[_HORIZON] = _horizon(each)
-        then[_HORIZON_STEPS] = now[_HORIZON_STEPS]
+        if its_length:
+            if self.config.lr_schedule.counts_horizon:
+                for each in (then, now):
+                    each[_HORIZON] = _horizon(each)
+            then[_HORIZON_STEPS] = now[_HORIZON_STEPS]
         for name in _BUDGET:  # a run may be extended
             then[name] = now[name]
         same_text = bool(self.text) and state.get("text") == self.text
@@ -217,9 +262,7 @@ class Member:
                 if name == _HORIZON
                 else ""
             )
-            raise TrainerError(
-                f"the checkpoint in {directory} was trained with {name} = {was}, not {is_now}{hint}"
-            )
+            raise TrainerError(f"{what} was trained with {name} = {was}, not {is_now}{hint}")
 
     def _weights(self, report: Report) -> dict[str, Any]:
         return {
@@ -239,6 +282,8 @@ class Member:
             "row_limit": self.row_limit,
             "history": [dataclasses.asdict(report) for report in self.history],
             "step": self.step,
+            "trunk": self.trunk,
+            "length": dataclasses.asdict(self.length),
             "stretch": self.stretch.state(),
             "text": self.text,
         }

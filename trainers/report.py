@@ -47,6 +47,7 @@ class Report:
         peak_memory_bytes: CUDA's peak allocation, or the process's peak resident set on CPU.
         micro_batch: rows of a batch computed at once, where more had no room; 0: no limit.
         skipped_steps: steps since the last report that the gradient scaler skipped.
+        trunk: the first steps of the run that were taken over from a shorter one's.
         metrics: whatever else a trainer measures, by its name.
     """
 
@@ -62,6 +63,7 @@ class Report:
     peak_memory_bytes: int = 0
     skipped_steps: int = 0
     micro_batch: int = 0
+    trunk: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

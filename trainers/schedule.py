@@ -39,7 +39,7 @@ def check_warmup(config: TrainConfig, length: Length) -> None:
     """
     steps = warmup_steps(config, length)
     horizon = length.horizon(config.lr_schedule)
-    stable = horizon - _decay_steps(config, horizon)
+    stable = _decay_begins(config, length)
     if config.lr_schedule.name == "wsd" and steps > stable:
         raise TrainerError(
             f"the warm-up takes {steps} steps and wsd's decay begins after {stable}: take a "
@@ -53,15 +53,29 @@ def check_warmup(config: TrainConfig, length: Length) -> None:
         )
 
 
-def _decay_steps(config: TrainConfig, horizon: int) -> int:
-    return math.ceil(round(config.lr_schedule.decay_share * horizon, 6))
+def trunk_steps(config: TrainConfig, length: Length) -> int:
+    """The steps that a run has in common with a longer one: those before the decay of "wsd"."""
+    wsd = config.lr_schedule.name == "wsd"
+    return min(length.steps, _decay_begins(config, length)) if wsd else 0
+
+
+def same_course(config: TrainConfig, one: Length, other: Length, steps: int) -> bool:
+    """Whether the rate of so many first steps is the same for two lengths of a run."""
+    mine, its = _factor(config, one), _factor(config, other)
+    return all(mine(step) == its(step) for step in range(steps))
+
+
+def _decay_begins(config: TrainConfig, length: Length) -> int:
+    """The steps before the decay of "wsd"."""
+    horizon = length.horizon(config.lr_schedule)
+    return horizon - math.ceil(round(config.lr_schedule.decay_share * horizon, 6))
 
 
 def _factor(config: TrainConfig, length: Length) -> Callable[[int], float]:
     name, floor = config.lr_schedule.name, config.lr_schedule.floor
     warmup = warmup_steps(config, length)
     horizon = length.horizon(config.lr_schedule)
-    begins = horizon - _decay_steps(config, horizon) if name == "wsd" else warmup
+    begins = _decay_begins(config, length) if name == "wsd" else warmup
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -5,6 +5,7 @@ driver can do the same work of several members at once. `train` is the driver of
 """
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from trainers import checkpoint
 from trainers.batches import Batch, Batches, batches_of
 from trainers.config import TrainConfig
 from trainers.data import load_corpus
@@ -24,10 +26,12 @@ from trainers.evaluate import Evaluation, evaluate_all
 from trainers.length import length_of
 from trainers.member import Member
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
-from trainers.schedule import check_warmup
+from trainers.schedule import check_warmup, trunk_steps
 from trainers.steps.cohort import step_together
 from trainers.steps.memory import peak_memory_bytes, reset_peak_memory
 from trainers.steps.ranks import Ranks
+
+log = logging.getLogger("trainers.train")
 
 PROGRESS_INTERVAL_S = 0.5
 
@@ -57,7 +61,13 @@ Work = Step | Scoring
 Stepwise = Generator[Message | Work, Any, Ending]
 
 
-def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Training:
+def train(
+    config: TrainConfig,
+    *,
+    device: str | torch.device,
+    directory: Path,
+    trunks: Sequence[Path] = (),
+) -> Training:
     """Trains one model; goes on from the directory's checkpoint if it has one, bit for bit.
 
     Stored reports are yielded again first. Each report's checkpoint is on disk before the report
@@ -68,6 +78,8 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
         config: the whole run.
         device: "cpu", "cuda", "cuda:1"; "cuda:2,3" trains on both, see `trainers.distributed`.
         directory: for checkpoints; the corpus is looked for here and in the parent.
+        trunks: checkpoints of runs of the same configuration but for their length. A run that has
+            none of its own yet begins with the first of them that holds a beginning of it.
 
     Yields:
         Progress at most twice a second, and before the first step where that is computed in
@@ -80,7 +92,8 @@ def train(config: TrainConfig, *, device: str | torch.device, directory: Path) -
         TrainerError: data, model or checkpoint are not usable; the message says why.
     """
     answer = None
-    with closing(train_stepwise(config, device=device, directory=directory)) as run:
+    run = train_stepwise(config, device=device, directory=directory, trunks=trunks)
+    with closing(run):
         while True:
             try:
                 message = run.send(answer)
@@ -105,22 +118,32 @@ def perform(work: Sequence[Work]) -> list[Any]:
     return step_together(members, batches)
 
 
-def train_stepwise(config: TrainConfig, *, device: str | torch.device, directory: Path) -> Stepwise:
+def train_stepwise(
+    config: TrainConfig,
+    *,
+    device: str | torch.device,
+    directory: Path,
+    trunks: Sequence[Path] = (),
+) -> Stepwise:
     """The loop itself; arguments, messages and return as of `train`, with Work between."""
     devices = devices_named(device)
     directory.mkdir(parents=True, exist_ok=True)
     with ranks_on(devices, config, directory) as ranks:
-        member, training, validation = begin(config, devices[0], directory, ranks)
+        member, training, validation = begin(config, devices[0], directory, ranks, trunks)
         return (yield from _from_here(member, training, validation, directory))
 
 
 def begin(
-    config: TrainConfig, device: torch.device, directory: Path, ranks: Ranks
+    config: TrainConfig,
+    device: torch.device,
+    directory: Path,
+    ranks: Ranks,
+    trunks: Sequence[Path] = (),
 ) -> tuple[Member, Batches, Batches]:
     """What a run begins with, or goes on with from its checkpoint.
 
     Args:
-        config, directory: as of `train`.
+        config, directory, trunks: as of `train`.
         device: this process's.
         ranks: that train together.
 
@@ -150,8 +173,21 @@ def begin(
         separator=corpus.separator,
         ranks=ranks,
     )
-    member.restore(directory)
+    if not member.restore(directory):
+        _begin_with_one_of(trunks, member, directory)
     return member, training, validation
+
+
+def _begin_with_one_of(trunks: Sequence[Path], member: Member, directory: Path) -> None:
+    for trunk in trunks:
+        try:
+            state = member.read_trunk(trunk)
+        except TrainerError as error:
+            log.warning("%s: this run does not begin with it", error)
+        else:
+            # Other processes that train it together find it in the run's own checkpoint.
+            member.begin_with(state, directory)
+            return
 
 
 def _from_here(member: Member, training: Batches, validation: Batches, directory: Path) -> Stepwise:
@@ -230,6 +266,7 @@ class _Running:
         self._started = time.monotonic() - member.stretch.seconds
         self._spoke = time.monotonic()
         self._train_loss = math.nan
+        self._keeps_at = trunk_steps(member.config, member.length) * member.config.keep_trunk
 
     def run(self, batches: Iterator[Batch]) -> Generator[Progress | Step, Any, Ending | None]:
         """Asks for every step; says Progress on the way.
@@ -241,6 +278,8 @@ class _Running:
         begins = member.step - len(member.stretch.targets)
         due = length.next_report(begins)
         while member.step < due:
+            if member.step == self._keeps_at > 0:
+                self._save(checkpoint.TRUNK)
             member.stretch.learning_rate = member.learning_rate
             batch = next(batches)
             loss, stepped = yield Step(member, batch, first=member.step == begins)
@@ -279,6 +318,7 @@ class _Running:
             tokens_per_second=stretch.tokens / stretch.seconds,
             peak_memory_bytes=peak_memory_bytes(member.device),
             skipped_steps=stretch.skipped,
+            trunk=member.trunk,
             micro_batch=member.row_limit,
         )
 
@@ -293,6 +333,6 @@ class _Running:
             gradient_norm=float(member.gradient_norm),
         )
 
-    def _save(self) -> None:
+    def _save(self, name: str = checkpoint.LAST) -> None:
         self._member.stretch.seconds = time.monotonic() - self._started
-        self._member.save(self._directory)
+        self._member.save(self._directory, name)

@@ -28,16 +28,6 @@ def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Fun
     return lambda function: reduce(lambda made, option: option(made), reversed(options), function)
 
 
-def _batches(_context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
-    """Reads "32" or "32,128": whole numbers, rising and each once; none for an empty text."""
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")})) if text else ()
-    except ValueError:
-        raise click.BadParameter(
-            f"takes an integer, or several with commas between, got '{text}'", param=option
-        ) from None
-
-
 def _database(_context: click.Context, _option: click.Parameter, text: str | None) -> StorageUrl:
     """The database of a command that reads no other setting."""
     return StorageUrl(study_setting("storage") if text is None else text)
@@ -60,6 +50,32 @@ def count(text: str) -> int:
     return int(number)
 
 
+def _rising(
+    read: Callable[[str], int],
+) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
+    """Makes a callback that reads "32" or "32,128": rising and each once; none of an empty text."""
+
+    def parse(_context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+        try:
+            return tuple(sorted({read(part) for part in text.split(",")})) if text else ()
+        except ValueError:
+            raise click.BadParameter(
+                f"takes an integer, or several with commas between, got '{text}'", param=option
+            ) from None
+
+    return parse
+
+
+def _several(
+    flag: str, read: Callable[[str], int], text: str, name: str = ""
+) -> Callable[[Function], Function]:
+    """An option of one number or several, with commas between."""
+    names = (flag, name) if name else (flag,)
+    return click.option(
+        *names, default="", callback=_rising(read), metavar="INTEGER[,...]", help=text
+    )
+
+
 config_options = _stack(
     click.option(
         "--config", type=click.Path(path_type=Path), help="Take this file for sweep.toml."
@@ -79,7 +95,6 @@ other_setting_options = _stack(
         "--metric", help="perplexity, validation_loss, bits_per_byte, or of your --trainer."
     ),
     click.option("--direction", help="minimize, or maximize it."),
-    click.option("--epochs", type=int, help="Epochs a trial."),
     click.option("--seed", type=int, help="Of weights, data order, dropout and sampler."),
     click.option("--optimizer", help='adam, adamw, muon, sgd, or "package.module:Class".'),
     click.option("--device", help="cpu, cuda, cuda:1; by default as found."),
@@ -88,26 +103,32 @@ other_setting_options = _stack(
         "--data", help='"docstrings", a file, a folder, a hub name, or your own function.'
     ),
 )
-# Not of `sweep plan`, which says how long each study's trials are, and trains no program.
-trial_options = _stack(
+# Of these alone `sweep plan` takes it: it says itself how long each study's trials are.
+epochs_option = click.option("--epochs", type=int, help="Epochs a trial.")
+length_options = _stack(
+    epochs_option,
     click.option("--steps", type=int, help="Optimizer steps a trial, in place of epochs."),
     click.option("--tokens", type=count, help="Tokens a trial, in place of epochs: 2e8."),
-    click.option(
-        "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
-    ),
+)
+pattern_option = click.option(
+    "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
 )
 setting_options = _stack(
     click.option("--batch", type=int, help="Batch size, in sequences."),
-    trial_options,
+    length_options,
+    pattern_option,
     other_setting_options,
 )
-batches_option = click.option(
+batches_option = _several(
     "--batch",
+    int,
+    "Batch size, in sequences; several (32,128,512) run in turn, the smallest first.",
     "batches",
-    default="",
-    callback=_batches,
-    metavar="INTEGER[,...]",
-    help="Batch size, in sequences; several (32,128,512) run in turn, the smallest first.",
+)
+lengths_options = _stack(
+    _several("--epochs", int, "Epochs a trial; several (5,10,20) run in turn."),
+    _several("--steps", int, "Optimizer steps a trial, in place of epochs; several likewise."),
+    _several("--tokens", count, "Tokens a trial, in place of epochs: 2e8; or 1e8,2e8,4e8."),
 )
 worker_options = _stack(
     click.option("--workers", type=int, help="Worker processes on the CPU; they divide it."),

@@ -30,6 +30,7 @@ FLAGS = {
     "trial-timeout": "study.trial_timeout",
     "hang-timeout": "study.hang_timeout",
     "range": "study.range",
+    "rates": "study.rates",
     "workers": "study.workers",
     "devices": "study.devices",
     "executor": "study.executor",

@@ -1,6 +1,6 @@
 """The settings and their constraints, a class for each table, and all of them together."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -85,6 +85,7 @@ class StudySettings(_Strict):
     trial_timeout: Annotated[FiniteFloat, Field(ge=0)]
     hang_timeout: Annotated[FiniteFloat, Field(ge=0)]
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
+    rates: tuple[PositiveFloat, ...]
     sampler: str
     pruner: str
     floor: Annotated[float, PlainValidator(_floor)]
@@ -104,6 +105,15 @@ class StudySettings(_Strict):
     keep: Literal["best", "all"]
     tensorboard: str
     view: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_search(cls, values: Any) -> Any:
+        """Rates that are given are trained to their end, and nothing else is."""
+        if not isinstance(values, dict) or not (rates := values.get("rates")):
+            return values
+        whole = {"pruner": "none", "until": "", "transfer": False}
+        return {**values, **whole, **({"trials": len(rates)} if isinstance(rates, list) else {})}
 
 
 class SlurmSettings(_Strict):

@@ -24,6 +24,7 @@ class TrialSpec:
         attempt: 1, and one more for each time its worker was lost or ran out of memory.
         only_trial: nothing else may run beside it.
         trainer: "package.module:function" of a generator with `trainers.train.train`'s signature.
+        trunks: what the shared trainer may begin with, the longest first.
     """
 
     number: int
@@ -32,6 +33,7 @@ class TrialSpec:
     attempt: int = 1
     only_trial: bool = False
     trainer: str = SHARED_TRAINER
+    trunks: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

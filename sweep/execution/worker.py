@@ -78,7 +78,7 @@ def _begin(
 ) -> CohortMember:
     trainer = trainer or import_object(spec.trainer, what="trainer")
     # The shared trainer's loop as such: trials that run together then share its work.
-    loop = train_stepwise if trainer is train else trainer
+    loop = partial(train_stepwise, trunks=spec.trunks) if trainer is train else trainer
     run: CohortMember = loop(spec.config, device=device, directory=spec.directory)
     return run
 

@@ -7,20 +7,22 @@ finished trials again, and `sweep confirm` trains its own anew.
 
 import contextlib
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from optuna.study import Study
 
 from sweep.errors import SweepError
 from sweep.execution.protocol import SHARED_TRAINER
+from sweep.orchestration.trunks import trunk_in
 from sweep.results.belief import recommended
 from sweep.results.lookup import best_trial
 from sweep.results.place import is_marked
 from sweep.results.record import read_study
-from trainers.checkpoint import FILES
+from trainers.checkpoint import FILES, TRUNK
 
 
-def clear(study: Study, directory: Path) -> str:
+def clear(study: Study, directory: Path, *, trunks: bool = True) -> str:
     """Deletes those checkpoints, and nothing that a trainer of ours did not write.
 
     Only files by the names of checkpoints go, in folders of ended trials, within a folder that
@@ -30,6 +32,7 @@ def clear(study: Study, directory: Path) -> str:
     Args:
         study: finished, and held.
         directory: its folder.
+        trunks: whether what a longer run may begin with goes too, that of the kept ones as well.
 
     Returns:
         What was freed, in one line; "" for nothing.
@@ -41,8 +44,14 @@ def clear(study: Study, directory: Path) -> str:
         kept.add(best_trial(study).number)
     freed, trials = 0, 0
     for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and trial.number not in kept:
-            size = _emptied(directory / f"{trial.number:04d}")
+        folder = directory / f"{trial.number:04d}"
+        if not trial.state.is_finished():
+            continue
+        if trial.number in kept:
+            _emptied(folder, [TRUNK] * trunks)
+        else:
+            spared = [] if trunks else [trunk_in(folder).name]
+            size = _emptied(folder, [name for name in FILES if name not in spared])
             freed, trials = freed + size, trials + (size > 0)
     if not trials:
         return ""
@@ -54,12 +63,12 @@ def clear(study: Study, directory: Path) -> str:
     )
 
 
-def _emptied(folder: Path) -> int:
-    """Deletes a trial's checkpoints; their bytes. What cannot be deleted stays."""
+def _emptied(folder: Path, names: Iterable[str]) -> int:
+    """Deletes a trial's checkpoints of these names; their bytes. What cannot be deleted stays."""
     if folder.is_symlink():
         return 0
     freed = 0
-    for name in FILES:
+    for name in names:
         file = folder / name
         with contextlib.suppress(OSError):
             found = file.lstat()

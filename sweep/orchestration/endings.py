@@ -75,6 +75,7 @@ def measured(reports: Sequence[Report]) -> dict[str, Any]:
         "tokens_per_second": len(seconds) / sum(seconds) if seconds else 0.0,
     }
     limited = {"micro_batch": last.micro_batch} if last.micro_batch else {}
+    begun = {"trunk": last.trunk} if last.trunk else {}
     own = {"metrics": last.metrics} if last.metrics else {}
     known = {name: value for name in LAST if math.isfinite(value := getattr(last, name))}
-    return {**known, **limited, **own, "whole_run": whole_run}
+    return {**known, **limited, **begun, **own, "whole_run": whole_run}

@@ -333,6 +333,7 @@ class Ledger:
             directory=self.directory / f"{number:04d}",
             attempt=1 + len(known.setbacks),
             trainer=self._strategy.settings.trainer,
+            trunks=self._strategy.trunks(rate),
         )
 
     def _store(self, number: int, report: Report) -> None:

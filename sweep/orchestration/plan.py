@@ -1,9 +1,10 @@
 """From a configuration to what the study is: its setting, rules, first rates and identity."""
 
 import dataclasses
+import math
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from trainers.optimizers import OPTIMIZERS
 from trainers.program.command import name_of
 from trainers.refusals import shown
 
-SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
+SWEPT_MARGIN, GUESSED_MARGIN, GIVEN_MARGIN = 3.0, 10.0, 2.0
 LONGEST_NAME = 200  # bytes: file systems take 255
 LONGEST_PART = 70  # of a name that is made: two of them, and what is put behind it
 
@@ -99,6 +100,7 @@ def make_plan(
     # A rule carries a swept reference within a factor of 3 or so; a guess may be anywhere.
     trusted = reference.swept and not borrowed
     low, high = _range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
+    given = tuple(Centre(rate, ()) for rate in config.study.rates)
     _check_search(config.study, low, high, objective_of(train))
     return Plan(
         config=config,
@@ -108,7 +110,7 @@ def make_plan(
         borrowed=borrowed,
         rules=rules,
         rates=rates,
-        first=tuple(centres(rules, reference, setting, low=low, high=high)),
+        first=given or tuple(centres(rules, reference, setting, low=low, high=high)),
         priors=rule_priors(rules, dataclasses.replace(reference, swept=trusted), setting),
         low=low,
         high=high,
@@ -212,7 +214,8 @@ def earlier_fields(plan: Plan) -> list[dict[str, Any]]:
 
 def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
     fields = dataclasses.asdict(plan.train)
-    del fields["learning_rate"], fields["micro_batch"], fields["checkpoint_every"]
+    for free in ("learning_rate", "micro_batch", "checkpoint_every", "keep_trunk"):
+        del fields[free]
     fields["data"]["name"] = name
     tokenizer = tokenizer_content(plan.train.data)
     if tokenizer:  # wherever its file lies
@@ -359,12 +362,28 @@ def _is_rule(found: object) -> bool:
 
 def _range(config: SweepConfig, rates: dict[str, float], margin: float) -> tuple[float, float]:
     given = config.study.range
+    if config.study.rates and not given:
+        return range_of(config.study.rates)
     if not given:
         return working_range(rates.values(), margin=margin)
     if len(given) != 2:
         raise SweepError(f"study.range takes a lowest and a highest rate, got {list(given)}")
     validate_range(*given)
     return given[0], given[1]
+
+
+def range_of(rates: Sequence[float]) -> tuple[float, float]:
+    """The stored range of a study that is given its rates: nothing leans on its edge.
+
+    Raises:
+        SweepError: names the first rate that no trial can be stored with.
+    """
+    for rate in rates:
+        if not WIDE.low <= rate <= WIDE.high:
+            raise SweepError(f"a rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
+        if sum(math.isclose(rate, other) for other in rates) > 1:
+            raise SweepError(f"the rate {rate:g} is named twice: name each one once")
+    return max(WIDE.low, min(rates) / GIVEN_MARGIN), min(WIDE.high, max(rates) * GIVEN_MARGIN)
 
 
 def _short(name: str) -> str:

@@ -2,14 +2,17 @@
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from studies.objective import Objective
+from studies.prior import Centre
+from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
 from sweep.errors import SweepError
 from sweep.orchestration.listener import View
@@ -23,7 +26,9 @@ from sweep.orchestration.plan import (
     study_directory,
     study_name,
 )
+from sweep.orchestration.strategy import TrialCounts
 from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
+from sweep.orchestration.trunks import Trunks
 from sweep.results.baseline import baseline_of
 from sweep.results.forecast import Forecast
 from sweep.results.lookup import check_identity, find_study
@@ -52,6 +57,7 @@ class PreparedStudy:
         directory: where its corpus and checkpoints lie.
         kind: "search", or "fixed" for one that is given all its rates.
         forecast: what finished studies say of it; it is in the plan already.
+        trunks: what its trials may begin with.
     """
 
     plan: Plan
@@ -61,6 +67,7 @@ class PreparedStudy:
     storage: RetryingStorage
     kind: str = "search"
     forecast: Forecast | None = None
+    trunks: Trunks = field(default_factory=dict)
 
 
 def prepare(config: SweepConfig, view: View, *, text: Path | None = None) -> PreparedStudy:
@@ -113,6 +120,31 @@ def _with_forecast(ready: PreparedStudy, existing: Study | None, view: View) -> 
     if forecast is not None:
         view.note(sentence(forecast))
     return replace(ready, plan=with_forecast(ready.plan, forecast), forecast=forecast)
+
+
+def with_rates(ready: PreparedStudy, missing: Sequence[float]) -> PreparedStudy:
+    """The study with these rates as its first ones, and a total that leaves room for no other."""
+    existing = find_study(ready.storage, ready.name)
+    trials = existing.get_trials(deepcopy=False) if existing else []
+    open_ones = [
+        rate
+        for trial in trials
+        if trial.state in (TrialState.WAITING, TrialState.RUNNING)
+        and (rate := rate_of(trial)) is not None
+    ]
+    new = [rate for rate in missing if not any(math.isclose(rate, other) for other in open_ones)]
+    counted = len(trials) - TrialCounts(trials).excused
+    study = ready.plan.config.study.model_copy(update={"trials": counted + len(new)})
+    config = ready.plan.config.model_copy(update={"study": study})
+    first = tuple(Centre(rate, ()) for rate in missing)
+    return replace(ready, plan=replace(ready.plan, config=config, first=first))
+
+
+def untried(ready: PreparedStudy, rates: Sequence[float]) -> list[float]:
+    """Those rates that the study has no trial of, but for one that failed."""
+    existing = find_study(ready.storage, ready.name)
+    counts = TrialCounts(existing.get_trials(deepcopy=False) if existing else [])
+    return [rate for rate in rates if counts.at(rate)[0] == 0]
 
 
 def check_script(plan: Plan, existing: Study | None) -> None:

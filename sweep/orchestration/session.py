@@ -4,7 +4,7 @@ import math
 import platform
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -24,11 +24,12 @@ from sweep.orchestration.listener import View
 from sweep.orchestration.log import Logged, logged_to
 from sweep.orchestration.orchestrator import Orchestrator
 from sweep.orchestration.plan import Plan, identity
-from sweep.orchestration.prepare import PreparedStudy, prepare
+from sweep.orchestration.prepare import PreparedStudy, prepare, untried, with_rates
 from sweep.orchestration.priors import described, described_rules
 from sweep.orchestration.recovery import Recovery
 from sweep.orchestration.resources import find_resources
 from sweep.orchestration.strategy import SearchSettings
+from sweep.orchestration.trunks import Trunks, with_begun
 from sweep.results.belief import recommended
 from sweep.results.export import git_commit
 from sweep.results.forecast import verdict
@@ -59,6 +60,7 @@ def run_study(
     before_release: BeforeRelease = _nothing,
     elsewhere_s: float = 0.0,
     make: MakeExecutor | None = None,
+    trunks: Trunks | None = None,
 ) -> StudySummary | None:
     """Runs a study to its total, or until it is stopped.
 
@@ -70,11 +72,16 @@ def run_study(
         before_release: called with the study when nothing trains any more.
         elsewhere_s: seconds of the timeout that other studies have taken.
         make: makes the executor; None takes the one that the settings name.
+        trunks: what its trials may begin with.
 
     Returns:
         The finished study, None where it was paused.
     """
-    ready = prepare(config, view)
+    ready = replace(prepare(config, view), trunks=trunks or {})
+    if rates := config.study.rates:
+        ready = with_rates(ready, untried(ready, rates))
+    else:
+        ready = replace(ready, plan=with_begun(ready.plan, ready.trunks))
     done, summary = execute(
         ready,
         view,
@@ -141,8 +148,10 @@ def execute(
             done = orchestrator.run()
         if done:
             ledger.finish(stop_criteria(config.study), verdict(ledger.study, ready.storage))
-            if config.study.keep == "best" and (freed := clear(ledger.study, ledger.directory)):
-                view.note(freed)
+            if config.study.keep == "best":
+                trunks = not config.trainer.keep_trunk
+                if freed := clear(ledger.study, ledger.directory, trunks=trunks):
+                    view.note(freed)
         if ready.kind == "search":
             before_release(ledger.study)
         best = next(iter(recommended(ledger.study)), None) if ready.kind == "search" else None
@@ -172,6 +181,7 @@ def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool, command: str
         priors=plan.priors,
         until=parse_until(settings.until),
         script=hash_of(plan.train.program.command),
+        trunks=ready.trunks,
     )
     return Ledger(
         ready.storage,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class SearchSettings:
         priors: how far each rule is trusted.
         script: the hash of the program's script.
         until: ends the study when less than this share is left to gain (`Remaining`); None: never.
+        trunks: what trials may begin with, by their rates, the longest first.
     """
 
     first: tuple[Centre, ...]
@@ -58,6 +60,7 @@ class SearchSettings:
     priors: Mapping[str, Prior] = field(default_factory=dict)
     until: float | None = None
     script: str = ""
+    trunks: Mapping[float, tuple[Path, ...]] = field(default_factory=dict)
 
 
 class TrialCounts:
@@ -160,7 +163,7 @@ class Strategy:
 
     def __init__(self, settings: SearchSettings, seed: int, terms: Terms) -> None:
         self.settings = settings
-        self._seed, self._told = seed, terms
+        self._seed, self._told = seed, dataclasses.replace(terms, begun=tuple(settings.trunks))
         self._named = named_sampler(settings.sampler)
 
     def terms(self, working_range: Range) -> Terms:
@@ -183,6 +186,11 @@ class Strategy:
         name, multiple = nearest_rule(rate, self.settings.rates)
         every = multiples(rate, self.settings.rates)
         return {"nearest_rule": name, "multiple": multiple, "multiples": every}
+
+    def trunks(self, rate: float) -> tuple[Path, ...]:
+        """What a trial of a rate may begin with."""
+        found = (at for begun, at in self.settings.trunks.items() if math.isclose(begun, rate))
+        return next(found, ())
 
     def missing(self, counts: TrialCounts) -> list[float]:
         """The rules' rates that no good trial has, failed ones once more; then one that is owed."""

@@ -136,7 +136,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
     return Exported(
         format=FORMAT,
         trainer=record.trainer,
-        train=replace(record.train, learning_rate=rate_of(trial) or math.nan),
+        train=replace(record.train, learning_rate=rate_of(trial) or math.nan, keep_trunk=False),
         origin=Origin(
             study=study.study_name,
             storage=str(StorageUrl(storage)),

@@ -213,6 +213,7 @@ class TrialRecord(_Record):
         outcome, reason: how it ended; the reason in words.
         paused, looked: why it was left as it is, "" while it trains, and after which step.
         steps: of the whole run, where only its trainer knows them.
+        trunk: its first steps that were taken over from a shorter run's.
         audit: why it would have been left, had it not run on to check the pruner.
         by_hand: entered by `sweep add`.
         setbacks: what went wrong outside it, once for each attempt.
@@ -231,6 +232,7 @@ class TrialRecord(_Record):
     paused: str = ""
     looked: int = 0
     steps: int = 0
+    trunk: int = 0
     audit: str = ""
     by_hand: bool = False
     setbacks: tuple[str, ...] = ()

@@ -104,7 +104,9 @@ class Cost:
 
     Attributes:
         trials: started.
-        steps_spent: by their last reports, the one at which a run diverged included.
+        steps_spent: by their last reports, the one at which a run diverged included; without
+            what was taken over from shorter runs.
+        trunk_steps: that was.
         whole_steps: of one run to its end.
         pruned_steps: left out by the pruner.
         audited, audited_near: trials that ran on to check the pruner, and how many of them came
@@ -119,6 +121,7 @@ class Cost:
     diverged: int
     failed: int
     steps_spent: int
+    trunk_steps: int
     whole_steps: int
     pruned_steps: int
     audited: int
@@ -315,7 +318,8 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
         pruned=len(pruned),
         diverged=sum(row.diverged for row in own),
         failed=sum(row.state == "failed" for row in own),
-        steps_spent=sum(last[row.number] for row in own),
+        steps_spent=sum(last[row.number] - row.trunk for row in own),
+        trunk_steps=sum(row.trunk for row in own),
         whole_steps=summary.steps,
         pruned_steps=sum(max(0, summary.steps - last[row.number]) for row in pruned),
         audited=ended,

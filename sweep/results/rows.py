@@ -44,7 +44,7 @@ _STATES = {
     "FAIL": "failed",
 }
 
-KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", "paused", "steps")
+KEPT = ("nearest_rule", "multiple", "reason", "by_hand", "audit", "paused", "steps", "trunk")
 """The attributes of a trial that its row has."""
 
 
@@ -94,6 +94,7 @@ def make_row(
         value=None if lowest is None else objective.signed(lowest),
         step=step,
         steps=record.steps,
+        trunk=min(record.trunk, step),
         reason=f"paused: {left}" if left else reason,
         by_hand=record.by_hand,
         audit=record.audit,

@@ -21,7 +21,8 @@ class TrialRow:
         value: the best so far, None before the first report, infinite where it diverged.
         step: the last one that a finite value was reported at; 0 before there is one.
         steps: of the whole run; 0 where that is unknown.
-        unit: what both are counted by: "step", or "epoch" in studies of earlier versions.
+        trunk: how many of those up to `step` were taken over from a shorter run, not trained.
+        unit: what they are counted by: "step", or "epoch" in studies of earlier versions.
         objective: what its value is.
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
@@ -39,6 +40,7 @@ class TrialRow:
     by_hand: bool = False
     audit: str = ""
     steps: int = 0
+    trunk: int = 0
     unit: str = STEP
     objective: Objective = field(default_factory=Objective)
 

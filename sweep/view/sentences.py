@@ -61,7 +61,7 @@ def answer(summary: StudySummary) -> list[str]:
         return _no_answer(summary)
     lines = _nothing_learned(summary) if summary.learned_nothing else _found(summary, best)
     lines.append(f"Trials: {counts(summary.trials)}.")
-    lines += _audits(summary)
+    lines += [*_taken_over(summary), *_audits(summary)]
     said = (summary.remaining, summary.forecast_met)
     lines += [f"{text[0].upper()}{text[1:]}." for text in said if text]
     return lines
@@ -118,6 +118,13 @@ def edge_warning(summary: StudySummary) -> str:
         f"The best rate leans on the {summary.edge} edge of the searched range {low} to {high}: "
         "widen it with --range."
     )
+
+
+def _taken_over(summary: StudySummary) -> list[str]:
+    """What shorter runs have trained already, where they have."""
+    saved = sum(row.trunk for row in summary.trials)
+    steps = sum(row.step for row in summary.trials if not row.by_hand)
+    return [f"Taken over from shorter runs: {saved:,} of {steps:,} steps."] if saved else []
 
 
 def _audits(summary: StudySummary) -> list[str]:

@@ -7,30 +7,21 @@ identity (another seed is another experiment), so each seed has a study of its o
 trained whole under the same identity, by a search or for another question, is not trained again.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
-
-from studies.definition import WIDE
-from studies.prior import Centre
-from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
-from sweep.errors import NothingTrainedError, SweepError
+from sweep.errors import NothingTrainedError
 from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import identity, make_plan
-from sweep.orchestration.prepare import PreparedStudy, find_existing, prepare
+from sweep.orchestration.plan import identity, make_plan, range_of
+from sweep.orchestration.prepare import PreparedStudy, find_existing, prepare, with_rates
 from sweep.orchestration.session import execute
-from sweep.orchestration.strategy import TrialCounts
-from sweep.results.lookup import find_study
 from sweep.results.runs import TrainedRun, find_run, stored_runs
 
 SUFFIX = "-fixed"
-MARGIN = 2.0  # the stored range's, beyond the rates: nothing leans on its edge
 FAILURES = 2
 
 
@@ -84,7 +75,7 @@ def _run_rates(
     missing = [rate for rate in rates if _may_run(stored, rate)]
     if missing:
         try:
-            done, summary = execute(_of_rates(ready, missing), view)
+            done, summary = execute(with_rates(ready, missing), view)
         except NothingTrainedError as error:  # the next setting may be: it is shown beside them
             view.warn(str(error))
             untrained.append(error)
@@ -103,19 +94,6 @@ def _may_run(stored: Sequence[TrainedRun], rate: float) -> bool:
     return own < FAILURES and all(run.state == "failed" for run in same)
 
 
-def check_rates(rates: Sequence[float]) -> None:
-    """Refuses rates that no trial can be stored with.
-
-    Raises:
-        SweepError: names the first of them.
-    """
-    for rate in rates:
-        if not WIDE.low <= rate <= WIDE.high:
-            raise SweepError(f"a rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
-        if sum(math.isclose(rate, other) for other in rates) > 1:
-            raise SweepError(f"the rate {rate:g} is named twice: name each one once")
-
-
 def with_trainer(config: SweepConfig, **changes: Any) -> SweepConfig:
     """The same configuration with other values of [trainer]."""
     return config.model_copy(update={"trainer": replace(config.trainer, **changes)})
@@ -129,25 +107,8 @@ def with_study(config: SweepConfig, **changes: object) -> SweepConfig:
 def _prepared(
     config: SweepConfig, rates: Sequence[float], view: View, corpus: Path | None
 ) -> PreparedStudy:
-    check_rates(rates)
-    low = max(WIDE.low, min(rates) / MARGIN)
-    high = min(WIDE.high, max(rates) * MARGIN)
-    given = {"name": "", "range": (low, high), "sampler": "random", "pruner": "none", "until": ""}
-    unnamed = with_study(config, **given, transfer=False)
+    given = {"name": "", "sampler": "random", "pruner": "none", "until": "", "rates": ()}
+    unnamed = with_study(config, **given, range=range_of(rates), transfer=False)
     name, _ = find_existing(make_plan(unnamed), SUFFIX)
     named = with_study(unnamed, name=name)
     return replace(prepare(named, view, text=corpus), kind="fixed")
-
-
-def _of_rates(ready: PreparedStudy, missing: Sequence[float]) -> PreparedStudy:
-    """The study with these rates as its first ones, and a total that leaves room for no other."""
-    existing = find_study(ready.storage, ready.name)
-    trials = existing.get_trials(deepcopy=False) if existing else []
-    waiting = [rate_of(trial) for trial in trials if trial.state == TrialState.WAITING]
-    running = [rate_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
-    open_ones = [rate for rate in (*waiting, *running) if rate is not None]
-    new = [rate for rate in missing if not any(math.isclose(rate, other) for other in open_ones)]
-    counted = len(trials) - TrialCounts(trials).excused
-    config = with_study(ready.plan.config, trials=counted + len(new))
-    first = tuple(Centre(rate, ()) for rate in missing)
-    return replace(ready, plan=replace(ready.plan, config=config, first=first))

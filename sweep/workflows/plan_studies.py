@@ -28,7 +28,7 @@ from sweep.results.forecast import Forecast, store
 from sweep.results.record import read_study, read_trial
 from sweep.results.study_plan import FLOPS, SECONDS, PlannedStudy, StudyPlan, Target, Unit
 from sweep.storage.connect import check_storage, open_storage
-from sweep.workflows.batches import run_batches
+from sweep.workflows.batches import run_batches, share_trunks
 from sweep.workflows.dry_run import peek_corpus
 from trainers.config import ModelConfig
 from trainers.data import Corpus
@@ -154,7 +154,7 @@ def run_planned(
         return standing.sure or standing.spent
 
     family = run_batches(
-        configs,
+        share_trunks(configs, view),
         view,
         resume_command=resume_command,
         before_release=before_release,

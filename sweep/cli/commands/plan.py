@@ -11,6 +11,7 @@ import click
 from sweep.cli.options import (
     config_options,
     count,
+    epochs_option,
     force_option,
     load_config,
     other_setting_options,
@@ -29,6 +30,7 @@ from sweep.execution.signals import PAUSED
 @click.option(
     "--budget", required=True, help="FLOPs for all studies, 2e18, or a time: 90m, 12h, 2d."
 )
+@epochs_option
 @other_setting_options
 @config_options
 @storage_option

@@ -1,21 +1,24 @@
 """`sweep run`."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sweep.cli.lists import numbers
 from sweep.cli.options import (
     ProgramCommand,
     batches_option,
     config_options,
+    lengths_options,
     load_config,
     named_option,
     other_setting_options,
+    pattern_option,
     program_argument,
     same_command,
     storage_option,
-    trial_options,
     worker_options,
 )
 from sweep.cli.planned import run_plan
@@ -25,7 +28,8 @@ from sweep.execution.signals import PAUSED
 
 @click.command(cls=ProgramCommand)
 @batches_option
-@trial_options
+@lengths_options
+@pattern_option
 @other_setting_options
 @config_options
 @named_option
@@ -43,6 +47,12 @@ from sweep.execution.signals import PAUSED
     nargs=2,
     metavar="LOW HIGH",
     help="The rates searched; by default around the rules' rates.",
+)
+@click.option(
+    "--rates",
+    callback=numbers,
+    metavar="RATE[,...]",
+    help="Train these rates to their end, and search nothing.",
 )
 @click.option(
     "--no-transfer", is_flag=True, help="Do not start from what finished studies forecast."
@@ -66,6 +76,9 @@ def command(
     dry_run: bool,
     range_: tuple[float, float] | None,
     batches: tuple[int, ...],
+    epochs: tuple[int, ...],
+    steps: tuple[int, ...],
+    tokens: tuple[int, ...],
     no_transfer: bool,
     same_program: bool,
     plan_file: Path | None,
@@ -76,7 +89,9 @@ def command(
 
     After -- stands the command of your own training program, with {learning_rate} in it.
 
-    Several batch sizes are studied in turn, each finished study a start for the next.
+    Several batch sizes or lengths are studied in turn, each finished study a start for the next.
+    With trainer.lr_schedule.name=wsd a longer trial goes on from where the decay of a shorter one
+    of the same rate began.
     """
     from sweep.config.devices import describe_choice
     from sweep.results.study_plan import read_plan
@@ -94,11 +109,16 @@ def command(
         if not run_plan(plan, flags, json_lines=json_lines, resume_command=same_command()):
             raise SystemExit(PAUSED)
         return
-    configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
+    lengths = _combined(epochs=epochs, steps=steps, tokens=tokens)
+    settings = itertools.product(batches or (None,), lengths)
+    configs = [load_config(batch=batch, **length, **flags) for batch, length in settings]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
     with study_view(config.study, json_lines=json_lines) as view:
         view.note(describe_choice(config.profile, config.device, asked=asked))
+        from sweep.workflows.batches import run_batches, share_trunks
+
+        configs = share_trunks(configs, view)
         if dry_run:
             from sweep.workflows.dry_run import dry_run as estimate
 
@@ -108,7 +128,6 @@ def command(
         from sweep.orchestration.session import run_study
         from sweep.view.prediction import family_notes
         from sweep.view.report.dashboard import publisher
-        from sweep.workflows.batches import run_batches
 
         how: dict[str, Any] = {"resume_command": same_command(), "join": join}
         how["before_release"] = publisher(config.study, view.warn)
@@ -121,6 +140,12 @@ def command(
             done = run_study(config, view, **how) is not None
     if not done:
         raise SystemExit(PAUSED)
+
+
+def _combined(**lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Each length that is asked for; a program may be told one in several units."""
+    given = {name: values for name, values in lengths.items() if values}
+    return [dict(zip(given, each, strict=True)) for each in itertools.product(*given.values())]
 
 
 def _check_alone(batches: tuple[int, ...], *, join: bool, dry_run: bool) -> None:

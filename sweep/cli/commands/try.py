@@ -8,15 +8,17 @@ import click
 from sweep.cli.options import (
     ProgramCommand,
     config_options,
+    length_options,
     load_config,
     other_setting_options,
+    pattern_option,
     program_argument,
-    trial_options,
 )
 
 
 @click.command(cls=ProgramCommand)
-@trial_options
+@length_options
+@pattern_option
 @other_setting_options
 @click.option("--batch", type=int, help="Batch size, in sequences.")
 @click.option("--rate", type=float, help="The learning rate.  [default: the reference's]")

@@ -244,7 +244,7 @@ def _cost(cost: Cost, unit: str, objective: Objective) -> Section:
     ended = ", ".join(f"{n} {kind}" for kind in kinds if (n := getattr(cost, kind)))
     lines = [
         f"{_count(cost.trials, 'trial')} ({ended or 'none ended yet'}) took "
-        f"{_count(cost.steps_spent, unit)}; all to their end would be "
+        f"{_count(cost.steps_spent, unit)}{_taken_over(cost)}; all to their end would be "
         f"{cost.trials * cost.whole_steps:,}.",
         f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart, "
         f"would take {_count(cost.grid_steps, unit)}, "
@@ -252,6 +252,10 @@ def _cost(cost: Cost, unit: str, objective: Objective) -> Section:
         _pruner_sentence(cost, unit, objective),
     ]
     return Section("What it took", tuple(lines))
+
+
+def _taken_over(cost: Cost) -> str:
+    return f", and {cost.trunk_steps:,} taken over from shorter runs" if cost.trunk_steps else ""
 
 
 def _pruner_sentence(cost: Cost, unit: str, objective: Objective) -> str:

@@ -26,7 +26,7 @@ from trainers.refusals import shown
 RUN_FLAGS = (
     "--batch --precision --profile --device --config --study --storage --trials --epochs "
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
-    "--workers --devices --executor --ray-address --gpus-per-trial "
+    "--rates --workers --devices --executor --ray-address --gpus-per-trial "
     "--plan --no-transfer --join --dry-run --json --set "
     "--metric --direction --steps --tokens --pattern --optimizer --same-program program"
 )

@@ -15,6 +15,7 @@ from sweep.orchestration.plan import (
     identity,
     identity_fields,
     make_plan,
+    range_of,
     renamed,
     study_directory,
     study_name,
@@ -264,3 +265,25 @@ class TestTheTokens:
     def test_a_recurrence_that_is_to_be_packed_is_refused(self, plan: Make) -> None:
         with pytest.raises(TrainerError, match="context_vector would carry its context"):
             plan("data.pack=true")
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ([1e-3, 0.0], "from 1e-07 to 10, got 0"),
+        ([float("nan")], "got nan"),
+        ([1e-3, 2e-3, 1e-3], "0.001 is named twice"),
+    ],
+)
+def test_impossible_rates_are_refused(rates: list[float], words: str) -> None:
+    with pytest.raises(SweepError, match=words):
+        range_of(rates)
+
+
+def test_given_rates_are_all_that_is_trained(plan: Make) -> None:
+    made = plan("study.rates=[3e-3,1e-3]", "study.pruner=percentile", "study.until=2%")
+    assert [centre.learning_rate for centre in made.first] == [3e-3, 1e-3]
+    assert (made.low, made.high) == (5e-4, 6e-3)
+    study = made.config.study
+    assert (study.trials, study.pruner, study.until, study.transfer) == (2, "none", "", False)
+    assert study_name(made) == study_name(plan())

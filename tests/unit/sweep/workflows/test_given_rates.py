@@ -10,9 +10,9 @@ from support import Workspace
 
 from sweep.config.load import load
 from sweep.config.schema import SweepConfig
-from sweep.errors import NothingTrainedError, SweepError
+from sweep.errors import NothingTrainedError
 from sweep.view.live.plain import PlainView
-from sweep.workflows.given_rates import check_rates, run_settings, with_study, with_trainer
+from sweep.workflows.given_rates import run_settings, with_study, with_trainer
 
 FAULTY = """
     from trainers.train import train as shared
@@ -95,16 +95,3 @@ def test_what_was_not_run_is_left_out(config: SweepConfig) -> None:
     view = PlainView(stream := io.StringIO())
     assert run_settings([(stopped, [0.03])], view, resume_command="sweep compare again") is None
     assert "sweep compare again" in stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("rates", "words"),
-    [
-        ([1e-3, 0.0], "from 1e-07 to 10, got 0"),
-        ([float("nan")], "got nan"),
-        ([1e-3, 2e-3, 1e-3], "0.001 is named twice"),
-    ],
-)
-def test_impossible_rates_are_refused(rates: list[float], words: str) -> None:
-    with pytest.raises(SweepError, match=words):
-        check_rates(rates)
