@@ -1,6 +1,7 @@
 """`sweep run`."""
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def command(
     if same_program:
         flags["assignments"] += ("study.same_program=true",)
     if plan_file is not None:
-        _check_alone(batches, join=join, dry_run=dry_run)
+        lengths_given = {"epochs": epochs, "steps": steps, "tokens": tokens}
+        _check_alone({"batch": batches, **lengths_given}, join=join, dry_run=dry_run)
         plan = read_plan(plan_file)
         if not run_plan(plan, flags, json_lines=json_lines, resume_command=same_command()):
             raise SystemExit(PAUSED)
@@ -148,8 +150,9 @@ def _combined(**lengths: tuple[int, ...]) -> list[dict[str, Any]]:
     return [dict(zip(given, each, strict=True)) for each in itertools.product(*given.values())]
 
 
-def _check_alone(batches: tuple[int, ...], *, join: bool, dry_run: bool) -> None:
+def _check_alone(settings: Mapping[str, tuple[int, ...]], *, join: bool, dry_run: bool) -> None:
     """Refuses what a plan has said already, or cannot do."""
-    named = {"--batch": bool(batches), "--join": join, "--dry-run": dry_run}
+    named = {f"--{name}": bool(values) for name, values in settings.items()}
+    named |= {"--join": join, "--dry-run": dry_run}
     if given := [flag for flag, there in named.items() if there]:
         raise SweepError(f"--plan does not go with {given[0]}: leave it out")

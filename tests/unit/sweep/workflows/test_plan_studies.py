@@ -110,6 +110,8 @@ def test_a_plan_goes_alone_and_with_its_model(workspace: Workspace) -> None:
     workspace.invoke(*TARGET, "--budget", "1e13", "-o", "plan.toml")
     line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--batch", 4, code=2))
     assert "--plan does not go with --batch" in line
+    line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--steps", 40, code=2))
+    assert line == "sweep: --plan does not go with --steps: leave it out"
     line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--model", "gpt", code=2))
     assert "add --model context_vector" in line
 
