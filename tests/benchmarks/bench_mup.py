@@ -1,11 +1,11 @@
 """Whether the best rate of gpt stays where its width grows: standard parametrization and muP.
 
-    PYTHONPATH=. python tests/benchmarks/bench_mup.py [--widths 64,128,256,512] [--steps 150]
+    PYTHONPATH=. python tests/benchmarks/bench_mup.py [--widths 64,128,256,512] [--steps 300]
         [--precision fp32]
 
 Trains on the docstrings at every width and rate of a grid (factor sqrt(2)), AdamW, a warm-up over a
 fifth of the steps and a linear decay to zero, and prints the final validation loss, the rate at the
-lowest point of a parabola through the best three, and how far the best rates lie apart.
+lowest point of a parabola through the best five, and how far the best rates lie apart.
 """
 
 import argparse
@@ -49,13 +49,13 @@ def loss_of(rate: float, width: int, kind: str, given: argparse.Namespace, folde
 
 
 def best_of(rates: list[float], losses: list[float]) -> float:
-    """The rate at the lowest point of a parabola through the best three."""
+    """The rate at the lowest point of a parabola through the five runs around the best one."""
     at = int(np.argmin(losses))
-    if not 0 < at < len(rates) - 1 or not all(map(math.isfinite, losses[at - 1 : at + 2])):
-        return rates[at]
-    x = np.log(rates[at - 1 : at + 2])
-    curve = np.polyfit(x, losses[at - 1 : at + 2], 2)
-    return math.exp(-curve[1] / (2 * curve[0]))
+    near = slice(max(0, at - 2), at + 3)
+    x, y = np.log(rates[near]), np.array(losses[near])
+    curve = np.polyfit(x[np.isfinite(y)], y[np.isfinite(y)], 2)
+    lowest = -curve[1] / (2 * curve[0]) if curve[0] > 0 else math.log(rates[at])
+    return math.exp(min(max(lowest, x[0]), x[-1]))
 
 
 def sweep(width: int, kind: str, begin: int, given: argparse.Namespace, folder: Path) -> float:
@@ -87,7 +87,7 @@ def main() -> None:
     """Prints a line a width, and the ratio of the best rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", default="64,128,256,512")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--precision", default="fp32")
     given = parser.parse_args()
     widths = [int(width) for width in given.widths.split(",")]
