@@ -18,7 +18,7 @@ from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import Remaining, remaining
-from studies.strategy import next_rate
+from studies.strategy import next_training
 from studies.table import Table
 from studies.trials import failed, is_paused, number_of, rate_of, sound, value_of
 from sweep.orchestration.endings import began_anew, from_outside
@@ -207,7 +207,7 @@ class Strategy:
         terms = self.terms(within)
         if not terms.pauses or not trials.mask(is_paused).any():
             return None
-        return next_rate(as_tried(trials), terms, new=not full)[1]
+        return next_training(as_tried(trials), terms, new=not full).number
 
     def widened(self, trials: Table, counts: TrialCounts, within: Range) -> Range:
         """The range to search, wider than before where the best rate leans on its edge."""
