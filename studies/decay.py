@@ -10,7 +10,6 @@ tilt 1 where the product alone counts and 0 where the decay does not move the be
 the ridge a decay costs `bend` nats for each ln^2 that it lies from its own best, up to `MOST_COST`.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,18 +146,16 @@ def _point(trial: FrozenTrial) -> Array:
     return np.array([ln_rate(trial), ln_decay(trial)])
 
 
-def coupled(
-    search: DecaySearch, rate_ratio: float, batch_ratio: float, length_ratio: float = 1.0
-) -> DecaySearch:
-    """The same around the decay that keeps the timescale of a known rate and decay.
+def carried_decay(decay: float, rate_ratio: float, batch_ratio: float) -> float:
+    """The decay with the timescale of a known rate and decay, for runs of one length.
 
     B / (rate x decay x D) stays as it is (Power Lines, arXiv 2505.13738, at one number of tokens a
-    parameter), so a larger batch wants a larger decay, and a longer run a smaller one.
+    parameter), so a larger batch wants more of rate x decay.
 
     Args:
-        search: its middle is the decay that is known.
-        rate_ratio: the rate here over the one it is known at.
-        batch_ratio, length_ratio: likewise.
+        decay: the known one.
+        rate_ratio: the rate here over the one that it goes with.
+        batch_ratio: likewise.
     """
-    middle = search.middle * batch_ratio / (rate_ratio * length_ratio)
-    return dataclasses.replace(search, middle=min(max(middle, search.low), search.high))
+    middle = decay * batch_ratio / rate_ratio
+    return min(max(middle, WIDE_DECAY.low), WIDE_DECAY.high)

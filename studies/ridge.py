@@ -23,6 +23,7 @@ from studies.numbers import GRID_STEP, UNLIKELY_RIDGE
 from studies.posterior import MOST_LIKELY, Posterior
 from studies.table import Array, Table
 
+ENDS = 0.4  # probability in the last part of the range: a flat prior has 0.125 there
 DRAWN = 8  # ridges that the curve's band is made of, at most
 
 
@@ -110,6 +111,19 @@ class RidgePosterior(Posterior):
         """The central interval that holds the best decay with a probability of `mass`."""
         return self._decay_quantile(0.5 - mass / 2), self._decay_quantile(0.5 + mass / 2)
 
+    @property
+    def decay_edge(self) -> str:
+        """Where the best decay may well lie out of the range: "lower", "upper" or ""."""
+        weight = self.decay_density[1]
+        if max(weight[0], weight[-1]) < ENDS:
+            return ""
+        return "lower" if weight[0] > weight[-1] else "upper"
+
+    @property
+    def tilt(self) -> float:
+        """How far the best ln rate falls for each ln of the decay, as expected."""
+        return sum(part.weight * part.ridge.tilt for part in self._parts_of)
+
     @cached_property
     def density(self) -> tuple[Array, Array]:
         """The grid of ln rate, and each point's probability to be the optimum, at any decay."""
@@ -139,6 +153,11 @@ class RidgePosterior(Posterior):
         """How far the best ln rate at one decay is known."""
         low, high = self.interval_here(0.5)
         return math.log(high / low) / 1.349
+
+    @property
+    def rate_here(self) -> float:
+        """The median of the best rate at one decay."""
+        return self.interval_here(0.0)[0]
 
     def interval_here(self, mass: float = 0.9) -> tuple[float, float]:
         """The central interval of the best rate at one decay."""

@@ -77,6 +77,7 @@ def make_sampler(
         seed,
         trial_number,
         terms.objective,
+        terms.decay,
     )
 
 

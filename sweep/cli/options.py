@@ -96,6 +96,7 @@ trial_options = _stack(
         "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
     ),
 )
+with_option = click.option("--with", help="weight_decay: search it together with the rate.")
 setting_options = _stack(
     click.option("--batch", type=int, help="Batch size, in sequences."),
     trial_options,

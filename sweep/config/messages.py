@@ -30,6 +30,8 @@ FLAGS = {
     "trial-timeout": "study.trial_timeout",
     "hang-timeout": "study.hang_timeout",
     "range": "study.range",
+    "with": "study.with",
+    "decay-range": "study.decay_range",
     "workers": "study.workers",
     "devices": "study.devices",
     "executor": "study.executor",

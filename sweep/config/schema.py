@@ -85,6 +85,8 @@ class StudySettings(_Strict):
     trial_timeout: Annotated[FiniteFloat, Field(ge=0)]
     hang_timeout: Annotated[FiniteFloat, Field(ge=0)]
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
+    with_: Annotated[Literal["", "weight_decay"], Field(alias="with")]
+    decay_range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     sampler: str
     pruner: str
     floor: Annotated[float, PlainValidator(_floor)]
@@ -134,6 +136,7 @@ class ReferenceSettings(_Strict):
     epochs: Annotated[int, Field(ge=0, strict=True)]
     swept: bool
     tokenizer: str = "words"
+    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
 
 
 class RuleSettings(_Strict):

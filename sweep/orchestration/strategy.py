@@ -10,7 +10,8 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.definition import edge, searched, widen
+from studies.decay import DECAY, DecaySearch
+from studies.definition import PARAMETER, edge, searched, widen
 from studies.failures import as_tried
 from studies.objective import Objective
 from studies.observed import Terms, look_of, posterior_of
@@ -41,6 +42,7 @@ class SearchSettings:
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
         script: the hash of the program's script.
+        decay: how the weight decay is searched; None: it is not.
         until: ends the study when less than this share is left to gain (`Remaining`); None: never.
     """
 
@@ -56,6 +58,7 @@ class SearchSettings:
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
+    decay: DecaySearch | None = None
     until: float | None = None
     script: str = ""
 
@@ -189,6 +192,12 @@ class Strategy:
         tried = {centre.learning_rate: counts.at(centre.learning_rate) for centre in self._first}
         first = [rate for rate, (kept, lost) in tried.items() if kept == 0 and lost < 2]
         return first or ([] if counts.waits or counts.owed is None else [counts.owed])
+
+    def enqueued(self, rate: float) -> dict[str, float]:
+        """The parameters to try a rate with: a rule's is meant at the decay that is known."""
+        decay, rules = self.settings.decay, [centre.learning_rate for centre in self._first]
+        known = {} if decay is None or rate not in rules else {DECAY: decay.middle}
+        return {PARAMETER: rate, **known}
 
     def left_to_gain(self, trials: Table, counts: TrialCounts, within: Range) -> Remaining | None:
         """What another trial could gain, once every rule's rate was tried; None where not asked."""

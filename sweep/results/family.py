@@ -17,6 +17,7 @@ from studies.transfer import Prediction, find_optimum, predict, usual_critical_b
 from studies.trials import sound
 from sweep.results.belief import terms_of
 from sweep.results.record import (
+    WITH,
     StudyRecord,
     made_by_sweep,
     read_study,
@@ -176,8 +177,11 @@ def exponents(family: Family) -> Exponents | None:
 
 
 def comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two identities differ in nothing but batch, model size, length and `FREE` fields."""
-    return _fixed(there) == _fixed(here)
+    """Whether two identities differ in nothing but batch, model size, length and `FREE` fields.
+
+    Where the weight decay was searched too, the best rate is that of another decay each time.
+    """
+    return WITH not in here and _fixed(there) == _fixed(here)
 
 
 def is_finished(study: Study) -> bool:

@@ -79,6 +79,11 @@ def predict(
     opened = open_storage(storage, create=False)
     base = open_study(storage, name) if name else _newest_finished(opened, storage)
     record = read_study(base)
+    if record.decay is not None:
+        raise SweepError(
+            f"study '{base.study_name}' searched the weight decay too, and no rule here carries "
+            "both: name a study of one decay with --study"
+        )
     family = find_family(opened, record.identity)
     size = parameters or record.parameters
     setting = _asked(
@@ -154,7 +159,7 @@ def rule_rates(study: Study, batch: int, parameters: int) -> dict[str, float]:
 def _newest_finished(opened: RDBStorage, storage: StorageUrl | str) -> Study:
     for name in reversed(study_names(opened)):
         study = optuna.load_study(study_name=name, storage=opened)
-        if is_finished(study):
+        if is_finished(study) and read_study(study).decay is None:
             return study
     raise SweepError(_nothing_finished(str(StorageUrl(storage))))
 

@@ -133,7 +133,7 @@ def _prepared(
     low = max(WIDE.low, min(rates) / MARGIN)
     high = min(WIDE.high, max(rates) * MARGIN)
     given = {"name": "", "range": (low, high), "sampler": "random", "pruner": "none", "until": ""}
-    unnamed = with_study(config, **given, transfer=False)
+    unnamed = with_study(config, **given, with_="", transfer=False)
     name, _ = find_existing(make_plan(unnamed), SUFFIX)
     named = with_study(unnamed, name=name)
     return replace(prepare(named, view, text=corpus), kind="fixed")

@@ -2,10 +2,10 @@
 
 python tests/benchmarks/bench_decay.py --data marinfold_lr_wd_batch_epochs.csv
 
-The 42 runs of a model of 1.5 billion parameters over eight epochs (rate x weight decay x batch size,
-val_loss in nats) are a pool. The search may train those alone: of the runs that are left it takes
-the one that it expects to gain most by. Counted is how many it takes until one is within 0.025 nats
-of the pool's best; random draws need (n + 1) / (k + 1), k of n being so good.
+The 42 runs of a model of 1.5 billion parameters over eight epochs (rate x weight decay x batch
+size, val_loss in nats) are a pool. The search may train those alone: of the runs that are left it
+takes the one that it expects to gain most by. Counted is how many it takes until one is within
+0.025 nats of the pool's best; random draws need (n + 1) / (k + 1), k of n being so good.
 
 Batch sizes are one pool by their timescale, B / (rate x decay x D): a rate counts as that at batch
 128 with the same one. They are also three studies of their own. What is believed beforehand is one

@@ -16,6 +16,7 @@ from sweep.cli.options import (
     same_command,
     storage_option,
     trial_options,
+    with_option,
     worker_options,
 )
 from sweep.cli.planned import run_plan
@@ -43,6 +44,14 @@ from sweep.execution.signals import PAUSED
     nargs=2,
     metavar="LOW HIGH",
     help="The rates searched; by default around the rules' rates.",
+)
+@with_option
+@click.option(
+    "--decay-range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="The weight decays searched; by default around where the search begins.",
 )
 @click.option(
     "--no-transfer", is_flag=True, help="Do not start from what finished studies forecast."
@@ -76,6 +85,8 @@ def command(
 
     After -- stands the command of your own training program, with {learning_rate} in it.
 
+    With --with weight_decay, and {weight_decay} in it, that is searched too.
+
     Several batch sizes are studied in turn, each finished study a start for the next.
     """
     from sweep.config.devices import describe_choice
@@ -94,6 +105,8 @@ def command(
         if not run_plan(plan, flags, json_lines=json_lines, resume_command=same_command()):
             raise SystemExit(PAUSED)
         return
+    if flags["decay_range"] is not None:
+        flags["decay_range"] = list(flags["decay_range"])
     configs = [load_config(batch=batch, **flags) for batch in batches or (None,)]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))

@@ -12,6 +12,7 @@ from sweep.cli.options import (
     other_setting_options,
     program_argument,
     trial_options,
+    with_option,
 )
 
 
@@ -27,6 +28,7 @@ from sweep.cli.options import (
     show_default=True,
     help="How long it may run.",
 )
+@with_option
 @config_options
 @program_argument
 def command(rate: float | None, seconds: float, **flags: Any) -> None:
