@@ -76,6 +76,6 @@ BENDS, BEND_WEIGHTS = (0.004, 0.03, 0.15), (0.4, 0.4, 0.2)  # nats / ln^2
 MOST_COST = 0.5  # nats that a decay can cost
 DECAY_PLACES = 8  # of the best decay, over its range
 THINNED = 2  # one of so many points of each axis of the rate's own grid
-UNLIKELY_RIDGE = 2e-3  # of the likeliest: what is less so is left out
+LIKELY_RIDGES = 0.98  # probability of those that are worked with: the least likely are left out
 DECAY_STEP, RATE_STEP = 0.5, 0.1  # between candidates, ln
 DECAY_WEIGHS = 0.5  # of a distance in ln decay, against one in ln rate

@@ -1,6 +1,7 @@
 """From a study's trials to what the response model takes in, and to what it makes of them."""
 
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Hashable, Iterable, Mapping
@@ -280,17 +281,23 @@ def _posterior(table: Table, terms: Terms, judged: FrozenTrial | None) -> Poster
     others = table if judged is None else table.without(judged.number)
     if terms.decay is None:
         return _believed(observe(others, terms), terms, _early(table, terms, judged))
+    search = terms.decay
 
     def by_runs(ridge: Ridge) -> Posterior:
         told = dataclasses.replace(terms, ridge=ridge)
         return _believed(observe(others, told), told)
 
-    def with_looks(ridge: Ridge, posterior: Posterior) -> Posterior:
-        told = dataclasses.replace(terms, ridge=ridge)
-        early = _early(table, told, judged)
-        return posterior if early is None else _believed(posterior.seen, told, early)
+    @functools.cache
+    def early(tilt: float) -> Array | None:
+        # What a decay costs shows late: of short runs the rate alone is read.
+        ridge = Ridge(search.middle, tilt, 0.0, 0.0)
+        return _early(table, dataclasses.replace(terms, ridge=ridge), judged)
 
-    return mixture(terms.decay, observe(others, terms), by_runs, with_looks)
+    def with_looks(ridge: Ridge, posterior: Posterior) -> Posterior:
+        further = early(ridge.tilt)
+        return posterior if further is None else posterior.told(further)
+
+    return mixture(search, observe(others, terms), by_runs, with_looks)
 
 
 def posterior_at(table: Table, terms: Terms, step: int) -> Posterior:

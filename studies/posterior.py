@@ -11,9 +11,11 @@ and of what a rate costs at a new seed, is spread by that; the search itself loo
 of the seed that it trains.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -87,24 +89,43 @@ class Posterior:
         self._seen = seen
         self._low, self._high = math.log(low), math.log(high)
         self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
+        self._told = RULES_WEIGHT / (1.0 - NO_RULE_WEIGHT) if priors else 1.0
+        self._most = MOST_LIKELY // thin**2
         self._parts = _prior_parts(priors, self._mu)
+        self._weigh_rules(further)
+        self._cells: Cells = cells_of(seen, self._mu, self._prior, thin)
+        self._weigh_cells()
+
+    def told(self, further: Array) -> Self:
+        """The same where something else speaks for each optimum on the grid.
+
+        Args:
+            further: a factor.
+        """
+        other = copy.copy(self)
+        for name in [name for name in vars(self) if isinstance(_kind(name), cached_property)]:
+            del other.__dict__[name]
+        other._weigh_rules(further)
+        other._weigh_cells()
+        return other
+
+    def _weigh_rules(self, further: Array | None) -> None:
         if further is not None:
             self._parts = {name: part * further for name, part in self._parts.items()}
         self._rules = {name: part for name, part in self._parts.items() if name != NO_RULE}
         anywhere = np.ones(len(self._mu)) if further is None else further
-        told = RULES_WEIGHT / (1.0 - NO_RULE_WEIGHT) if priors else 1.0
-        self._rules[NO_RULE] = told * NO_RULE_WEIGHT * anywhere / len(self._mu)
-        prior = np.asarray(sum(self._parts.values()))
-        self._cells: Cells = cells_of(seen, self._mu, prior, thin)
+        self._rules[NO_RULE] = self._told * NO_RULE_WEIGHT * anywhere / len(self._mu)
+        self._prior = np.asarray(sum(self._parts.values()))
+
+    def _weigh_cells(self) -> None:
         cells = self._cells
         likely = cells.likelihood.astype(np.float64) * cells.prior[:, None, None]
-        weights = likely * prior[cells.mu][:, None, None]
+        weights = likely * self._prior[cells.mu][:, None, None]
         self._weights = weights / weights.sum()
         self.ln_evidence = float(np.log(weights.sum())) + cells.ln_scale
         self._likelihood = np.bincount(cells.mu, likely.sum((1, 2)), len(self._mu))
         self._by_cell = self._weights.sum((1, 2))
         self._by_mu = np.bincount(cells.mu, self._by_cell, len(self._mu)).astype(np.float64)
-        self._most = MOST_LIKELY // thin**2
 
     @property
     def seen(self) -> Observations:
@@ -370,6 +391,10 @@ class Posterior:
     def _quantile(self, probability: float) -> float:
         mu, weight = self.density
         return math.exp(np.interp(probability, np.cumsum(weight), mu + GRID_STEP / 2))
+
+
+def _kind(name: str) -> object:
+    return getattr(Posterior, name, None)
 
 
 def _prior_parts(priors: Mapping[str, Prior], mu: Array) -> dict[str, Array]:

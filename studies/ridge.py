@@ -19,7 +19,7 @@ import numpy as np
 
 from studies.decay import DecaySearch, Ridge, ln_decay, ridges
 from studies.likelihood import Observations
-from studies.numbers import GRID_STEP, UNLIKELY_RIDGE
+from studies.numbers import GRID_STEP, LIKELY_RIDGES
 from studies.posterior import MOST_LIKELY, Posterior
 from studies.table import Array, Table
 
@@ -53,7 +53,9 @@ def mixture(
     found = [(ridge, by_runs(ridge), math.log(prior)) for ridge, prior in ridges(search)]
     likely = np.array([posterior.ln_evidence + prior for _, posterior, prior in found])
     weight = np.exp(likely - likely.max())
-    kept = np.flatnonzero(weight > UNLIKELY_RIDGE)
+    order = np.argsort(-weight, kind="stable")
+    reached = np.cumsum(weight[order]) / weight.sum()
+    kept = np.sort(order[: 1 + int((reached < LIKELY_RIDGES).sum())])
     weight /= weight[kept].sum()
     parts = [Part(found[k][0], whole(*found[k][:2]), float(weight[k])) for k in kept]
     return RidgePosterior(parts, search, seen)
