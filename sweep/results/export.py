@@ -202,7 +202,7 @@ def write(exported: Exported, path: Path, *, force: bool = False) -> None:
     """
     train = asdict(exported.train)
     if exported.train.program.command:  # the rest is this tool's own trainer's
-        train = {name: train[name] for name in TOLD}
+        train = {name: train[name] for name in TOLD if train[name] or name not in TOLD_LATER}
     else:
         del train["program"]
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}

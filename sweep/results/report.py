@@ -34,7 +34,7 @@ LEAST_FOR_NOISE = 4  # runs; fewer measure nothing
 DECIDED = 0.8  # a rule is named where it has this posterior weight
 GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it
 CURVE_POINTS = 120
-SURFACE_POINTS = 36, 19  # of rates and decays
+SURFACE_POINTS, SURFACE_OF = (36, 19), 800  # of rates and decays; hypotheses
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ class Cost:
         audited, audited_near: trials that ran on to check the pruner, and how many of them came
             within 0.5 % of the best: pruning those would have been wrong.
         grid_rates, grid_steps: of a full grid over the searched range, a factor of 1.44 apart.
+        grid_decays: likewise, a factor of 2 apart where they are searched too.
     """
 
     trials: int
@@ -125,6 +126,7 @@ class Cost:
     audited_near: int
     grid_rates: int
     grid_steps: int
+    grid_decays: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +310,7 @@ def _surface(posterior: RidgePosterior) -> Surface | None:
     x = np.log(np.geomspace(*posterior.range, SURFACE_POINTS[0]))
     decays = np.geomspace(*posterior.decay_range, SURFACE_POINTS[1]).tolist()
     rows = [posterior.at(decay) for decay in decays]
-    curves = [curve for row in rows if (curve := fitted_curve(row, x))]
+    curves = [curve for row in rows if (curve := fitted_curve(row, x, most=SURFACE_OF))]
     if not curves:
         return None
     values = tuple(curve.middle for curve in curves)
@@ -388,7 +390,9 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
     pruned = [row for row in own if row.state == "pruned" and not row.diverged]
     ended, near = audited(summary)
     low, high = summary.working_range
-    grid = math.ceil(math.log(high / low) / math.log(GRID_STEP)) + 1
+    grid, decays = math.ceil(math.log(high / low) / math.log(GRID_STEP)) + 1, 1
+    if summary.decay_range is not None:
+        decays = math.ceil(math.log2(summary.decay_range[1] / summary.decay_range[0])) + 1
     return Cost(
         trials=len(own),
         pruner=pruner,
@@ -402,7 +406,8 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
         audited=ended,
         audited_near=near,
         grid_rates=grid,
-        grid_steps=grid * summary.steps,
+        grid_steps=grid * decays * summary.steps,
+        grid_decays=decays,
     )
 
 

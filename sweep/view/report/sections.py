@@ -276,12 +276,18 @@ def _cost(cost: Cost, unit: str, objective: Objective) -> Section:
         f"{_count(cost.trials, 'trial')} ({ended or 'none ended yet'}) took "
         f"{_count(cost.steps_spent, unit)}; all to their end would be "
         f"{cost.trials * cost.whole_steps:,}.",
-        f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart, "
-        f"would take {_count(cost.grid_steps, unit)}, "
+        f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart"
+        f"{_grid_decays(cost)}, would take {_count(cost.grid_steps, unit)}, "
         f"{cost.grid_steps / max(1, cost.steps_spent):.1f} times as many.",
         _pruner_sentence(cost, unit, objective),
     ]
     return Section("What it took", tuple(lines))
+
+
+def _grid_decays(cost: Cost) -> str:
+    if cost.grid_decays == 1:
+        return ""
+    return f" at each of {cost.grid_decays} weight decays a factor of 2 apart"
 
 
 def _pruner_sentence(cost: Cost, unit: str, objective: Objective) -> str:
