@@ -15,6 +15,7 @@ from studies.law import Critical, Swept
 from studies.rules import Setting
 from studies.transfer import Prediction, find_optimum, predict, usual_critical_batch
 from studies.trials import sound
+from sweep.errors import SweepError
 from sweep.results.belief import terms_of
 from sweep.results.record import (
     WITH,
@@ -182,6 +183,19 @@ def comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     Where the weight decay was searched too, the best rate is that of another decay each time.
     """
     return WITH not in here and _fixed(there) == _fixed(here)
+
+
+def check_family(study: Study) -> None:
+    """Refuses a study that can have no family: no law here carries rate and weight decay together.
+
+    Raises:
+        SweepError: the weight decay was searched too.
+    """
+    if WITH in read_study(study).identity:
+        raise SweepError(
+            f"study '{study.study_name}' searched the weight decay too, and no law here carries "
+            "both: name a study of one decay with --study"
+        )
 
 
 def is_finished(study: Study) -> bool:

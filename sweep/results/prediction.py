@@ -20,6 +20,7 @@ from sweep.results.family import (
     SEQUENCES,
     TOKENS,
     Family,
+    check_family,
     exponents,
     find_family,
     is_finished,
@@ -78,12 +79,8 @@ def predict(
     """
     opened = open_storage(storage, create=False)
     base = open_study(storage, name) if name else _newest_finished(opened, storage)
+    check_family(base)
     record = read_study(base)
-    if record.decay is not None:
-        raise SweepError(
-            f"study '{base.study_name}' searched the weight decay too, and no rule here carries "
-            "both: name a study of one decay with --study"
-        )
     family = find_family(opened, record.identity)
     size = parameters or record.parameters
     setting = _asked(

@@ -108,6 +108,8 @@ def test_no_forecast_rests_on_it(searched: Workspace, tmp_path: Path) -> None:
     name = own.study().study_name
     asked = own.invoke("predict", "--batch", 128, "--study", name, code=2)
     assert "searched the weight decay too" in refusal(asked)
+    logged = own.invoke("report", "--family", code=2)
+    assert "searched the weight decay too" in refusal(logged)
 
 
 def test_the_rate_alone_is_another_study(searched: Workspace, tmp_path: Path) -> None:
