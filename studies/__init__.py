@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from studies.decay import DecaySearch
     from studies.definition import (
         PARAMETER,
         WIDE,
@@ -30,6 +31,7 @@ __all__ = [
     "RULES",
     "WIDE",
     "Centre",
+    "DecaySearch",
     "FunctionRule",
     "Identity",
     "LearningRatePruner",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "decay": "DecaySearch",
     "definition": "PARAMETER WIDE Identity edge validate_range widen working_range",
     "errors": "StudyError",
     "patient": "StudyPruner",

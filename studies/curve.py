@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studies.posterior import Posterior
+from studies.posterior import MOST_LIKELY, Posterior
 from studies.table import Array
 
 
@@ -23,15 +23,23 @@ class Curve:
     high: tuple[float, ...]
 
 
-def fitted_curve(posterior: Posterior, x: Array, mass: float = 0.9) -> Curve | None:
+def fitted_curve(
+    posterior: Posterior, x: Array, mass: float = 0.9, *, most: int = MOST_LIKELY
+) -> Curve | None:
     """The median of what a run reaches, and the central band of probability `mass`, at ln rates x.
+
+    Args:
+        posterior: that believes in it.
+        x: ln rates.
+        mass: of the band.
+        most: hypotheses that it is made of, at most.
 
     Returns:
         The curve; None where no run has a result, so that nothing fixes its level.
     """
     if not len(posterior.seen.y):
         return None
-    values, weights = posterior.outcomes(x)
+    values, weights = posterior.outcomes(x, most)
     objective = posterior.seen.objective
     shares = (0.5 - mass / 2, 0.5, 0.5 + mass / 2)
     if objective.direction == "maximize":  # the least nats are the highest value

@@ -75,11 +75,13 @@ class Repeat:
         seed: its own.
         x: ln rate.
         y: what it came to, in nats; infinite where it diverged.
+        decay: its ln weight decay; None where that is not searched.
     """
 
     seed: int
     x: float
     y: float
+    decay: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ class Observations:
             ln step, NaN where it says nothing; None where none does.
         repeats: runs of the same thing with other seeds.
         objective: of whose values these are the nats.
+        cost: what each result's weight decay is supposed to have cost, nats, which y is without;
+            None where it is not searched.
+        running_cost: the same of those whose result is still to come.
     """
 
     x: Array
@@ -106,6 +111,8 @@ class Observations:
     fall: Array | None = None
     repeats: tuple[Repeat, ...] = ()
     objective: Objective = field(default_factory=Objective)
+    cost: Array | None = None
+    running_cost: Array | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +125,7 @@ class Cells:
         depth: D, (cells,).
         prior: of r, a, B and D.
         likelihood: (cells, noises, walls), the priors of noise and wall among it.
+        ln_scale: ln of the factor that was taken out of it.
     """
 
     mu: Indices
@@ -128,6 +136,7 @@ class Cells:
     known_baseline: bool
     prior: Array
     likelihood: Singles
+    ln_scale: float = 0.0
 
     def kept(self, which: Mask) -> None:
         """Forgets the others."""
@@ -135,15 +144,16 @@ class Cells:
             setattr(self, name, getattr(self, name)[which])
 
 
-def cells_of(seen: Observations, mu: Array, prior: Array) -> Cells:
+def cells_of(seen: Observations, mu: Array, prior: Array, thin: int = 1) -> Cells:
     """The likely cells with their likelihoods.
 
     Args:
         seen: the observations.
         mu: the grid, ln rate.
         prior: of each mu; it only decides which cells are too unlikely to be kept.
+        thin: takes one of so many points of each axis of the grid.
     """
-    cells = _every_cell(seen, len(mu))
+    cells = _every_cell(seen, len(mu), thin)
     place = np.searchsorted(CURVATURES, cells.curvature)
     cells.likelihood = _single(noise_prior()[:, :, None] * wall_prior())[place]
     for x in merged(seen.lost, np.zeros(len(seen.lost)))[0]:
@@ -222,6 +232,7 @@ def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     place = np.searchsorted(CURVATURES, cells.curvature)
     likely = fit[cells.mu, place]
     cells.likelihood *= np.exp(likely - likely.max()).astype(np.float32)[:, None, None]
+    cells.ln_scale += float(likely.max())
 
 
 def gone(depth: Array, curvature: Array, phi: Array) -> Array:
@@ -262,7 +273,9 @@ def _take(cells: Cells, mu: Array, prior: Array, density: Singles) -> None:
     kept = likely > FORGOTTEN * highest
     if kept.mean() < 0.8:
         cells.kept(kept)
-    cells.likelihood /= cells.likelihood.max()
+    top = cells.likelihood.max()
+    cells.likelihood /= top
+    cells.ln_scale += math.log(top)
 
 
 def _density(cells: Cells, mu: Array, x: float, y: float) -> Singles:
@@ -292,11 +305,12 @@ def _single(values: Array) -> Singles:
     return values.astype(np.float32)
 
 
-def _every_cell(seen: Observations, grid: int) -> Cells:
-    baseline, depth, weight = _levels(seen)
-    axes = np.arange(grid), STEEPER, CURVATURES, np.arange(len(depth))
+def _every_cell(seen: Observations, grid: int, thin: int) -> Cells:
+    baseline, depth, weight = (each[::thin] for each in _levels(seen))
+    axes = np.arange(grid)[::thin], STEEPER[::thin], CURVATURES[::thin], np.arange(len(depth))
     mu, steeper, curvature, level = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-    prior = STEEPER_WEIGHTS[:, None, None] * _curvature_classes().sum(0)[:, None] * weight
+    shape = STEEPER_WEIGHTS[::thin, None, None] * _curvature_classes().sum(0)[::thin, None]
+    prior = shape * weight
     return Cells(
         mu,
         steeper,
@@ -304,7 +318,7 @@ def _every_cell(seen: Observations, grid: int) -> Cells:
         baseline[level],
         depth[level],
         math.isfinite(seen.baseline) or _all_alike(seen),
-        np.tile(prior.ravel(), grid),
+        np.tile(prior.ravel(), len(axes[0])),
         np.empty(0, np.float32),
     )
 

@@ -71,3 +71,13 @@ AUDITED = 0.05  # share of the runs to be left that go on to check it
 # The end.
 SURE = 0.9  # the probability with which as little is left to gain as was asked for
 LEAST_COMPLETE = 3  # whole runs; with fewer the posterior is little but the prior
+
+# Rate and weight decay together: how they may belong (`studies.decay`), as hypotheses.
+TILTS, TILT_WEIGHTS = (0.0, 0.5, 1.0), (0.1, 0.25, 0.65)
+BENDS, BEND_WEIGHTS = (0.004, 0.03, 0.15), (0.4, 0.4, 0.2)  # nats / ln^2
+MOST_COST = 0.5  # nats that a decay can cost
+DECAY_PLACES = 8  # of the best decay, over its range
+THINNED = 2  # one of so many points of each axis of the rate's own grid
+LIKELY_RIDGES = 0.98  # probability of those that are worked with: the least likely are left out
+DECAY_STEP, RATE_STEP = 0.5, 0.1  # between candidates, ln
+DECAY_WEIGHS = 0.5  # of a distance in ln decay, against one in ln rate

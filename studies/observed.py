@@ -1,6 +1,7 @@
 """From a study's trials to what the response model takes in, and to what it makes of them."""
 
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Hashable, Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.decay import DecaySearch, Ridge, cost_of, ln_place
 from studies.errors import StudyError
 from studies.likelihood import Observations, Repeat
 from studies.numbers import (
@@ -17,11 +19,13 @@ from studies.numbers import (
     OTHERWISE,
     SHIFT,
     SHIFT_SD,
+    THINNED,
 )
 from studies.objective import Objective
 from studies.posterior import Posterior
 from studies.prior import Prior
 from studies.progress import ending_fall
+from studies.ridge import mixture
 from studies.table import Array, Mask, Table, places
 from studies.trials import (
     best_until,
@@ -31,7 +35,6 @@ from studies.trials import (
     is_paused,
     last_step,
     learned_at,
-    ln_rate,
     sound,
     value_of,
     whole_steps,
@@ -62,6 +65,9 @@ class Terms:
         begun: rates of which another study has trained a beginning that this one can go on with.
         lenient: whether a complete trial whose value is impossible is left out as a failed one is,
             and not refused: where other programs write trials too, it is none of the search's.
+        decay: what is known of the weight decay, where it is searched too.
+        ridge: the one way in which rate and decay are taken to belong together; None outside of
+            such a search, and for all of them.
     """
 
     low: float
@@ -77,6 +83,13 @@ class Terms:
     begun: tuple[float, ...] = ()
     lenient: bool = False
     objective: Objective = field(default_factory=Objective)
+    decay: DecaySearch | None = None
+    ridge: Ridge | None = None
+
+    @property
+    def thin(self) -> int:
+        """How much thinner than usual the rate's grid is."""
+        return THINNED if self.ridge else 1
 
     @property
     def nats_baseline(self) -> float:
@@ -147,7 +160,7 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
             not lenient.
     """
     table, objective = Table.of(trials), terms.objective
-    x, y = table.column(ln_rate), table.column(_nats, objective)
+    x, y = table.column(ln_place, terms.ridge), table.column(_nats, objective)
     tried = ~np.isnan(x) & ~table.mask(failed)
     if not terms.lenient:
         for place in places(tried & np.isneginf(y)):
@@ -155,18 +168,37 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
     tried &= ~np.isneginf(y)
     lost = tried & table.mask(diverged)
     known = tried & ~lost & ~np.isnan(y)
+    running = tried & ~lost & np.isnan(y) & table.mask(_under_way)
+    cost = _costs(table, terms)
     return Observations(
         x=x[known],
-        y=y[known],
+        y=y[known] if cost is None else (y - cost)[known],
         lost=x[lost],
-        running=x[tried & ~lost & np.isnan(y) & table.mask(_under_way)],
+        running=x[running],
         baseline=terms.nats_baseline,
         fall=_falls(table, known, objective)[known] if terms.constant_rate else None,
         repeats=tuple(
-            dataclasses.replace(repeat, y=objective.nats(repeat.y)) for repeat in terms.repeats
+            _repeated(dataclasses.replace(repeat, y=objective.nats(repeat.y)), terms.ridge)
+            for repeat in terms.repeats
         ),
         objective=objective,
+        cost=None if cost is None else cost[known],
+        running_cost=None if cost is None else cost[running],
     )
+
+
+def _costs(table: Table, terms: Terms) -> Array | None:
+    """What each trial's decay costs along the ridge, nats."""
+    return None if terms.ridge is None else table.column(cost_of, terms.ridge)
+
+
+def _repeated(repeat: Repeat, ridge: Ridge | None) -> Repeat:
+    """The same where it counts on the ridge."""
+    if ridge is None or repeat.decay is None:
+        return repeat
+    point = np.array([repeat.x, repeat.decay])
+    y = repeat.y - float(ridge.cost(point))
+    return dataclasses.replace(repeat, x=float(ridge.x(point)), y=y)
 
 
 def look_of(table: Table, terms: Terms) -> Look:
@@ -193,10 +225,12 @@ def _earliest(steps: Array) -> float:
 
 def cross_section(table: Table, step: int, terms: Terms) -> Observations:
     """All runs that got as far as a step, as they were then."""
-    x, last = table.column(ln_rate), table.column(last_step)
+    x, last = table.column(ln_place, terms.ridge), table.column(last_step)
     lost = table.mask(diverged) & (last <= step) & ~np.isnan(x)
     y = terms.objective.nats(table.column(best_until, step, terms.objective))
     known = (last >= step) & ~np.isnan(x) & np.isfinite(y) & ~lost
+    cost = _costs(table, terms)
+    y = y if cost is None else y - cost
     return Observations(
         x[known],
         y[known],
@@ -246,14 +280,52 @@ def posterior_of(
 
 
 def _posterior(table: Table, terms: Terms, judged: FrozenTrial | None) -> Posterior:
-    seen = observe(table if judged is None else table.without(judged.number), terms)
+    others = table if judged is None else table.without(judged.number)
+    if terms.decay is None:
+        return _believed(observe(others, terms), terms, _early(table, terms, judged))
+    search = terms.decay
+
+    def by_runs(ridge: Ridge) -> Posterior:
+        told = dataclasses.replace(terms, ridge=ridge)
+        return _believed(observe(others, told), told)
+
+    @functools.cache
+    def early(tilt: float) -> Array | None:
+        # What a decay costs shows late: of short runs the rate alone is read.
+        ridge = Ridge(search.middle, tilt, 0.0, 0.0)
+        return _early(table, dataclasses.replace(terms, ridge=ridge), judged)
+
+    def with_looks(ridge: Ridge, posterior: Posterior) -> Posterior:
+        further = early(ridge.tilt)
+        return posterior if further is None else posterior.told(further)
+
+    return mixture(search, observe(others, terms), by_runs, with_looks)
+
+
+def posterior_at(table: Table, terms: Terms, step: int) -> Posterior:
+    """What all runs that got as far as a step say of the best rate then, as they were."""
+    if terms.decay is None:
+        return _believed(cross_section(table, step, terms), terms)
+
+    def on_ridge(ridge: Ridge) -> Posterior:
+        told = dataclasses.replace(terms, ridge=ridge)
+        return _believed(cross_section(table, step, told), told)
+
+    return mixture(terms.decay, cross_section(table, step, terms), on_ridge)
+
+
+def _believed(seen: Observations, terms: Terms, further: Array | None = None) -> Posterior:
+    return Posterior(seen, terms.priors, terms.low, terms.high, further, terms.thin)
+
+
+def _early(table: Table, terms: Terms, judged: FrozenTrial | None) -> Array | None:
+    """What runs that are not whole say of the optimum: a factor over its grid; None for nothing."""
     look = look_of(table, terms)
     step = judged.last_step if judged else look.step
     if not judged and not look.learned:  # the first report still shows which rates are far too low
         first = _earliest(table.column(first_report, 1))
         step = int(first) if math.isfinite(first) else 1
-    further = _further(table, terms, look, step) if step and look.step else None
-    return Posterior(seen, terms.priors, terms.low, terms.high, further)
+    return _further(table, terms, look, step) if step and look.step else None
 
 
 def _further(table: Table, terms: Terms, look: Look, step: int) -> Array | None:
@@ -261,7 +333,7 @@ def _further(table: Table, terms: Terms, look: Look, step: int) -> Array | None:
     section = cross_section(table, step, terms)
     if step >= look.steps or not len(section.x):
         return None
-    mu, weight = Posterior(section, {}, terms.low, terms.high).own_density
+    mu, weight = Posterior(section, {}, terms.low, terms.high, thin=terms.thin).own_density
     shift, sd = shift_to(step, look, terms)
     factor = np.exp(-0.5 * ((mu[:, None] + shift - mu) / sd) ** 2) @ weight
     return np.asarray(factor / factor.max() + OTHERWISE)

@@ -7,6 +7,7 @@ import numpy as np
 
 from studies.numbers import ACCIDENT
 from studies.posterior import Posterior
+from studies.ridge import RidgePosterior
 
 LEVEL = 0.9
 FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise; 1.2 was too wide
@@ -69,6 +70,12 @@ def best_rate(posterior: Posterior) -> tuple[float, float, float]:
         two_digits(min(low, rate / FINEST)),
         two_digits(max(high, rate * FINEST)),
     )
+
+
+def best_decay(posterior: RidgePosterior) -> tuple[float, float, float]:
+    """The median of the best weight decay and its interval's ends."""
+    low, high = posterior.decay_interval(LEVEL)
+    return two_digits(posterior.best_decay), two_digits(low), two_digits(high)
 
 
 def two_digits(rate: float) -> float:

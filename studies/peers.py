@@ -14,7 +14,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.definition import range_within
+from studies.decay import DECAY, DecaySearch
+from studies.definition import PARAMETER, range_within
 from studies.objective import Objective
 from studies.trials import diverged, failed, rate_of, value_of
 
@@ -59,8 +60,10 @@ class WorkingRangeSampler(BaseSampler):
         seed: int,
         trial_number: int | None = None,
         objective: Objective | None = None,
+        decay: DecaySearch | None = None,
     ) -> None:
         self._build = build
+        self._decay = decay
         self._low, self._high = low, high
         self._seed = seed
         self._trial_number = trial_number
@@ -93,19 +96,25 @@ class WorkingRangeSampler(BaseSampler):
         taken = [rate for other in others if (rate := rate_of(other, param_name)) is not None]
         known = [other for other in others if not failed(other)]
         number = trial.number if self._trial_number is None else self._trial_number
-        low, high = range_within(param_distribution, self._low, self._high)
+        low, high = range_within(param_distribution, *self._range(param_name))
         for rate in self._draws(known, param_name, FloatDistribution(low, high, log=True), number):
             if all(abs(math.log(rate / other)) >= math.log1p(APART) for other in taken):
                 return rate
         return middle_of_widest_gap(low, high, taken)
 
+    def _range(self, param_name: str) -> tuple[float, float]:
+        if param_name == DECAY and self._decay is not None:
+            return self._decay.low, self._decay.high
+        return self._low, self._high
+
     def _draws(
         self, known: Sequence[FrozenTrial], param_name: str, space: FloatDistribution, number: int
     ) -> Iterator[float]:
         mirror = _mirror(known, param_name, space, self._objective)
+        seeds = [self._seed, number, *([] if param_name == PARAMETER else [1])]
         # A draw that is not taken stays in the mirror as a running trial, which repels the next.
         for attempt in range(ATTEMPTS):
-            words = np.random.SeedSequence([self._seed, number, attempt]).generate_state(1)
+            words = np.random.SeedSequence([*seeds, attempt]).generate_state(1)
             mirror.sampler = self._build(int(words[0]))
             rate = mirror.ask({param_name: space}).params[param_name]
             yield min(max(float(rate), space.low), space.high)

@@ -11,9 +11,11 @@ and of what a rate costs at a new seed, is spread by that; the search itself loo
 of the seed that it trains.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -47,7 +49,8 @@ from studies.numbers import (
     WORTH,
 )
 from studies.prior import Prior
-from studies.table import Array, Mask
+from studies.table import Array, Mask, Table
+from studies.trials import ln_rate
 
 NO_RULE = "no rule"
 FAR = 0.7  # nats above the lowest: what lies there was lost, or tells no more than that
@@ -63,12 +66,16 @@ BAND_SHARES = np.array([0.09, 0.235, 0.35, 0.235, 0.09])
 class Posterior:
     """What is known of the best rate.
 
+    Attributes:
+        ln_evidence: ln of how likely the observations are under the priors, but for a constant.
+
     Args:
         seen: the observations.
         priors: what each rule says; empty where there is none.
         low: the lowest rate of the range.
         high: the highest.
         further: what else speaks for each optimum on the grid, a factor.
+        thin: takes one of so many points of each axis of the grid.
     """
 
     def __init__(
@@ -78,23 +85,45 @@ class Posterior:
         low: float,
         high: float,
         further: Array | None = None,
+        thin: int = 1,
     ) -> None:
         self._seen = seen
         self._low, self._high = math.log(low), math.log(high)
         self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
+        self._told = RULES_WEIGHT / (1.0 - NO_RULE_WEIGHT) if priors else 1.0
+        self._most = MOST_LIKELY // thin**2
         self._parts = _prior_parts(priors, self._mu)
+        self._weigh_rules(further)
+        self._cells: Cells = cells_of(seen, self._mu, self._prior, thin)
+        self._weigh_cells()
+
+    def told(self, further: Array) -> Self:
+        """The same where something else speaks for each optimum on the grid.
+
+        Args:
+            further: a factor.
+        """
+        other = copy.copy(self)
+        for name in [name for name in vars(self) if isinstance(_kind(name), cached_property)]:
+            del other.__dict__[name]
+        other._weigh_rules(further)
+        other._weigh_cells()
+        return other
+
+    def _weigh_rules(self, further: Array | None) -> None:
         if further is not None:
             self._parts = {name: part * further for name, part in self._parts.items()}
         self._rules = {name: part for name, part in self._parts.items() if name != NO_RULE}
         anywhere = np.ones(len(self._mu)) if further is None else further
-        told = RULES_WEIGHT / (1.0 - NO_RULE_WEIGHT) if priors else 1.0
-        self._rules[NO_RULE] = told * NO_RULE_WEIGHT * anywhere / len(self._mu)
-        prior = np.asarray(sum(self._parts.values()))
-        self._cells: Cells = cells_of(seen, self._mu, prior)
+        self._rules[NO_RULE] = self._told * NO_RULE_WEIGHT * anywhere / len(self._mu)
+        self._prior = np.asarray(sum(self._parts.values()))
+
+    def _weigh_cells(self) -> None:
         cells = self._cells
         likely = cells.likelihood.astype(np.float64) * cells.prior[:, None, None]
-        weights = likely * prior[cells.mu][:, None, None]
+        weights = likely * self._prior[cells.mu][:, None, None]
         self._weights = weights / weights.sum()
+        self.ln_evidence = float(np.log(weights.sum())) + cells.ln_scale
         self._likelihood = np.bincount(cells.mu, likely.sum((1, 2)), len(self._mu))
         self._by_cell = self._weights.sum((1, 2))
         self._by_mu = np.bincount(cells.mu, self._by_cell, len(self._mu)).astype(np.float64)
@@ -185,7 +214,11 @@ class Posterior:
         shares = {name: float(part @ self._likelihood) for name, part in self._rules.items()}
         return {name: share / sum(shares.values()) for name, share in shares.items()}
 
-    def improvement(self, x: Array) -> Array:
+    def where(self, trials: Table) -> Array:
+        """Where trials lie, as `improvement` and `regret` take it; NaN of those without a place."""
+        return trials.column(ln_rate)
+
+    def improvement(self, x: Array, cost: Array | float = 0.0) -> Array:
         """What a training at each rate is expected to gain.
 
         The expected fall of ln(regret + `WORTH`), where the regret is how far a rate lies above
@@ -197,6 +230,7 @@ class Posterior:
 
         Args:
             x: ln rates.
+            cost: what else a training there costs, nats, each or all.
 
         Returns:
             The gain at each, at least 0.
@@ -206,12 +240,13 @@ class Posterior:
         mu = self._mu[likely]
         distance = x - mu[:, None]
         there = phi_of(distance[:, None, :], STEEPER[:, None])
-        before = gone(depth, curvature, self._best_phi(mu)) + WORTH
-        ratio = before[..., None] / (gone(depth[..., None], curvature[..., None], there) + WORTH)
+        before = self._least_gone(mu, curvature, depth) + WORTH
+        after = gone(depth[..., None], curvature[..., None], there) + WORTH + cost
+        ratio = before[..., None] / after
         expected = np.einsum("mr,mrx->mx", weight, np.log(np.maximum(ratio, 1.0)))
         return np.asarray((expected * (1.0 - self._off(distance, likely))).sum(0))
 
-    def regret(self, x: Array) -> Array:
+    def regret(self, x: Array, cost: Array | float = 0.0) -> Array:
         """What is left to gain over each rate at a new seed, in nats, as expected.
 
         Under each hypothesis a rate costs its height above the optimum, and where it may be lost
@@ -220,23 +255,34 @@ class Posterior:
 
         Args:
             x: ln rates.
+            cost: as of `improvement`.
         """
         mu, weight, hypothesis = self._hypotheses
-        cost = np.array([self._cost(each - mu, hypothesis) for each in x]).reshape(len(x), -1)
-        return np.asarray(np.maximum(cost - self._least[None, :], 0.0) @ weight)
+        place = np.array([self._cost(each - mu, hypothesis) for each in x]).reshape(len(x), -1)
+        left = place + np.reshape(cost, (-1, 1)) - self._least[None, :]
+        return np.asarray(np.maximum(left, 0.0) @ weight)
 
-    def most_left(self, x: float, confidence: float = 0.9) -> float:
+    def most_left(self, x: float | Array, confidence: float = 0.9) -> float:
         """What is left to gain over ln rate x, as a share (0.01: 1 %), is at most this.
 
         Args:
-            x: ln rate.
+            x: ln rate, as `where` has it of one trial.
             confidence: the probability with which it is.
         """
-        mu, weight, hypothesis = self._hypotheses
-        left = self._cost(x - mu, hypothesis) - self._least
+        left, weight = self.left(x)
         order = np.argsort(left)
         place = int(np.searchsorted(np.cumsum(weight[order]), confidence))
         return math.expm1(min(max(float(left[order[min(place, len(order) - 1)]]), 0.0), 10.0))
+
+    def left(self, x: float | Array, cost: float = 0.0) -> tuple[Array, Array]:
+        """What is left to gain over ln rate x by hypothesis, the likeliest ones: nats, weights.
+
+        Args:
+            x: ln rate.
+            cost: as of `improvement`.
+        """
+        mu, weight, hypothesis = self._hypotheses
+        return self._cost(x - mu, hypothesis) + cost - self._least, weight
 
     @cached_property
     def _least(self) -> Array:
@@ -248,7 +294,7 @@ class Posterior:
     def _hypotheses(self) -> tuple[Array, Array, tuple[Array, ...]]:
         """The likeliest (mu, r, a, D, w): mu, weights that make 1, and r, a, D and w."""
         by_wall = self._weights.sum(1)
-        likely = np.argsort(by_wall, axis=None)[-MOST_LIKELY:]
+        likely = np.argsort(by_wall, axis=None)[-self._most :]
         cell, wall = np.unravel_index(likely, by_wall.shape)
         weight = by_wall[cell, wall]
         cells = self._cells
@@ -276,16 +322,20 @@ class Posterior:
             found += share * np.einsum("xmw,mw->x", off, wall)
         return found
 
-    def outcomes(self, x: Array) -> tuple[Array, Array]:
+    def outcomes(self, x: Array, most: int = MOST_LIKELY) -> tuple[Array, Array]:
         """What a run of the study's seed may reach at each ln rate: nats and weights.
 
         Of the likeliest hypotheses, each on the curve, noise and misfit included, or lost.
+
+        Args:
+            x: ln rates.
+            most: hypotheses at the most.
 
         Returns:
             Both over (x, outcomes); the weights of a rate make 1.
         """
         cells = self._cells
-        likely = np.argsort(self._by_cell)[-MOST_LIKELY:]
+        likely = np.argsort(self._by_cell)[-most:]
         weight = self._by_cell[likely] / self._by_cell[likely].sum()
         walls = self._weights.sum(1)[likely]
         walls /= walls.sum(1, keepdims=True)
@@ -332,13 +382,19 @@ class Posterior:
         share = wall / np.maximum(wall.sum(1, keepdims=True), 1e-300)
         return np.asarray(np.einsum("mxw,mw->mx", off_chance(distance[..., None]), share))
 
-    def _best_phi(self, mu: Array) -> Array:
-        """phi of the best rate tried, over (mu, r)."""
-        tried = np.unique(np.concatenate([self._seen.x[self.on_curve], self._seen.running]))
+    def _least_gone(self, mu: Array, curvature: Array, depth: Array) -> Array:
+        """How far the best rate tried lies above the optimum, nats, over (mu, r)."""
+        seen = self._seen
+        tried = np.concatenate([seen.x[self.on_curve], seen.running])
         if not len(tried):
-            return np.full((len(mu), 1), NOTHING_TRIED**2)
-        below, above = nearest(mu, tried)
-        return np.minimum(below[:, None] ** 2, STEEPER * above[:, None] ** 2)
+            return gone(depth, curvature, np.full((len(mu), 1), NOTHING_TRIED**2))
+        if seen.cost is None or seen.running_cost is None:
+            below, above = nearest(mu, np.unique(tried))
+            phi = np.minimum(below[:, None] ** 2, STEEPER * above[:, None] ** 2)
+            return gone(depth, curvature, phi)
+        there = phi_of((tried - mu[:, None])[:, None, :], STEEPER[:, None])
+        cost = np.concatenate([seen.cost[self.on_curve], seen.running_cost])
+        return np.asarray((gone(depth[..., None], curvature[..., None], there) + cost).min(-1))
 
     @cached_property
     def on_curve(self) -> Mask:
@@ -351,6 +407,10 @@ class Posterior:
     def _quantile(self, probability: float) -> float:
         mu, weight = self.density
         return math.exp(np.interp(probability, np.cumsum(weight), mu + GRID_STEP / 2))
+
+
+def _kind(name: str) -> object:
+    return getattr(Posterior, name, None)
 
 
 def _prior_parts(priors: Mapping[str, Prior], mu: Array) -> dict[str, Array]:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
+from studies.decay import DECAY, DecaySearch, decay_of
 from studies.definition import PARAMETER, range_within, validate_range
 from studies.errors import StudyError, unknown_name
 from studies.failures import as_tried
@@ -25,9 +26,9 @@ from studies.patient import StudyPruner
 from studies.peers import PEERS, Build, WorkingRangeSampler
 from studies.posterior import Posterior
 from studies.prior import Prior
-from studies.strategy import next_rate
+from studies.strategy import Next, next_training, rest_of
 from studies.table import Table
-from studies.trials import sound, value_of
+from studies.trials import rate_of, sound, value_of
 
 LEARNING_RATE = "learning-rate"
 SAMPLERS = (LEARNING_RATE, *PEERS)
@@ -76,11 +77,12 @@ def make_sampler(
         seed,
         trial_number,
         terms.objective,
+        terms.decay,
     )
 
 
 class LearningRateSampler(BaseSampler):
-    """Exact Bayes for one log-scale float `learning_rate` whose value is a perplexity, or a loss.
+    """Exact Bayes for a log-scale float `learning_rate` whose value is a perplexity, or a loss.
 
     The same study gets the same next rate, whoever opened it: there is no state but the study's,
     and no chance in a rate. Any other parameter is drawn at random. A training that diverged should
@@ -104,6 +106,8 @@ class LearningRateSampler(BaseSampler):
         steps: of a whole run; None takes the longest one's.
         objective: what the value is: perplexity, validation_loss, bits_per_byte, or any other
             number that is the better the smaller, by its name.
+        decay: what is known of the best `weight_decay`, another log-scale float of each trial,
+            which is then searched together with the rate; None: it is not searched.
 
     Raises:
         StudyError: a prior's rate is not positive, the baseline is an impossible value, or the
@@ -121,6 +125,7 @@ class LearningRateSampler(BaseSampler):
         constant_rate: bool = False,
         steps: int | None = None,
         objective: str = PERPLEXITY,
+        decay: DecaySearch | None = None,
     ) -> None:
         measured = Objective(objective)
         if baseline is not None and not measured.least <= baseline < math.inf:
@@ -132,7 +137,7 @@ class LearningRateSampler(BaseSampler):
             for name, prior in (priors or {}).items()
         }
         self._terms = Terms(
-            0.0, math.inf, given, baseline, constant_rate, steps, objective=measured
+            0.0, math.inf, given, baseline, constant_rate, steps, objective=measured, decay=decay
         )
         self._seed, self._low, self._high = seed, low, high
         self._known: Sequence[FrozenTrial] | None = None
@@ -180,7 +185,8 @@ class LearningRateSampler(BaseSampler):
             ValueError: the study has several objectives.
         """
         self._raise_error_if_multi_objective(study)
-        if param_name != PARAMETER:
+        searched = (PARAMETER, DECAY) if self._terms.decay else (PARAMETER,)
+        if param_name not in searched:
             words = [self._seed, trial.number, zlib.crc32(param_name.encode())]
             drawn = int(np.random.SeedSequence(words).generate_state(1)[0])
             return RandomSampler(drawn).sample_independent(
@@ -190,12 +196,21 @@ class LearningRateSampler(BaseSampler):
             raise StudyError(
                 f"direction must be minimize: a trial's value is a {self._terms.objective.words}"
             )
-        terms = self._within(param_distribution, study)
+        of_rates = param_distribution
+        if param_name == DECAY:
+            of_rates = trial.distributions.get(PARAMETER, of_rates)
+        terms = self._within(of_rates, study)
         trials = study.get_trials(deepcopy=False) if self._known is None else self._known
         known = as_tried(Table.of(trials).without(trial.number))
         if self._known is None:
             _warn_of_losses(known, terms)
-        return next_rate(known, terms)[0]
+        # The other one may be chosen already, or have been enqueued.
+        rate, decay = rate_of(trial), decay_of(trial)
+        if terms.decay is None or (rate is None and decay is None):
+            chosen = next_training(known, terms)
+        else:
+            chosen = rest_of(known, terms, rate=rate, decay=decay)
+        return chosen.rate if param_name == PARAMETER else _allowed(chosen, param_distribution)
 
     def posterior(self, study: Study) -> Posterior:
         """What the study's trials say of the best rate.
@@ -226,6 +241,14 @@ class LearningRateSampler(BaseSampler):
         if looks is None:
             looks = isinstance(study.pruner, StudyPruner) and study.pruner.looks
         return dataclasses.replace(self._terms, low=low, high=high, pauses=looks)
+
+
+def _allowed(chosen: Next, distribution: BaseDistribution) -> float:
+    """The decay, as its parameter allows it."""
+    assert chosen.decay is not None
+    if not isinstance(distribution, FloatDistribution):
+        raise StudyError(f"{DECAY} must be a float, got {distribution}")
+    return min(max(chosen.decay, distribution.low), distribution.high)
 
 
 def _warn_of_losses(trials: Table, terms: Terms) -> None:

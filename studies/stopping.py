@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from studies.decay import decay_of
 from studies.errors import StudyError
 from studies.numbers import APART, LEAST_COMPLETE, MOST_RESULTS, SURE
 from studies.posterior import Posterior
+from studies.ridge import RidgePosterior
 from studies.table import Table
-from studies.trials import ln_rate, sound, value_of
+from studies.trials import rate_of, sound, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,13 @@ def by_regret(posterior: Posterior, trials: Sequence[FrozenTrial]) -> list[tuple
         at one rate, the earliest first.
     """
     table = Table.of(trials)
-    x, objective = table.column(ln_rate), posterior.seen.objective
-    places = np.flatnonzero(table.mask(sound, objective) & ~np.isnan(x))
+    x, objective = posterior.where(table), posterior.seen.objective
+    unknown = np.isnan(x) if x.ndim == 1 else np.isnan(x).any(1)
+    places = np.flatnonzero(table.mask(sound, objective) & ~unknown)
     if not len(places):
         return []
-    rates, place = np.unique(x[places], return_inverse=True)
-    if len(rates) > MOST_RESULTS:
+    rates, place = np.unique(x[places], axis=0, return_inverse=True)
+    if len(rates) > MOST_RESULTS and x.ndim == 1:
         grid = np.arange(rates[0], rates[-1] + APART, APART / 4)
         regret = np.interp(rates, grid, posterior.regret(grid))[place]
     else:
@@ -94,21 +97,29 @@ def remaining(posterior: Posterior, trials: Sequence[FrozenTrial], until: float)
             None, False, f"{LEAST_COMPLETE} complete trials are needed to say what is left to gain"
         )
     number = found[0][1]
-    x = next(ln_rate(trial) for trial in trials if trial.number == number)
+    trial = next(trial for trial in trials if trial.number == number)
+    x = posterior.where(Table.of([trial]))[0]
     share, most = math.expm1(min(found[0][0], 10.0)), posterior.most_left(x, SURE)
-    return Remaining(share, most < until, _sentence(share, most, until, math.exp(x), posterior))
+    return Remaining(share, most < until, _sentence(share, most, until, trial, posterior))
 
 
-def _sentence(share: float, most: float, until: float, rate: float, posterior: Posterior) -> str:
-    relation = "under" if most < until else "not under"
+def _sentence(
+    share: float, most: float, until: float, trial: FrozenTrial, posterior: Posterior
+) -> str:
+    relation, decay = "under" if most < until else "not under", ""
+    if isinstance(posterior, RidgePosterior):
+        decay = f" with weight decay {decay_of(trial):.3g}"
     low, high = posterior.interval(0.9)
     objective = posterior.seen.objective
     sentence = (
         f"{objective.portion(share)} of {objective.words} is expected to be left to gain over rate "
-        f"{rate:.3g}, at most {objective.portion(most)} with {100 * SURE:.0f} % probability: "
-        f"{relation} {objective.portion(until)}; the best rate lies between {low:.2g} and "
-        f"{high:.2g}"
+        f"{rate_of(trial):.3g}{decay}, at most {objective.portion(most)} with {100 * SURE:.0f} % "
+        f"probability: {relation} {objective.portion(until)}; the best rate lies between "
+        f"{low:.2g} and {high:.2g}"
     )
+    if isinstance(posterior, RidgePosterior):
+        low, high = posterior.decay_interval(0.9)
+        sentence += f", the best weight decay between {low:.2g} and {high:.2g}"
     if posterior.edge:
         sentence += f", perhaps beyond the {posterior.edge} end of the range"
     return sentence

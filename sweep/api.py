@@ -45,7 +45,17 @@ Objective = Callable[..., Any]
 """Takes a learning rate; yields losses, or returns one. A loss may also be a (step, loss), or
 a mapping of a report's fields."""
 
-TOLD = ("batch_size", "precision", "seed", "epochs", "steps", "tokens", "directory", "device")
+TOLD = (
+    "weight_decay",
+    "batch_size",
+    "precision",
+    "seed",
+    "epochs",
+    "steps",
+    "tokens",
+    "directory",
+    "device",
+)
 
 
 class Sweep:
@@ -57,7 +67,8 @@ class Sweep:
     Args:
         batch_size: in sequences; None takes the settings'.
         objective: the function. Where it has parameters of these names it is also given batch_size,
-            precision, seed, epochs, steps, tokens, directory and device.
+            precision, seed, epochs, steps, tokens, directory and device, and weight_decay where
+            that is searched too (settings={"study.with": "weight_decay"}).
         learning_rate: one that is known to be good, and where: the rules start from it.
         reference_batch_size: its batch size.
         trials: at most.
@@ -97,6 +108,8 @@ class Sweep:
             **(settings or {}),
         }
         config = load(None, profile="program", cuda=cuda_found(), flags=flags)
+        if config.study.with_ and "weight_decay" not in inspect.signature(objective).parameters:
+            raise SweepError("study.with is weight_decay, and the objective takes no weight_decay")
         # Its name and its text stand for a program's command: they make the study.
         code = _source(objective)
         name = getattr(objective, "__qualname__", type(objective).__name__)
@@ -191,6 +204,8 @@ def _as_trainer(objective: Objective) -> Callable[..., Training]:
 
     def train(config: TrainConfig, *, device: str, directory: Path) -> Training:
         told = {name: getattr(config, name, None) for name in TOLD}
+        if not config.weight_decay:  # it is not searched: the function keeps its own
+            del told["weight_decay"]
         told |= {"device": device, "directory": directory}
         names = inspect.signature(objective).parameters
         directory.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,17 @@ def format_rate(rate: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def format_decay(decay: float | None) -> str:
+    """A weight decay, three significant digits: "0.12", "1.6"; "-" for one not drawn yet."""
+    return "-" if decay is None else f"{decay:.3g}"
+
+
+def format_place(rate: float, decay: float | None) -> str:
+    """A rate, and the weight decay beside it where that was searched too."""
+    shown = format_rate(rate)
+    return shown if decay is None else f"{shown} with weight decay {format_decay(decay)}"
+
+
 def format_fitted(rate: float) -> str:
     """A best rate that was fitted, "3.1e-3": it is never known to more digits."""
     mantissa, exponent = f"{rate:.1e}".split("e")

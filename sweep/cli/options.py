@@ -113,6 +113,7 @@ length_options = _stack(
 pattern_option = click.option(
     "--pattern", help='How a program\'s output is read: "nanogpt", or a regular expression.'
 )
+with_option = click.option("--with", help="weight_decay: search it together with the rate.")
 setting_options = _stack(
     click.option("--batch", type=int, help="Batch size, in sequences."),
     length_options,

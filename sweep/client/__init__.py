@@ -13,9 +13,10 @@ import os
 import sys
 import time
 
-__all__ = ["Verdict", "learning_rate", "report"]
+__all__ = ["Verdict", "learning_rate", "report", "weight_decay"]
 
-_REPORTS, _ANSWERS, _RATE = "SWEEP_REPORTS", "SWEEP_ANSWERS", "SWEEP_LEARNING_RATE"
+_REPORTS, _ANSWERS = "SWEEP_REPORTS", "SWEEP_ANSWERS"
+_RATE, _DECAY = "SWEEP_LEARNING_RATE", "SWEEP_WEIGHT_DECAY"
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _LOOK_S = 0.005
 _PATIENCE_S = 600.0
@@ -46,6 +47,15 @@ def learning_rate(default: float) -> float:
         default: the program's own.
     """
     return float(os.environ.get(_RATE, default))
+
+
+def weight_decay(default: float) -> float:
+    """The weight decay that the sweep wants, where it searches one; otherwise the program's own.
+
+    Args:
+        default: the program's own.
+    """
+    return float(os.environ.get(_DECAY) or default)
 
 
 def report(

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from studies.decay import DECAY
 from sweep.config.keys import Table, check_keys
 from sweep.config.messages import describe, named
 from sweep.config.schema import ReferenceSettings, RuleSettings, SweepConfig
@@ -282,7 +283,7 @@ def _resolve(merged: Table) -> SweepConfig:
     trainer = merged.pop("trainer")
     models = merged.pop("models", {})
     data = merged.pop("data")
-    program = _program_config(merged.pop("program"), trainer)
+    program = _program_config(merged.pop("program"), trainer, merged["study"].get("with"))
     if program.command:
         merged["study"] = {**merged["study"], "trainer": TRAINER}
     profile = merged["profile"]
@@ -319,13 +320,20 @@ def _model(name: object, models: Table) -> ModelConfig:
     return ModelConfig(name=name, options=options)
 
 
-def _program_config(values: Table, trainer: Table) -> ProgramConfig:
+def _program_config(values: Table, trainer: Table, searched: object) -> ProgramConfig:
     try:
         program = ProgramConfig(**values)
     except ValidationError as error:
         raise SweepError(describe(error, "program.")) from error
     if program.command:
-        check(program.command, program.resume, steps=int(trainer.get("steps") or 0))
+        decay = trainer.get("weight_decay")
+        check(
+            program.command,
+            program.resume,
+            steps=int(trainer.get("steps") or 0),
+            decay=decay if isinstance(decay, int | float) else 0.0,
+            searched=searched == DECAY,
+        )
         if program.pattern:
             Patterns(program.pattern)
     return program

@@ -31,6 +31,8 @@ FLAGS = {
     "hang-timeout": "study.hang_timeout",
     "range": "study.range",
     "rates": "study.rates",
+    "with": "study.with",
+    "decay-range": "study.decay_range",
     "workers": "study.workers",
     "devices": "study.devices",
     "executor": "study.executor",

@@ -86,6 +86,8 @@ class StudySettings(_Strict):
     hang_timeout: Annotated[FiniteFloat, Field(ge=0)]
     range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     rates: tuple[PositiveFloat, ...]
+    with_: Annotated[Literal["", "weight_decay"], Field(alias="with")]
+    decay_range: Annotated[tuple[PositiveFloat, ...], Field(max_length=2)]
     sampler: str
     pruner: str
     floor: Annotated[float, PlainValidator(_floor)]
@@ -144,6 +146,7 @@ class ReferenceSettings(_Strict):
     epochs: Annotated[int, Field(ge=0, strict=True)]
     swept: bool
     tokenizer: str = "words"
+    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
 
 
 class RuleSettings(_Strict):

@@ -2,6 +2,7 @@
 
 from optuna.trial import FrozenTrial
 
+from studies.decay import DECAY, WIDE_DECAY
 from studies.definition import PARAMETER, WIDE
 from studies.trials import fixed_params, rate_of
 from trainers.refusals import shown
@@ -12,9 +13,10 @@ def why_refused(trial: FrozenTrial) -> str:
     given = fixed_params(trial)
     if given and PARAMETER not in given and PARAMETER not in trial.params:
         return f"failed: it was enqueued without {PARAMETER}, with {', '.join(map(str, given))}"
-    if PARAMETER not in given or WIDE.low <= (rate_of(trial) or 0.0) <= WIDE.high:
-        return ""
-    return (
-        f"failed: {PARAMETER} must be a number from {WIDE.low:g} to {WIDE.high:g}, got "
-        f"{shown(given[PARAMETER])}"
-    )
+    for name, wide in ((PARAMETER, WIDE), (DECAY, WIDE_DECAY)):
+        if name in given and not wide.low <= (rate_of(trial, name) or 0.0) <= wide.high:
+            return (
+                f"failed: {name} must be a number from {wide.low:g} to {wide.high:g}, got "
+                f"{shown(given[name])}"
+            )
+    return ""

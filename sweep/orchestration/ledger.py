@@ -11,6 +11,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
+from studies.decay import DECAY, WIDE_DECAY
 from studies.definition import PARAMETER, WIDE, Identity
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED, STEPS, is_paused
@@ -209,7 +210,7 @@ class Ledger:
             if full:
                 return None
         for rate in self._strategy.missing(counts):
-            self.study.enqueue_trial({PARAMETER: rate})
+            self.study.enqueue_trial(self._strategy.enqueued(rate))
         wider = self._strategy.widened(trials, counts, within)
         if wider != within:
             write_study(self.study, range=list(wider))
@@ -322,6 +323,10 @@ class Ledger:
     def _spec(self, trial: Trial) -> TrialSpec:
         # `suggest` on a trial that was taken up again gives its stored rate, or the enqueued one.
         rate = float(trial.suggest_float(PARAMETER, WIDE.low, WIDE.high, log=True))
+        decay = self._train.weight_decay
+        if self._strategy.settings.decay is not None:
+            low, high = WIDE_DECAY.low, WIDE_DECAY.high
+            decay = float(trial.suggest_float(DECAY, low, high, log=True))
         known, number = read_trial(frozen(trial)), frozen(trial).number
         new = {} if known.multiples else self._strategy.of_rate(rate)
         self._trials.note(trial, {**new, OWNER: self._lease.token})
@@ -329,7 +334,9 @@ class Ledger:
         rows = known.micro_batch or self._train.micro_batch
         return TrialSpec(
             number=number,
-            config=dataclasses.replace(self._train, learning_rate=rate, micro_batch=rows),
+            config=dataclasses.replace(
+                self._train, learning_rate=rate, weight_decay=decay, micro_batch=rows
+            ),
             directory=self.directory / f"{number:04d}",
             attempt=1 + len(known.setbacks),
             trainer=self._strategy.settings.trainer,

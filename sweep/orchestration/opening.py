@@ -72,6 +72,7 @@ def write_search(study: Study, search: SearchSettings) -> None:
         pruner=search.pruner,
         floor=search.floor,
         priors={name: dataclasses.asdict(prior) for name, prior in search.priors.items()},
+        decay=None if search.decay is None else dataclasses.asdict(search.decay),
         script=search.script,
         ran=time.time(),
         remaining="",

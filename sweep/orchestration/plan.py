@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studies.decay import DECAY, DecaySearch, carried_decay
 from studies.definition import WIDE, Identity, validate_range, working_range
 from studies.objective import Objective
 from studies.observed import Terms
@@ -25,6 +26,7 @@ from sweep.execution.protocol import SHARED_TRAINER
 from sweep.orchestration.samplers import named_sampler
 from sweep.results.lookup import UNSET
 from sweep.results.objective import check_bytes, check_metric, objective_of
+from sweep.results.record import WITH
 from sweep.storage.connect import sqlite_path
 from trainers.config import TrainConfig
 from trainers.data import Corpus, source_fingerprint, tokenizer_content
@@ -34,10 +36,14 @@ from trainers.length import budget_words
 from trainers.models import check_packing, count_parameters
 from trainers.naming import WORDS, plain_name
 from trainers.optimizers import OPTIMIZERS
-from trainers.program.command import name_of
+from trainers.program.command import name_of, tells_decay
 from trainers.refusals import shown
 
 SWEPT_MARGIN, GUESSED_MARGIN, GIVEN_MARGIN = 3.0, 10.0, 2.0
+# Of a weight decay: where it begins if nothing says so (AdamW's here, `trainers.config`), how far
+# around that it is searched, and the sd of ln of the best one, known by a timescale or not at all.
+USUAL_DECAY, DECAY_MARGIN = 0.1, 16.0
+COUPLED_WIDTH, UNKNOWN_WIDTH = 1.0, 1.5
 LONGEST_NAME = 200  # bytes: file systems take 255
 LONGEST_PART = 70  # of a name that is made: two of them, and what is put behind it
 
@@ -52,6 +58,8 @@ class Plan:
         borrowed: why the reference's perplexity is not comparable; "" where it is.
         first: the rates tried first.
         priors: how far each rule is trusted.
+        decay: what is known of the weight decay, where it is searched too; the rules' rates are
+            tried at its middle, which `train` has.
     """
 
     config: SweepConfig
@@ -65,6 +73,7 @@ class Plan:
     priors: dict[str, Prior]
     low: float
     high: float
+    decay: DecaySearch | None = None
 
 
 def make_plan(
@@ -102,6 +111,10 @@ def make_plan(
     low, high = _range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
     given = tuple(Centre(rate, ()) for rate in config.study.rates)
     _check_search(config.study, low, high, objective_of(train))
+    first = tuple(centres(rules, reference, setting, low=low, high=high))
+    decay = _decay_search(config, first[0].learning_rate, reference) if config.study.with_ else None
+    if decay is not None:
+        train = dataclasses.replace(train, weight_decay=decay.middle)
     return Plan(
         config=config,
         train=train,
@@ -110,10 +123,11 @@ def make_plan(
         borrowed=borrowed,
         rules=rules,
         rates=rates,
-        first=given or tuple(centres(rules, reference, setting, low=low, high=high)),
+        first=given or first,
         priors=rule_priors(rules, dataclasses.replace(reference, swept=trusted), setting),
         low=low,
         high=high,
+        decay=decay,
     )
 
 
@@ -222,6 +236,9 @@ def _fields(plan: Plan, name: str, content: str) -> dict[str, Any]:
         fields["data"]["tokenizer"] = tokenizer[:12]
     if content:  # the user's own text, which may have changed under the same name
         fields["data"]["content"] = content[:12]
+    if plan.decay is not None:
+        del fields["weight_decay"]
+        fields[WITH] = DECAY
     flat = Identity.of({"trainer": plan.config.study.trainer, **fields}).fields
     return {k: value for k, value in flat.items() if k not in UNSET or value != UNSET[k]}
 
@@ -242,6 +259,10 @@ def _program_fields(plan: Plan) -> dict[str, Any]:
         "data_fingerprint": "",
     }
     later = {"steps": train.steps, "tokens": train.tokens, "direction": train.direction}
+    if plan.decay is not None:
+        fields[WITH] = DECAY
+    elif train.weight_decay and tells_decay(train.program.command):
+        fields["weight_decay"] = train.weight_decay
     return fields | {name: value for name, value in later.items() if value != UNSET[name]}
 
 
@@ -384,6 +405,40 @@ def range_of(rates: Sequence[float]) -> tuple[float, float]:
         if sum(math.isclose(rate, other) for other in rates) > 1:
             raise SweepError(f"the rate {rate:g} is named twice: name each one once")
     return max(WIDE.low, min(rates) / GIVEN_MARGIN), min(WIDE.high, max(rates) * GIVEN_MARGIN)
+
+
+def _decay_search(config: SweepConfig, rate: float, reference: Reference) -> DecaySearch:
+    """What is known of the weight decay before any trial.
+
+    Where a reference has one, the timescale of rate and decay is carried on to the rate that is
+    tried first, as a rule has it (a run is as long there as here, or its length is unknown).
+    """
+    train, known = config.trainer, config.reference.weight_decay
+    _check_decays(config)
+    middle = known or train.weight_decay or USUAL_DECAY
+    if known:
+        batches = train.batch_size / reference.setting.batch_size
+        middle = carried_decay(known, rate / reference.learning_rate, batches)
+    given = config.study.decay_range
+    if given and len(given) != 2:
+        raise SweepError(f"study.decay_range takes a lowest and a highest decay, got {list(given)}")
+    middle = min(max(middle, *given[:1]), given[1]) if given else middle
+    low, high = given or (middle / DECAY_MARGIN, middle * DECAY_MARGIN)
+    return DecaySearch(low, high, middle, COUPLED_WIDTH if known else UNKNOWN_WIDTH)
+
+
+def _check_decays(config: SweepConfig) -> None:
+    train = config.trainer
+    if config.study.rates:
+        raise SweepError(
+            "study.rates (--rates) are trained without a search, and study.with (--with) asks for "
+            "one: leave one of them out"
+        )
+    if config.study.trainer == SHARED_TRAINER and train.optimizer == "adam":
+        raise SweepError(
+            "study.with (--with) weight_decay: optimizer adam adds its decay to the gradient and "
+            "divides it away again: take --optimizer adamw, muon or sgd"
+        )
 
 
 def _short(name: str) -> str:

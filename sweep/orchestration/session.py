@@ -179,6 +179,7 @@ def _ledger(ready: PreparedStudy, stop: StopSignals, *, join: bool, command: str
         startup=settings.startup,
         trainer=settings.trainer,
         priors=plan.priors,
+        decay=plan.decay,
         until=parse_until(settings.until),
         script=hash_of(plan.train.program.command),
         trunks=ready.trunks,

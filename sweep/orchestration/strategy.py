@@ -11,7 +11,8 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.definition import edge, searched, widen
+from studies.decay import DECAY, DecaySearch
+from studies.definition import PARAMETER, edge, searched, widen
 from studies.failures import as_tried
 from studies.objective import Objective
 from studies.observed import Terms, look_of, posterior_of
@@ -19,7 +20,7 @@ from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import Remaining, remaining
-from studies.strategy import next_rate
+from studies.strategy import next_training
 from studies.table import Table
 from studies.trials import failed, is_paused, number_of, rate_of, sound, value_of
 from sweep.orchestration.endings import began_anew, from_outside
@@ -42,6 +43,7 @@ class SearchSettings:
         pruner, sampler: names; floor and startup: see the shipped sweep.toml.
         priors: how far each rule is trusted.
         script: the hash of the program's script.
+        decay: how the weight decay is searched; None: it is not.
         until: ends the study when less than this share is left to gain (`Remaining`); None: never.
         trunks: what trials may begin with, by their rates, the longest first.
     """
@@ -58,6 +60,7 @@ class SearchSettings:
     startup: int
     trainer: str
     priors: Mapping[str, Prior] = field(default_factory=dict)
+    decay: DecaySearch | None = None
     until: float | None = None
     script: str = ""
     trunks: Mapping[float, tuple[Path, ...]] = field(default_factory=dict)
@@ -198,6 +201,12 @@ class Strategy:
         first = [rate for rate, (kept, lost) in tried.items() if kept == 0 and lost < 2]
         return first or ([] if counts.waits or counts.owed is None else [counts.owed])
 
+    def enqueued(self, rate: float) -> dict[str, float]:
+        """The parameters to try a rate with: a rule's is meant at the decay that is known."""
+        decay, rules = self.settings.decay, [centre.learning_rate for centre in self._first]
+        known = {} if decay is None or rate not in rules else {DECAY: decay.middle}
+        return {PARAMETER: rate, **known}
+
     def left_to_gain(self, trials: Table, counts: TrialCounts, within: Range) -> Remaining | None:
         """What another trial could gain, once every rule's rate was tried; None where not asked."""
         if self.settings.until is None or counts.waits:
@@ -215,7 +224,7 @@ class Strategy:
         terms = self.terms(within)
         if not terms.pauses or not trials.mask(is_paused).any():
             return None
-        return next_rate(as_tried(trials), terms, new=not full)[1]
+        return next_training(as_tried(trials), terms, new=not full).number
 
     def widened(self, trials: Table, counts: TrialCounts, within: Range) -> Range:
         """The range to search, wider than before where the best rate leans on its edge."""

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from studies.decay import decay_of
 from studies.table import Table
 from studies.trials import is_paused, rate_of
 from sweep.errors import SweepError
@@ -77,9 +78,10 @@ class StudyTrials:
         return storage.get_trial(identifier)
 
     def at_rate_of(self, trial: FrozenTrial) -> list[FrozenTrial]:
-        """The stored trials of a trial's rate, itself among them."""
-        rate = rate_of(trial) or math.nan
-        return [each for each in self.all() if math.isclose(rate_of(each) or math.inf, rate)]
+        """The stored trials of a trial's rate, and decay, itself among them."""
+        rate, decay = rate_of(trial) or math.nan, decay_of(trial)
+        alike = [each for each in self.all() if math.isclose(rate_of(each) or math.inf, rate)]
+        return [each for each in alike if decay_of(each) == decay]
 
     def current(self, number: int) -> FrozenTrial:
         """A trial as it is held, else as it is stored."""

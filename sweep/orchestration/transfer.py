@@ -32,9 +32,10 @@ def find_forecast(
             with, so that it asks for the same rates whatever has been finished since.
 
     Returns:
-        None where it is switched off or no finished study is comparable.
+        None where it is switched off, the weight decay is searched too, or no finished study is
+        comparable.
     """
-    if not plan.config.study.transfer:
+    if not plan.config.study.transfer or plan.decay is not None:
         return None
     if existing is not None:
         return own(existing)

@@ -65,10 +65,14 @@ def warmup_share(train: TrainConfig, steps_per_epoch: int | None, steps: int | N
     return (schedule.warmup_steps or schedule.warmup_share * horizon) / steps
 
 
-def optimizer_words(train: TrainConfig) -> str:
+def optimizer_words(train: TrainConfig, *, searched: bool = False) -> str:
     """The optimizer and its decay, for a person.
 
     "" where it is Adam without one, as by default, and of a program, which is told neither.
+
+    Args:
+        train: a study's configuration.
+        searched: whether its decay is each trial's own.
     """
     decay, words = train.weight_decay, [train.optimizer]
     if train.program.command:
@@ -80,7 +84,7 @@ def optimizer_words(train: TrainConfig) -> str:
         words.append(f"AdamW's rate {train.muon_ratio:g} times Muon's")
     if decay:
         which = "all parameters" if train.decayed == "all" else train.decayed
-        words.append(f"weight decay {decay:g} of {which}")
+        words.append(f"weight decay {'as searched' if searched else f'{decay:g}'} of {which}")
     return ", ".join(words)
 
 

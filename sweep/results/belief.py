@@ -4,17 +4,19 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from studies.definition import WIDE
-from studies.likelihood import Repeat
+from studies.likelihood import Observations, Repeat
 from studies.objective import Objective
 from studies.observed import Terms, posterior_of
-from studies.optimum import best_rate
+from studies.optimum import best_decay, best_rate
 from studies.posterior import Posterior
 from studies.prior import Prior
 from studies.pruner import LEARNING_RATE
+from studies.ridge import RidgePosterior
 from studies.stopping import by_regret
 from studies.trials import sound
 from sweep.results.baseline import at_constant_rate, stored_baseline, warmup_share
@@ -22,6 +24,8 @@ from sweep.results.confirmation import values_of
 from sweep.results.lookup import best_trial, find_trial
 from sweep.results.record import StudyRecord, read_study
 from sweep.results.types import RatePosterior
+
+NOTHING = Observations(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def terms_of(record: StudyRecord) -> Terms:
@@ -41,6 +45,7 @@ def terms_of(record: StudyRecord) -> Terms:
         pauses={record.sampler, record.pruner} == {LEARNING_RATE},
         lenient=True,
         objective=record.objective,
+        decay=record.decay,
     )
 
 
@@ -67,6 +72,13 @@ def study_posterior(study: Study, priors: Mapping[str, Prior] | None = None) -> 
     if priors is not None:
         terms = dataclasses.replace(terms, priors=priors)
     return posterior_of(study.get_trials(deepcopy=False), terms)
+
+
+def prior_of(record: StudyRecord) -> Posterior:
+    """What was known of the best rate before any trial."""
+    if record.decay is None:
+        return Posterior(NOTHING, priors_of(record), *record.range)
+    return posterior_of([], dataclasses.replace(terms_of(record), repeats=()))
 
 
 def recommended(study: Study) -> list[int]:
@@ -103,14 +115,20 @@ def belief(trials: Sequence[FrozenTrial], terms: Terms) -> RatePosterior | None:
     posterior = posterior_of(trials, terms)
     mu, probability = posterior.density
     rates = tuple(math.exp(each) for each in mu)
-    return RatePosterior(rates, tuple(probability.tolist()), *best_rate(posterior))
+    decay = best_decay(posterior) if isinstance(posterior, RidgePosterior) else None
+    return RatePosterior(rates, tuple(probability.tolist()), *best_rate(posterior), decay)
 
 
 def _repeats(record: StudyRecord) -> list[Repeat]:
     """The runs of `sweep confirm`; one that failed says nothing of its rate."""
     found = record.confirmation or {"seeds": [], "finalists": []}
     return [
-        Repeat(seed, math.log(finalist["learning_rate"]), _stored(state, value, record.objective))
+        Repeat(
+            seed,
+            math.log(finalist["learning_rate"]),
+            _stored(state, value, record.objective),
+            _ln(finalist.get("weight_decay")),
+        )
         for finalist in found["finalists"]
         for seed, state, value in zip(
             found["seeds"],
@@ -120,6 +138,10 @@ def _repeats(record: StudyRecord) -> list[Repeat]:
         )
         if state in ("complete", "diverged") and WIDE.low <= finalist["learning_rate"] <= WIDE.high
     ]
+
+
+def _ln(decay: float | None) -> float | None:
+    return None if decay is None else math.log(decay)
 
 
 def _stored(state: str, value: float | None, objective: Objective) -> float:

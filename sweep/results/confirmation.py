@@ -24,6 +24,7 @@ class Finalist:
         states: "complete", "diverged" or "failed", one a new seed.
         values: likewise; infinite unless the run is complete.
         mean: of the values; None unless every seed was trained whole.
+        weight_decay: where that was searched too; None where it was not.
     """
 
     trial: int
@@ -32,6 +33,7 @@ class Finalist:
     states: tuple[str, ...]
     values: tuple[float, ...]
     mean: Mean | None
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,14 @@ def make_finalist(
     searched: float,
     states: Sequence[str],
     values: Sequence[float],
+    *,
+    weight_decay: float | None = None,
 ) -> Finalist:
     """One rate's runs over the new seeds, with their mean."""
     whole = bool(states) and all(state == "complete" for state in states)
     mean = mean_of(values, LEVEL) if whole else None
-    return Finalist(trial, learning_rate, searched, tuple(states), tuple(values), mean)
+    runs = tuple(states), tuple(values)
+    return Finalist(trial, learning_rate, searched, *runs, mean, weight_decay)
 
 
 def record(confirmation: Confirmation) -> dict[str, Any]:
@@ -89,6 +94,7 @@ def record(confirmation: Confirmation) -> dict[str, Any]:
             {
                 "trial": finalist.trial,
                 "learning_rate": finalist.learning_rate,
+                **_decay(finalist),
                 "searched": finalist.searched,
                 "mean": finalist.mean.mean if finalist.mean else None,
                 "standard_error": finalist.mean.standard_error if finalist.mean else None,
@@ -98,6 +104,11 @@ def record(confirmation: Confirmation) -> dict[str, Any]:
             for finalist in confirmation.finalists
         ],
     }
+
+
+def _decay(finalist: Finalist) -> dict[str, float]:
+    decay = finalist.weight_decay
+    return {} if decay is None else {"weight_decay": decay}
 
 
 def stored_confirmation(study: Study) -> Confirmation | None:
@@ -113,6 +124,7 @@ def stored_confirmation(study: Study) -> Confirmation | None:
             each["searched"] if "searched" in each else each["searched_perplexity"],
             each["states"],
             [math.inf if value is None else value for value in values_of(each)],
+            weight_decay=each.get("weight_decay"),
         )
         for each in found["finalists"]
         if "states" in each  # not so in the first versions' notes

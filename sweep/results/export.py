@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from studies.decay import decay_of
 from studies.objective import Objective
 from studies.trials import rate_of
 from sweep.config.messages import describe
@@ -31,6 +32,7 @@ from trainers.config import FIRST, TrainConfig, flat
 FORMAT = 1
 TOLD = (
     "learning_rate",
+    "weight_decay",
     "batch_size",
     "precision",
     "epochs",
@@ -41,6 +43,7 @@ TOLD = (
     "direction",
     "program",
 )  # what of a configuration a program can be told
+TOLD_LATER = ("weight_decay",)  # by earlier versions it was not
 LARGEST = 2**20  # characters of a best.yaml: it has two thousand or so
 
 
@@ -136,7 +139,7 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
     return Exported(
         format=FORMAT,
         trainer=record.trainer,
-        train=replace(record.train, learning_rate=rate_of(trial) or math.nan, keep_trunk=False),
+        train=replace(as_trained(record.train, trial), keep_trunk=False),
         origin=Origin(
             study=study.study_name,
             storage=str(StorageUrl(storage)),
@@ -155,6 +158,13 @@ def export(study: Study, trial: FrozenTrial, storage: StorageUrl | str) -> Expor
             git_commit=git_commit(),
         ),
     )
+
+
+def as_trained(train: TrainConfig, trial: FrozenTrial) -> TrainConfig:
+    """A study's configuration with what was searched, as a trial had it."""
+    rate, decay = rate_of(trial) or math.nan, decay_of(trial)
+    decay = train.weight_decay if decay is None else decay
+    return replace(train, learning_rate=rate, weight_decay=decay)
 
 
 def _confirmed(found: Confirmation | None, number: int) -> Confirmed | None:
@@ -192,7 +202,7 @@ def write(exported: Exported, path: Path, *, force: bool = False) -> None:
     """
     train = asdict(exported.train)
     if exported.train.program.command:  # the rest is this tool's own trainer's
-        train = {name: train[name] for name in TOLD}
+        train = {name: train[name] for name in TOLD if train[name] or name not in TOLD_LATER}
     else:
         del train["program"]
     fields = {**exported.model_dump(exclude={"train"}), "train": _lists(train)}
@@ -248,7 +258,7 @@ def read(path: Path) -> Exported:
 def _missing(train: Mapping[str, Any], origin: Origin) -> list[str]:
     """The settings that a file must have and has not: no default stands in for a lost line."""
     if isinstance(program := train.get("program"), Mapping) and program.get("command"):
-        return [name for name in TOLD if name not in train]
+        return [name for name in TOLD if name not in train and name not in TOLD_LATER]
     options = [f"model.options.{name}" for name in origin.options or ()]
     there = {*flat(train), *(["model.options"] if "options" in train.get("model", {}) else [])}
     return sorted({*FIRST, "model.options", *options} - there)

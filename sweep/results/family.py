@@ -15,8 +15,10 @@ from studies.law import Critical, Swept
 from studies.rules import Setting
 from studies.transfer import Prediction, find_optimum, predict, usual_critical_batch
 from studies.trials import sound
+from sweep.errors import SweepError
 from sweep.results.belief import terms_of
 from sweep.results.record import (
+    WITH,
     StudyRecord,
     made_by_sweep,
     read_study,
@@ -176,8 +178,24 @@ def exponents(family: Family) -> Exponents | None:
 
 
 def comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two identities differ in nothing but batch, model size, length and `FREE` fields."""
-    return _fixed(there) == _fixed(here)
+    """Whether two identities differ in nothing but batch, model size, length and `FREE` fields.
+
+    Where the weight decay was searched too, the best rate is that of another decay each time.
+    """
+    return WITH not in here and _fixed(there) == _fixed(here)
+
+
+def check_family(study: Study) -> None:
+    """Refuses a study that can have no family: no law here carries rate and weight decay together.
+
+    Raises:
+        SweepError: the weight decay was searched too.
+    """
+    if WITH in read_study(study).identity:
+        raise SweepError(
+            f"study '{study.study_name}' searched the weight decay too, and no law here carries "
+            "both: name a study of one decay with --study"
+        )
 
 
 def is_finished(study: Study) -> bool:

@@ -10,7 +10,7 @@ from studies.law import Law, Slopes, Swept
 from studies.optimum import Optimum, optimum
 from sweep.errors import SweepError
 from sweep.results.belief import study_posterior
-from sweep.results.family import Family, exponents, find_family
+from sweep.results.family import Family, check_family, exponents, find_family
 from sweep.results.forecast import Forecast, own
 from sweep.results.record import StudyRecord, read_study, stored_forecasts
 
@@ -63,6 +63,7 @@ def build_logbook(study: Study, storage: BaseStorage) -> Logbook:
     Raises:
         SweepError: no study of it is finished.
     """
+    check_family(study)
     family = find_family(storage, read_study(study).identity)
     if not family.swept:
         raise SweepError(

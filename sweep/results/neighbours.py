@@ -8,7 +8,7 @@ from optuna.study import Study
 from studies.law import Swept
 from studies.optimum import two_digits
 from sweep.results.family import Family, comparable, is_known, make_family
-from sweep.results.record import read_study
+from sweep.results.record import WITH, read_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def family_of(study: Study, others: Sequence[Study]) -> Family:
         others: studies that may be like it; the study itself may be among them.
     """
     identity = read_study(study).identity
+    if WITH in identity:
+        return make_family((), identity)
     different = [each for each in others if each.study_name != study.study_name]
     like = [each for each in different if comparable(read_study(each).identity, identity)]
     return make_family((each for each in (study, *like) if is_known(each)), identity)

@@ -20,6 +20,7 @@ from sweep.results.family import (
     SEQUENCES,
     TOKENS,
     Family,
+    check_family,
     exponents,
     find_family,
     is_finished,
@@ -78,6 +79,7 @@ def predict(
     """
     opened = open_storage(storage, create=False)
     base = open_study(storage, name) if name else _newest_finished(opened, storage)
+    check_family(base)
     record = read_study(base)
     family = find_family(opened, record.identity)
     size = parameters or record.parameters
@@ -154,7 +156,7 @@ def rule_rates(study: Study, batch: int, parameters: int) -> dict[str, float]:
 def _newest_finished(opened: RDBStorage, storage: StorageUrl | str) -> Study:
     for name in reversed(study_names(opened)):
         study = optuna.load_study(study_name=name, storage=opened)
-        if is_finished(study):
+        if is_finished(study) and read_study(study).decay is None:
             return study
     raise SweepError(_nothing_finished(str(StorageUrl(storage))))
 

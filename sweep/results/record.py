@@ -15,6 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from studies.decay import DecaySearch
 from studies.objective import Objective
 from studies.prior import Prior
 from studies.rules import Setting
@@ -27,6 +28,7 @@ from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.length import steps_of
 
 VERSION = 2
+WITH = "with"  # of an identity: the parameter that is searched beside the rate
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
 FORECAST_KEY = "forecast:"  # of `sweep predict`'s, before "BATCH:PARAMETERS:LENGTH"
 
@@ -67,6 +69,7 @@ class StudyRecord(_Record):
         config: every trial's, but for its learning rate; read by `train`.
         directory: of its text and checkpoints; see `place`, as `token`.
         range: the lowest and the highest rate that is searched now.
+        decay: how the weight decay is searched; None where it is one.
         exponents: of each rule, by batch and by parameters.
         transfer: the forecast that it was started from.
         tokens_per_byte: of the validation text; None where its bytes are unknown.
@@ -117,6 +120,7 @@ class StudyRecord(_Record):
     unit: str = EPOCH
     floor: float = 0.0
     priors: dict[str, Prior] = {}
+    decay: DecaySearch | None = None
     ran: float = 0.0
     spent_s: float = 0.0
     finished: dict[str, Any] | None = None

@@ -12,14 +12,14 @@ from optuna.trial import FrozenTrial
 
 from studies.curve import Curve, fitted_curve
 from studies.exponents import Exponents
-from studies.likelihood import Observations
 from studies.objective import Objective
-from studies.optimum import Optimum, optimum
+from studies.optimum import LEVEL, Optimum, best_decay, optimum, two_digits
 from studies.posterior import Posterior
 from studies.prior import MERGE_FACTOR, Prior, log_distance
+from studies.ridge import RidgePosterior
 from studies.transfer import FORECAST
 from sweep.results.baseline import ADAMS, optimizer_words, schedule_words
-from sweep.results.belief import priors_of, recommended, study_posterior
+from sweep.results.belief import prior_of, priors_of, recommended, study_posterior
 from sweep.results.confirmation import Confirmation, stored_confirmation
 from sweep.results.family import exponents
 from sweep.results.neighbours import Neighbour, family_of, neighbours
@@ -30,11 +30,11 @@ from sweep.url import StorageUrl
 
 Density = tuple[tuple[float, ...], tuple[float, ...]]
 
-NOTHING = Observations(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0))
 LEAST_FOR_NOISE = 4  # runs; fewer measure nothing
 DECIDED = 0.8  # a rule is named where it has this posterior weight
 GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it
 CURVE_POINTS = 120
+SURFACE_POINTS, SURFACE_OF = (36, 19), 800  # of rates and decays; hypotheses
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class Cost:
         audited, audited_near: trials that ran on to check the pruner, and how many of them came
             within 0.5 % of the best: pruning those would have been wrong.
         grid_rates, grid_steps: of a full grid over the searched range, a factor of 1.44 apart.
+        grid_decays: likewise, a factor of 2 apart where they are searched too.
     """
 
     trials: int
@@ -128,6 +129,7 @@ class Cost:
     audited_near: int
     grid_rates: int
     grid_steps: int
+    grid_decays: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,47 @@ class History:
     number: int
     steps: tuple[int, ...]
     values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """What runs come to over rate and weight decay.
+
+    Attributes:
+        rates, decays: increasing.
+        values: the median of what a run reaches, a row a decay.
+        ridge: the best rate at each decay.
+    """
+
+    rates: tuple[float, ...]
+    decays: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    ridge: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DecayFinding:
+    """The best weight decay, and the best rate beside one.
+
+    Attributes:
+        weight_decay: its median.
+        low, high: the central interval that holds it with 90 %.
+        at: the recommended trial's.
+        rate_low, rate_high: the interval of the best rate at that decay.
+        tilt: how far the best ln rate falls for each ln of the decay.
+        edge: "upper" or "lower" where it may lie out of the range, else "".
+        surface: fitted to the trials.
+    """
+
+    weight_decay: float
+    low: float
+    high: float
+    at: float
+    rate_low: float
+    rate_high: float
+    tilt: float
+    edge: str
+    surface: Surface | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +204,7 @@ class Report:
         confirmation: what new seeds said of the best rates; None where `sweep confirm` has not run.
         reference: where the rules start from: learning_rate, batch_size, ...; {} where unknown.
         objective: what the values are, and how much of them the search takes for a nat.
+        decay: the best weight decay; None where it was not searched, or nothing is known yet.
     """
 
     study: StudySummary
@@ -184,6 +228,7 @@ class Report:
     confirmation: Confirmation | None
     reference: Mapping[str, Any]
     objective: Objective
+    decay: DecayFinding | None = None
 
 
 def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ()) -> Report:
@@ -203,6 +248,7 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
     posterior = study_posterior(study)
     objective = posterior.seen.objective
     summary = with_recommended(summary, next(iter(recommended(study)), None))
+    posterior = _at_recommended(posterior, summary)
     found = optimum(posterior) if summary.best and not summary.learned_nothing else None
     family = family_of(study, others)
     ruled = study_posterior(study, rule_priors_of(priors))
@@ -215,13 +261,13 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         rules=rules,
         verdict=_verdict(rules) if found and rules else None,
         companions=_companions(record),
-        optimizer=optimizer_words(record.train),
+        optimizer=optimizer_words(record.train, searched=record.decay is not None),
         schedule=schedule_words(record.train),
         divergence=_divergence(summary.trials),
         cost=_cost(summary, trials, record.pruner),
         curve=fitted_curve(posterior, x),
         density=_density(posterior),
-        prior=_density(Posterior(NOTHING, priors, *posterior.range)),
+        prior=_density(prior_of(record)),
         histories=tuple(each for trial in trials if (each := _history(trial, objective)).steps),
         neighbours=neighbours(study, family),
         length_unit=family.unit,
@@ -230,12 +276,49 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         confirmation=stored_confirmation(study),
         reference=record.reference or {},
         objective=objective,
+        decay=_decay(posterior, summary) if found else None,
     )
 
 
 def rule_priors_of(priors: Mapping[str, Prior]) -> dict[str, Prior]:
     """The rules' alone: a forecast from other studies is no rule, and would outdo them all."""
     return {name: prior for name, prior in priors.items() if name != FORECAST}
+
+
+def _at_recommended(posterior: Posterior, summary: StudySummary) -> Posterior:
+    """What is known of rates at the decay of the trial to go on with, where that was searched."""
+    chosen = summary.chosen
+    if not isinstance(posterior, RidgePosterior) or chosen is None or chosen.weight_decay is None:
+        return posterior
+    return posterior.at(chosen.weight_decay)
+
+
+def _decay(posterior: Posterior, summary: StudySummary) -> DecayFinding | None:
+    chosen = summary.chosen
+    if not isinstance(posterior, RidgePosterior) or chosen is None or chosen.weight_decay is None:
+        return None
+    low, high = posterior.interval_here(LEVEL)
+    return DecayFinding(
+        *best_decay(posterior),
+        chosen.weight_decay,
+        two_digits(low),
+        two_digits(high),
+        posterior.tilt,
+        posterior.decay_edge,
+        _surface(posterior),
+    )
+
+
+def _surface(posterior: RidgePosterior) -> Surface | None:
+    x = np.log(np.geomspace(*posterior.range, SURFACE_POINTS[0]))
+    decays = np.geomspace(*posterior.decay_range, SURFACE_POINTS[1]).tolist()
+    rows = [posterior.at(decay) for decay in decays]
+    curves = [curve for row in rows if (curve := fitted_curve(row, x, most=SURFACE_OF))]
+    if not curves:
+        return None
+    values = tuple(curve.middle for curve in curves)
+    ridge = tuple(row.rate_here for row in rows)
+    return Surface(curves[0].rates, tuple(decays), values, ridge)
 
 
 def _density(posterior: Posterior) -> Density:
@@ -310,7 +393,9 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
     pruned = [row for row in own if row.state == "pruned" and not row.diverged]
     ended, near = audited(summary)
     low, high = summary.working_range
-    grid = math.ceil(math.log(high / low) / math.log(GRID_STEP)) + 1
+    grid, decays = math.ceil(math.log(high / low) / math.log(GRID_STEP)) + 1, 1
+    if summary.decay_range is not None:
+        decays = math.ceil(math.log2(summary.decay_range[1] / summary.decay_range[0])) + 1
     return Cost(
         trials=len(own),
         pruner=pruner,
@@ -325,7 +410,8 @@ def _cost(summary: StudySummary, trials: Sequence[FrozenTrial], pruner: str) -> 
         audited=ended,
         audited_near=near,
         grid_rates=grid,
-        grid_steps=grid * summary.steps,
+        grid_steps=grid * decays * summary.steps,
+        grid_decays=decays,
     )
 
 

@@ -5,6 +5,7 @@ import math
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from studies.decay import DECAY, decay_of
 from studies.definition import PARAMETER
 from studies.objective import Objective
 from studies.trials import as_rate, rate_of, why_no_result
@@ -24,15 +25,16 @@ def rows_of(study: Study) -> list[TrialRow]:
         make_row(
             brief.number,
             brief.state,
-            as_rate(brief.rate),
+            as_rate(brief.parameters.get(PARAMETER)),
             brief.lowest,
             brief.last_finite,
             diverged=brief.finite < brief.reported,
             value=brief.value,
             record=trial_record(brief.attributes),
             objective=objective,
+            decay=as_rate(brief.parameters.get(DECAY)),
         )
-        for brief in brief_trials(study, PARAMETER, KEPT, least=objective.least)
+        for brief in brief_trials(study, (PARAMETER, DECAY), KEPT, least=objective.least)
     ]
 
 
@@ -59,6 +61,7 @@ def make_row(
     value: float | None,
     record: TrialRecord,
     objective: Objective,
+    decay: float | None = None,
 ) -> TrialRow:
     """One stored trial as a row.
 
@@ -72,6 +75,7 @@ def make_row(
         value: the trial's own.
         record: what it says of itself, the fields of `KEPT` at least.
         objective: what its numbers are.
+        decay: its weight decay, where that is searched; None where it is not.
     """
     reason = record.reason
     if state == "COMPLETE" and value == math.inf:
@@ -99,6 +103,7 @@ def make_row(
         by_hand=record.by_hand,
         audit=record.audit,
         objective=objective,
+        weight_decay=decay,
     )
 
 
@@ -117,4 +122,5 @@ def trial_row(trial: FrozenTrial, objective: Objective) -> TrialRow:
         value=trial.value,
         record=read_trial(trial),
         objective=objective,
+        decay=decay_of(trial),
     )

@@ -72,7 +72,8 @@ def summarise(study: Study, storage: StorageUrl | str) -> StudySummary:
         working_range=record.range,
         edge=_edge(best, trials, *record.range),
         trials=trials,
-        rules=tuple(_rule_row(rule, trials) for rule in record.rules),
+        rules=tuple(_rule_row(rule, _at_middle(trials, record)) for rule in record.rules),
+        decay_range=None if record.decay is None else (record.decay.low, record.decay.high),
         best=best,
         total=record.trials,
         remaining=record.remaining,
@@ -124,6 +125,14 @@ def _rule_row(rule: RuleRecord, trials: tuple[TrialRow, ...]) -> RuleRow:
     # The rule's own trial where there is one, not the luckiest of its neighbours.
     own = min(near, key=lambda row: _distance(row, rule.learning_rate), default=None)
     return RuleRow(**rule.model_dump(), trial=own)
+
+
+def _at_middle(trials: tuple[TrialRow, ...], record: StudyRecord) -> tuple[TrialRow, ...]:
+    """Those that were tried at the weight decay at which a rule's rate is meant."""
+    if record.decay is None:
+        return trials
+    middle = record.decay.middle
+    return tuple(row for row in trials if math.isclose(row.weight_decay or 0.0, middle))
 
 
 def _speaks_for(row: TrialRow, rate: float) -> bool:

@@ -27,6 +27,7 @@ class TrialRow:
         reason: how it ended, in words; "" while it runs.
         by_hand: added by `sweep add`, not trained by this tool.
         audit: why it would have been pruned, had it not run on to check the pruner; "" for others.
+        weight_decay: where that is searched too; None where it is not.
     """
 
     number: int
@@ -43,6 +44,7 @@ class TrialRow:
     trunk: int = 0
     unit: str = STEP
     objective: Objective = field(default_factory=Objective)
+    weight_decay: float | None = None
 
     @property
     def stored(self) -> float:
@@ -70,6 +72,7 @@ class RatePosterior:
         rates: increasing, in equal steps of ln rate.
         probabilities: of each to be the best.
         learning_rate, low, high: the median, and the interval that holds it with 90 %.
+        weight_decay: the same of the best weight decay; None where that is not searched.
     """
 
     rates: tuple[float, ...]
@@ -77,6 +80,7 @@ class RatePosterior:
     learning_rate: float
     low: float
     high: float
+    weight_decay: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class StudySummary:
         forecast_met: how good what was forecast of the study was, in words; "" for no forecast.
         objective: what its trials' values are.
         fixed: given all its rates, as `sweep compare` does: nothing is searched.
+        decay_range: the lowest and highest weight decay that is searched; None where that is one.
     """
 
     name: str
@@ -154,6 +159,7 @@ class StudySummary:
     unit: str = STEP
     steps: int = 0
     objective: Objective = field(default_factory=Objective)
+    decay_range: tuple[float, float] | None = None
 
     @property
     def scaled(self) -> Objective:

@@ -27,7 +27,7 @@ class BriefTrial:
 
     Attributes:
         state: Optuna's name of it.
-        rate: as it was suggested, else as it was enqueued, whatever that is.
+        parameters: as they were suggested, else as they were enqueued, whatever that is.
         lowest: the lowest finite report of at least `least`.
         last_finite: the last step with a finite report, 0 for none.
         finite, reported: how many finite reports, and how many at all.
@@ -36,7 +36,7 @@ class BriefTrial:
 
     number: int
     state: str
-    rate: object
+    parameters: dict[str, object]
     lowest: float | None
     last_finite: int
     finite: int
@@ -46,22 +46,22 @@ class BriefTrial:
 
 
 def brief_trials(
-    study: Study, parameter: str, keys: Sequence[str], *, least: float
+    study: Study, parameters: Sequence[str], keys: Sequence[str], *, least: float
 ) -> list[BriefTrial]:
     """Every trial of a study, by number.
 
     Args:
         study: in one of this tool's storages.
-        parameter: whose value is the rate.
+        parameters: the names of those to read.
         keys: of the attributes to read.
         least: what a report must be at least to be the lowest one; another program's may be lower.
     """
     storage, study_id = behind_cache(study._storage), study._study_id
-    return retry_on(storage, lambda: _read(storage.engine, study_id, parameter, keys, least))
+    return retry_on(storage, lambda: _read(storage.engine, study_id, parameters, keys, least))
 
 
 def _read(
-    engine: sa.Engine, study_id: int, parameter: str, keys: Sequence[str], least: float
+    engine: sa.Engine, study_id: int, names: Sequence[str], keys: Sequence[str], least: float
 ) -> list[BriefTrial]:
     trial = models.TrialModel
     mine = sa.select(trial.trial_id).where(trial.study_id == study_id)
@@ -88,7 +88,8 @@ def _read(
             .order_by(trial.number)
         )
         reported = {key: rest for key, *rest in fetch(reports.group_by(_Reported.trial_id))}
-        rates = dict(fetch(of(param, param.param_value).where(param.param_name == parameter)))
+        named = of(param, param.param_name, param.param_value)
+        suggested = fetch(named.where(param.param_name.in_(names)))
         ended = of(value, value.value, value.value_type).where(value.objective == 0)
         values = {key: value.stored_repr_to_value(*rest) for key, *rest in fetch(ended)}
         kept = fetch(of(user, user.key, user.value_json).where(user.key.in_(keys)))
@@ -96,12 +97,17 @@ def _read(
     attributes: dict[int, dict[str, Any]] = {}
     for identifier, key, text in kept:
         attributes.setdefault(identifier, {})[key] = _loads(text)
-    given = {identifier: json.loads(text).get(parameter) for identifier, text in fixed}
+    parameters: dict[int, dict[str, object]] = {}
+    for identifier, text in fixed:
+        given = json.loads(text)
+        parameters[identifier] = {name: given[name] for name in names if name in given}
+    for identifier, name, value_there in suggested:
+        parameters.setdefault(identifier, {})[name] = value_there
     found = []
     for identifier, number, state in trials:
         lowest, last, finite, count = reported.get(identifier, (None, 0, 0, 0))
-        rate = rates.get(identifier, given.get(identifier))
+        named_here = parameters.get(identifier, {})
         kept_here, result = attributes.get(identifier, {}), values.get(identifier)
         reports_here = lowest, last, finite, count
-        found.append(BriefTrial(number, state.name, rate, *reports_here, result, kept_here))
+        found.append(BriefTrial(number, state.name, named_here, *reports_here, result, kept_here))
     return found

@@ -72,6 +72,11 @@ def rate_axis(rates: Sequence[float], title: str = "learning rate") -> Axis:
     return _numbered(Axis(title, ((low, 0.0), (high, 1.0))), format_exponent)
 
 
+def exact_axis(title: str, values: Sequence[float], text: Callable[[float], str]) -> Axis:
+    """A logarithmic axis from the lowest to the highest of these values, and no further."""
+    return _numbered(Axis(title, ((min(values), 0.0), (max(values), 1.0))), text)
+
+
 def marked_axis(title: str, low: float, high: float, numbers: Sequence[float]) -> Axis:
     """A logarithmic axis with these numbers on it."""
     axis = Axis(title, ((low, 0.0), (high, 1.0)))

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.objective import Objective
-from sweep.formatting import format_mean, format_rate, format_with_error
+from sweep.formatting import format_decay, format_mean, format_place, format_rate, format_with_error
 from sweep.results.confirmation import LEVEL, Confirmation, Finalist
 from sweep.view.tables import make_table
 
@@ -33,7 +33,8 @@ def finalists_table(confirmation: Confirmation) -> Table:
 def headings(confirmation: Confirmation) -> tuple[str, ...]:
     """Of the cells of `rows`."""
     seeds = [f"seed {seed}" for seed in confirmation.seeds]
-    return ("rate", "trial", "search", *seeds, "mean", "s.e.")
+    decay = ["decay"] if confirmation.finalists[0].weight_decay is not None else []
+    return ("rate", *decay, "trial", "search", *seeds, "mean", "s.e.")
 
 
 def rows(confirmation: Confirmation) -> tuple[tuple[str, ...], ...]:
@@ -46,6 +47,7 @@ def _cells(finalist: Finalist, objective: Objective) -> tuple[str, ...]:
     shown = format_mean(objective, mean.mean, mean.standard_error) if mean else ("", "")
     return (
         format_rate(finalist.learning_rate),
+        *([] if finalist.weight_decay is None else [format_decay(finalist.weight_decay)]),
         str(finalist.trial),
         objective.format(finalist.searched),
         *(objective.format(value) if state == "complete" else state for state, value in runs),
@@ -79,19 +81,23 @@ def _best_words(confirmation: Confirmation, best: Finalist) -> str:
     mean = format_with_error(objective, best.mean.mean, best.mean.standard_error)
     return (
         f"Best over {count} new seed{'s' if count > 1 else ''}: learning rate "
-        f"{format_rate(best.learning_rate)} (trial {best.trial}), {objective.words} {mean}; "
+        f"{_place(best)} (trial {best.trial}), {objective.words} {mean}; "
         f"the search's seed gave {objective.format(best.searched)}."
     )
 
 
+def _place(finalist: Finalist) -> str:
+    return format_place(finalist.learning_rate, finalist.weight_decay)
+
+
 def _beside(confirmation: Confirmation, finalist: Finalist) -> str:
-    rate = format_rate(finalist.learning_rate)
+    rate = _place(finalist)
     lost = [state for state in finalist.states if state != "complete"]
     if lost:
         return f"{rate} {lost[0]} at {len(lost)} of {len(finalist.states)} seeds."
     assert confirmation.best is not None
     gap = confirmation.against_best(finalist)
-    said = f"{rate} against {format_rate(confirmation.best.learning_rate)}: "
+    said = f"{rate} against {_place(confirmation.best)}: "
     objective = confirmation.objective
     said += f"{objective.words} {objective.gap(gap.mean)}"
     if gap.low is None or gap.high is None:

@@ -8,7 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.objective import Objective
-from sweep.formatting import format_bound, format_multiple, format_perplexity, format_rate
+from sweep.formatting import (
+    format_bound,
+    format_decay,
+    format_multiple,
+    format_perplexity,
+    format_rate,
+)
 from sweep.results.types import StudySummary
 from sweep.view.sentences import trials_done
 from sweep.view.tables import cut, folded, make_table
@@ -84,11 +90,13 @@ def print_trial(detail: dict[str, Any], console: Console) -> None:
 
 def _facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
     multiple, objective = format_multiple(detail["multiple"]), _objective(detail)
+    decay = detail.get("weight_decay")
     facts = [
         (
             "learning rate",
             f"{format_rate(detail['learning_rate'])}, {multiple} of {detail['rule']}'s rate",
         ),
+        *([("weight decay", format_decay(decay))] if decay is not None else []),
         (
             objective.words,
             objective.format(detail["value"])

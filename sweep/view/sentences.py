@@ -8,6 +8,7 @@ from sweep.formatting import (
     format_bound,
     format_multiple,
     format_perplexity,
+    format_place,
     format_rate,
     one_line,
 )
@@ -97,16 +98,20 @@ def recommendation(summary: StudySummary, named: str = "Best learning rate") -> 
     if best is None or chosen is None:
         return []
     lines = [
-        f"{named} {format_rate(chosen.learning_rate)}, {chosen.objective.described(chosen.value)} "
+        f"{named} {place_of(chosen)}, {chosen.objective.described(chosen.value)} "
         f"(trial {chosen.number}{_beside(chosen)})."
     ]
     if chosen.number != best.number:
         lines.append(
-            f"{format_rate(best.learning_rate)} had {best.shown} (trial "
-            f"{best.number}), but at a new seed {format_rate(chosen.learning_rate)} is expected to "
-            "do better."
+            f"{place_of(best)} had {best.shown} (trial {best.number}), but at a new seed "
+            f"{place_of(chosen)} is expected to do better."
         )
     return lines
+
+
+def place_of(row: TrialRow) -> str:
+    """A trial's rate, and its weight decay where that is searched too."""
+    return format_place(row.learning_rate, row.weight_decay)
 
 
 def edge_warning(summary: StudySummary) -> str:
@@ -147,8 +152,8 @@ def _nothing_learned(summary: StudySummary) -> list[str]:
     chosen = summary.chosen
     assert chosen is not None
     return [
-        f"No best rate: the one that did least badly, {format_rate(chosen.learning_rate)} (trial "
-        f"{chosen.number}), came to {chosen.objective.described(chosen.value)}, and "
+        f"No best rate: the one that did least badly, {place_of(chosen)} (trial {chosen.number}), "
+        f"came to {chosen.objective.described(chosen.value)}, and "
         f"counting words alone gives {summary.objective.format(summary.baseline)}.",
         "Nothing was learned: train for more epochs, or shorten the warm-up"
         f"{'' if summary.fixed else ', or widen --range'}.",

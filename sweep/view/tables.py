@@ -10,6 +10,7 @@ from rich.text import Text
 
 from sweep.formatting import (
     format_bound,
+    format_decay,
     format_multiple,
     format_rate,
     one_line,
@@ -68,9 +69,11 @@ def trials_table(
         fold: give long texts more lines instead of an ellipsis.
         reasons: have a column for them.
     """
+    decays = summary.decay_range is not None
     headings = [
         "#",
         "rate",
+        *(["decay"] if decays else []),
         "rule",
         "x rule",
         summary.objective.words,
@@ -80,11 +83,11 @@ def trials_table(
     ]
     table = make_table(*(headings if reasons else headings[:-1]))
     for position in (0, 3, 4, 5):
-        table.columns[position].justify = "right"
+        table.columns[position + (decays and position > 0)].justify = "right"
     rows = summary.trials if limit is None else visible_rows(summary.trials, limit)
     for row in rows:
         style = "bold" if summary.best and row.number == summary.best.number else ""
-        cells = _trial_cells(row, folded if fold else cut)
+        cells = _trial_cells(row, folded if fold else cut, decays=decays)
         table.add_row(*cells[: len(table.columns)], style=style)
     hidden = len(summary.trials) - len(rows)
     if hidden:
@@ -188,10 +191,11 @@ def make_table(*headings: str) -> Table:
     return table
 
 
-def _trial_cells(row: TrialRow, words: Callable[[str], Text]) -> list[Text]:
+def _trial_cells(row: TrialRow, words: Callable[[str], Text], *, decays: bool) -> list[Text]:
     return [
         Text(str(row.number)),
         Text(format_rate(row.learning_rate)),
+        *([Text(format_decay(row.weight_decay))] if decays else []),
         words(row.rule),
         Text(format_multiple(row.multiple)),
         Text(row.objective.format(row.value)),
@@ -246,6 +250,14 @@ def setting_facts(summary: StudySummary) -> list[tuple[str, str]]:
     return [*facts, ("data", summary.data)] if summary.data else facts
 
 
+def decay_facts(summary: StudySummary) -> list[tuple[str, str]]:
+    """The weight decays that are searched, where they are."""
+    if summary.decay_range is None:
+        return []
+    low, high = map(format_decay, summary.decay_range)
+    return [("weight decay", f"{low} to {high}")]
+
+
 def _facts(summary: StudySummary) -> list[tuple[str, str]]:
     low, high = map(format_bound, summary.working_range)
     known = [("baseline", baseline_words(summary))] if summary.data else []
@@ -254,6 +266,7 @@ def _facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("reference", summary.reference_text),
         *known,
         ("range", f"{low} to {high}"),
+        *decay_facts(summary),
         (
             "trials",
             f"{summary.total}{_length(summary)}, {trials_done(summary)} done",

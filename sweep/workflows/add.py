@@ -7,6 +7,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from studies.decay import DECAY, WIDE_DECAY
 from studies.definition import PARAMETER, WIDE
 from studies.objective import PERPLEXITY, VALIDATION_LOSS, Objective
 from studies.prior import log_distance, multiples, nearest_rule
@@ -20,7 +21,7 @@ ALIKE = 1.5  # factor of the perplexity there
 FAR = 4.0  # factor below all that the study has reached
 
 
-def add(study: Study, rate: float, value: float, note: str) -> int:
+def add(study: Study, rate: float, value: float, note: str, decay: float | None = None) -> int:
     """Adds a run that this tool did not train.
 
     Args:
@@ -28,6 +29,7 @@ def add(study: Study, rate: float, value: float, note: str) -> int:
         rate: its learning rate.
         value: its best, of the study's metric.
         note: where it is from.
+        decay: its weight decay, where the study searches that too.
 
     Returns:
         The new trial's number.
@@ -37,6 +39,7 @@ def add(study: Study, rate: float, value: float, note: str) -> int:
     """
     if not WIDE.low <= rate <= WIDE.high:
         raise SweepError(f"--rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
+    _check_decay(decay, searched=read_study(study).decay is not None)
     objective = read_study(study).objective
     if not (math.isfinite(value) and objective.valid(objective.signed(value))):
         raise SweepError(
@@ -51,8 +54,8 @@ def add(study: Study, rate: float, value: float, note: str) -> int:
     rates = read_study(study).rule_rates
     name, multiple = nearest_rule(rate, rates)
     trial = optuna.trial.create_trial(
-        params={PARAMETER: rate},
-        distributions={PARAMETER: WIDE},
+        params={PARAMETER: rate} if decay is None else {PARAMETER: rate, DECAY: decay},
+        distributions={PARAMETER: WIDE} if decay is None else {PARAMETER: WIDE, DECAY: WIDE_DECAY},
         value=objective.signed(value),
         user_attrs={
             "by_hand": True,
@@ -66,6 +69,19 @@ def add(study: Study, rate: float, value: float, note: str) -> int:
         number = len(study.get_trials(deepcopy=False))
         study.add_trial(trial)
     return number
+
+
+def _check_decay(decay: float | None, *, searched: bool) -> None:
+    if searched and decay is None:
+        raise SweepError("--weight-decay is missing: this study searches it together with the rate")
+    if decay is None:
+        return
+    if not searched:
+        raise SweepError("--weight-decay: this study's trials have one and the same: leave it out")
+    if not WIDE_DECAY.low <= decay <= WIDE_DECAY.high:
+        raise SweepError(
+            f"--weight-decay must be from {WIDE_DECAY.low:g} to {WIDE_DECAY.high:g}, got {decay:g}"
+        )
 
 
 def given_value(

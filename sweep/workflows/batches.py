@@ -107,6 +107,11 @@ def run_batches(
             f"study.name (--study) '{configs[0].study.name}' names one study, and there are "
             f"{len(configs)} studies to run: leave it out"
         )
+    if len(configs) > 1 and configs[0].study.with_:
+        raise SweepError(
+            "study.with (--with) weight_decay: one study does not start from another there, and "
+            f"there are {len(configs)} studies to run: run them one by one"
+        )
     _check_all(configs)
     for place, config in enumerate(configs):
         done = _finished_before(config)

@@ -52,6 +52,7 @@ def measured_reference(report: Report, model: str, data: DataConfig) -> Referenc
         epochs=summary.epochs,
         swept=True,
         tokenizer=data.tokenizer,
+        weight_decay=float(f"{trial.weight_decay or 0.0:.{SIGNIFICANT_DIGITS}g}"),
     )
 
 
@@ -81,7 +82,8 @@ def write_reference(path: Path, profile: str, reference: ReferenceSettings) -> N
         table = profiles.setdefault(profile, tomlkit.table(is_super_table=not text))
         stored = table.setdefault("reference", tomlkit.table())
         for key, value in reference.model_dump().items():
-            stored[key] = value
+            if value or key != "weight_decay":  # 0 is not known
+                stored[key] = value
     except (OSError, UnicodeDecodeError) as error:
         raise SweepError(f"{path} cannot be read: {error}") from error
     except TOMLKitError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from studies.decay import decay_of
 from studies.objective import Objective
 from studies.trials import rate_of
 from sweep.config.schema import SweepConfig
@@ -59,16 +60,24 @@ def confirm(
     """
     finalists = best_trials(study, top)
     rates = [float(rate_of(trial) or 0.0) for trial in finalists]
+    decays = list(dict.fromkeys(map(decay_of, finalists)))
     view.note(f"finalists of {study.study_name}: {', '.join(f'{rate:.3g}' for rate in rates)}")
     numbers = [config.trainer.seed + offset for offset in range(1, seeds + 1)]
     corpus = place_of(study)
-    settings = [(with_trainer(config, seed=seed), rates) for seed in numbers]
+    rates_at = {
+        decay: [float(rate_of(each) or 0.0) for each in finalists if decay_of(each) == decay]
+        for decay in decays
+    }
+    settings = [(_at(config, seed, decay), rates_at[decay]) for seed in numbers for decay in decays]
     runs = run_settings(settings, view, resume_command=resume_command, corpus=corpus)
     if runs is None:
         return None
     found = list(chain.from_iterable(runs))
     objective = read_study(study).objective
-    made = [_finalist(trial, found, objective) for trial in finalists]
+    made = []
+    for trial in finalists:
+        its_own = runs[decays.index(decay_of(trial)) :: len(decays)]
+        made.append(_finalist(trial, list(chain.from_iterable(its_own)), objective))
     made.sort(key=lambda each: objective.signed(each.mean.mean) if each.mean else math.inf)
     confirmation = Confirmation(study.study_name, tuple(numbers), tuple(made), objective)
     note_confirmation(study, record(confirmation), then=lambda: before_release(study))
@@ -85,7 +94,7 @@ def best_trials(study: Study, top: int) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     chosen: list[FrozenTrial] = []
     for trial in (trials[number] for number in recommended(study)):
-        rates = [rate_of(other) or 0.0 for other in chosen]
+        rates = [rate_of(other) or 0.0 for other in chosen if decay_of(other) == decay_of(trial)]
         if not any(math.isclose(rate_of(trial) or 0.0, rate) for rate in rates):
             chosen.append(trial)
     return chosen[:top]
@@ -123,6 +132,12 @@ def confirmation_object(confirmation: Confirmation, runs: Sequence[TrainedRun]) 
     }
 
 
+def _at(config: SweepConfig, seed: int, decay: float | None) -> SweepConfig:
+    """The search's configuration at a new seed, and at a weight decay where that was searched."""
+    known = with_trainer(config, seed=seed)
+    return known if decay is None else with_trainer(known, weight_decay=decay)
+
+
 def _finalist(trial: FrozenTrial, found: Sequence[TrainedRun], objective: Objective) -> Finalist:
     rate = float(rate_of(trial) or 0.0)
     runs = [run for run in found if run.has(rate)]
@@ -132,4 +147,5 @@ def _finalist(trial: FrozenTrial, found: Sequence[TrainedRun], objective: Object
         objective.signed(math.inf if trial.value is None else trial.value),
         [run.state for run in runs],
         [math.inf if run.value is None else run.value for run in runs],
+        weight_decay=decay_of(trial),
     )

@@ -90,9 +90,17 @@ def _rates(plan: Plan, name: str) -> list[str]:
     return [
         f"study {name}: nothing is trained or stored",
         f"rates tried first: {', '.join(rates)}",
+        *_decays(plan),
         f"then {plan.config.study.sampler} between {plan.low:.3g} and {plan.high:.3g}, "
         f"{plan.config.study.trials} trials in all",
     ]
+
+
+def _decays(plan: Plan) -> list[str]:
+    if plan.decay is None:
+        return []
+    low, high = plan.decay.low, plan.decay.high
+    return [f"at weight decay {plan.decay.middle:.3g}, then between {low:.3g} and {high:.3g}"]
 
 
 def _with_forecast(plan: Plan, corpus: Corpus | None, existing: Study | None, view: View) -> Plan:

@@ -108,7 +108,7 @@ def _prepared(
     config: SweepConfig, rates: Sequence[float], view: View, corpus: Path | None
 ) -> PreparedStudy:
     given = {"name": "", "sampler": "random", "pruner": "none", "until": "", "rates": ()}
-    unnamed = with_study(config, **given, range=range_of(rates), transfer=False)
+    unnamed = with_study(config, **given, range=range_of(rates), with_="", transfer=False)
     name, _ = find_existing(make_plan(unnamed), SUFFIX)
     named = with_study(unnamed, name=name)
     return replace(prepare(named, view, text=corpus), kind="fixed")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sweep.config.devices import devices_of
 from sweep.config.schema import SweepConfig
+from sweep.orchestration.plan import USUAL_DECAY
 from trainers.naming import OUTPUT_FILE
 from trainers.program.patterns import Patterns
 from trainers.program.reports import Tail
@@ -47,7 +48,9 @@ def try_program(config: SweepConfig, rate: float | None, seconds: float) -> Iter
         TrainerError: it cannot be started.
     """
     train = dataclasses.replace(
-        config.trainer, learning_rate=rate or config.reference.learning_rate
+        config.trainer,
+        learning_rate=rate or config.reference.learning_rate,
+        weight_decay=config.trainer.weight_decay or (USUAL_DECAY if config.study.with_ else 0.0),
     )
     pattern = train.program.pattern
     patterns = Patterns(pattern) if pattern else None

@@ -28,7 +28,7 @@ from studies.observed import Terms, posterior_of
 from studies.optimum import best_rate
 from studies.patient import NeverPruner
 from studies.stopping import by_regret
-from studies.strategy import next_rate
+from studies.strategy import Next, next_training
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED
 
@@ -105,7 +105,9 @@ class Own(OnStudy):
         super().__init__(task, RandomSampler(), NopPruner(), enqueue=False)
 
     def ask(self) -> Job:
-        rate, goes_on = (self._queue.pop(0), None) if self._queue else next_rate(*self._known())
+        queued = Next(self._queue.pop(0)) if self._queue else None
+        found = queued or next_training(*self._known())
+        rate, goes_on = found.rate, found.number
         if goes_on is not None:
             before = self._jobs[goes_on]
             before.key.set_user_attr(PAUSED, "")

@@ -15,6 +15,7 @@ from trainers.refusals import shown
 
 PLACEHOLDERS = (
     "learning_rate",
+    "weight_decay",
     "batch_size",
     "precision",
     "seed",
@@ -26,24 +27,34 @@ PLACEHOLDERS = (
     "devices",
     "micro_batch",
 )
-RATE = "SWEEP_LEARNING_RATE"
+RATE, DECAY = "SWEEP_LEARNING_RATE", "SWEEP_WEIGHT_DECAY"
 REPORTS, ANSWERS = "SWEEP_REPORTS", "SWEEP_ANSWERS"
 REPORTS_FILE, ANSWERS_FILE = "reports.jsonl", "answers.jsonl"
 EXAMPLE = dict.fromkeys(PLACEHOLDERS, 1) | {
     "learning_rate": 1e-3,
+    "weight_decay": 0.1,
     "precision": "fp32",
     "directory": "",
     "devices": "0",
 }
 
 
-def check(command: Sequence[str], resume: Sequence[str] = (), *, steps: int = 0) -> None:
+def check(
+    command: Sequence[str],
+    resume: Sequence[str] = (),
+    *,
+    steps: int = 0,
+    decay: float = 0.0,
+    searched: bool = False,
+) -> None:
     """Refuses a command that cannot be run, or cannot be told its rate.
 
     Args:
         command: its arguments, with placeholders.
         resume: what is appended where a trial goes on.
         steps: of a whole run; 0 where they were not given.
+        decay: the weight decay of every trial; 0 where it was not given.
+        searched: whether each trial has one of its own.
 
     Raises:
         TrainerError: one line that says what is wrong.
@@ -61,9 +72,26 @@ def check(command: Sequence[str], resume: Sequence[str] = (), *, steps: int = 0)
             f"the command has no {{learning_rate}}, and no file of it reads {RATE}: the program "
             "would train every trial alike"
         )
+    if searched and not tells_decay(command):
+        raise TrainerError(
+            f"the command has no {{weight_decay}}, and no file of it reads {DECAY}: the program "
+            "would not know what --with weight_decay searches"
+        )
+    if "weight_decay" in used and not (searched or decay):
+        raise TrainerError(
+            "the command has {weight_decay}: search it by --with weight_decay, or say it by "
+            "--set trainer.weight_decay=0.1"
+        )
     expand([*command, *resume], EXAMPLE)
     if "steps" in used and not steps:
         raise TrainerError("the command has {steps}: say how many a run takes, by --steps")
+
+
+def tells_decay(command: Sequence[str]) -> bool:
+    """Whether a command tells its program the weight decay."""
+    used = {name for argument in command for name in _placeholders(argument)}
+    client = _reads(command, "sweep.client", "weight_decay(")
+    return "weight_decay" in used or client or _reads(command, DECAY)
 
 
 def expand(command: Sequence[str], values: Mapping[str, object]) -> list[str]:
@@ -92,6 +120,7 @@ def values_of(config: TrainConfig, device: str, directory: Path) -> dict[str, ob
     """
     return {
         "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
         "batch_size": config.batch_size,
         "precision": config.precision,
         "seed": config.seed,
@@ -112,7 +141,8 @@ def environment(values: Mapping[str, object], device: str, directory: Path) -> d
         values: as of `values_of`.
         device, directory: likewise.
     """
-    told = {f"SWEEP_{name.upper()}": str(value) for name, value in values.items()}
+    known = {k: value for k, value in values.items() if value or k != "weight_decay"}
+    told = {f"SWEEP_{name.upper()}": str(value) for name, value in known.items()}
     visible = ",".join(visible_devices(device))
     return {
         **os.environ,

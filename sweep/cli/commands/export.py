@@ -37,6 +37,8 @@ def command(
     force: bool,
 ) -> None:
     """Writes the best configuration, whole, and where it came from, as YAML."""
+    from studies.decay import decay_of
+    from sweep.formatting import format_place
     from sweep.outputs import STDOUT
     from sweep.results.baseline import stored_baseline
     from sweep.results.belief import chosen_trial
@@ -44,7 +46,6 @@ def command(
     from sweep.results.lookup import finished_trial, open_study
     from sweep.results.record import read_study
     from sweep.results.trainer_formats import write_foreign
-    from sweep.view.tables import format_rate
 
     opened = open_study(storage, study)
     chosen = chosen_trial(opened) if trial is None else finished_trial(opened, trial)
@@ -61,7 +62,7 @@ def command(
     aside = target == STDOUT
     click.echo(
         f"{target}: trial {chosen.number} of {opened.study_name}, "
-        f"learning rate {format_rate(exported.train.learning_rate)}, "
+        f"learning rate {format_place(exported.train.learning_rate, decay_of(chosen))}, "
         f"{exported.objective.described(exported.origin.value)}",
         err=aside,
     )

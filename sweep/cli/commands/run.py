@@ -20,6 +20,7 @@ from sweep.cli.options import (
     program_argument,
     same_command,
     storage_option,
+    with_option,
     worker_options,
 )
 from sweep.cli.planned import run_plan
@@ -48,6 +49,14 @@ from sweep.execution.signals import PAUSED
     nargs=2,
     metavar="LOW HIGH",
     help="The rates searched; by default around the rules' rates.",
+)
+@with_option
+@click.option(
+    "--decay-range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="The weight decays searched; by default around where the search begins.",
 )
 @click.option(
     "--rates",
@@ -90,6 +99,8 @@ def command(
 
     After -- stands the command of your own training program, with {learning_rate} in it.
 
+    With --with weight_decay, and {weight_decay} in it, that is searched too.
+
     Several batch sizes or lengths are studied in turn, each finished study a start for the next.
     With trainer.lr_schedule.name=wsd a longer trial goes on from where the decay of a shorter one
     of the same rate began.
@@ -111,6 +122,8 @@ def command(
         if not run_plan(plan, flags, json_lines=json_lines, resume_command=same_command()):
             raise SystemExit(PAUSED)
         return
+    if flags["decay_range"] is not None:
+        flags["decay_range"] = list(flags["decay_range"])
     lengths = _combined(epochs=epochs, steps=steps, tokens=tokens)
     settings = itertools.product(batches or (None,), lengths)
     configs = [load_config(batch=batch, **length, **flags) for batch, length in settings]

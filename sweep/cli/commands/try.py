@@ -13,6 +13,7 @@ from sweep.cli.options import (
     other_setting_options,
     pattern_option,
     program_argument,
+    with_option,
 )
 
 
@@ -29,6 +30,7 @@ from sweep.cli.options import (
     show_default=True,
     help="How long it may run.",
 )
+@with_option
 @config_options
 @program_argument
 def command(rate: float | None, seconds: float, **flags: Any) -> None:

@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.objective import BITS_PER_BYTE, PERPLEXITY, VALIDATION_LOSS, Objective
-from sweep.formatting import format_duration, format_rate, format_speed
+from sweep.formatting import format_decay, format_duration, format_rate, format_speed
 from sweep.results.types import RatePosterior, StudySummary
 from sweep.view.live.plot import live_plot
 from sweep.view.live.running import RunningTrial
-from sweep.view.sentences import trials_done
+from sweep.view.sentences import place_of, trials_done
 from sweep.view.tables import cut, trials_table
 
 TABLE_LEAST, GAP = 76, 2  # columns that the table keeps; between it and the plot
@@ -100,8 +100,8 @@ def _header(summary: StudySummary) -> Table:
     best = summary.best
     reached = Text("no trial complete yet", style="dim")
     if best is not None:
-        rate = format_rate(best.learning_rate)
-        reached = Text(f"best {best.shown} at {rate} (trial {best.number})", style="green")
+        place = place_of(best)
+        reached = Text(f"best {best.shown} at {place} (trial {best.number})", style="green")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
     grid.add_column(no_wrap=True)
@@ -123,6 +123,12 @@ def _bars(running: Sequence[RunningTrial], now: float) -> Table:
     return grid
 
 
+def _searched(trial: RunningTrial) -> str:
+    decay = trial.weight_decay
+    rate = format_rate(trial.learning_rate)
+    return rate if decay is None else f"{rate} {format_decay(decay)}"
+
+
 def _short(objective: Objective) -> str:
     return SHORT.get(objective.name, objective.name)
 
@@ -130,7 +136,7 @@ def _short(objective: Objective) -> str:
 def _bar_cells(trial: RunningTrial, now: float) -> list[RenderableType]:
     return [
         Text(str(trial.number), style="bold"),
-        Text(format_rate(trial.learning_rate), style="cyan"),
+        Text(_searched(trial), style="cyan"),
         ProgressBar(total=1.0, completed=trial.share),
         cut(trial.place),
         Text(f"{_short(trial.objective)} {trial.objective.format(trial.value)}"),

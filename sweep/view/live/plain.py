@@ -8,7 +8,7 @@ from typing import Self, TextIO
 
 from rich.console import Console
 
-from sweep.formatting import format_multiple, format_rate, one_line
+from sweep.formatting import format_decay, format_multiple, format_rate, one_line
 from sweep.results.objective import reported
 from sweep.results.types import RatePosterior, StudySummary, TrialRow, counted
 from sweep.view.live.running import RunningTrial, of_steps
@@ -119,8 +119,10 @@ class PlainView:
 
     def _trial_line(self, trial: TrialRow | RunningTrial, *parts: str) -> None:
         self._spoke[trial.number] = self._clock()
+        decay = trial.weight_decay
         head = f"trial {trial.number}  lr {format_rate(trial.learning_rate)}"
-        self._line("  ".join([head, *(part for part in parts if part)]))
+        more = [] if decay is None else [f"decay {format_decay(decay)}"]
+        self._line("  ".join([head, *more, *(part for part in parts if part)]))
 
     def _line(self, text: str) -> None:
         self._stream.write(text + "\n")

@@ -64,13 +64,18 @@ def live_plot(
     x = _rates(shown, best, known, width - LABELS - 1)
     objective = shown[0].objective.scaled_to([row.stored for row in finite])
     seen = [math.inf if row.diverged else row.value or 0.0 for row in shown]
-    y = _Cells(value_axis("", seen, objective=objective, pad=0), height - BELOW)
+    decay = known.weight_decay if known is not None else None
+    below = BELOW + (decay is not None)
+    y = _Cells(value_axis("", seen, objective=objective, pad=0), height - below)
     lines = [_points(shown, best, x, y)]
     if known is not None:
         lines.append(_belief(known, x))
     lines.append(_ends(x))
     if known is not None:
         said = f"90 %: {format_fitted(known.low)} to {format_fitted(known.high)}"
+        lines.append(Text(" " * (LABELS + 1) + said, style="green"))
+    if decay is not None:
+        said = f"weight decay {decay[1]:.2g} to {decay[2]:.2g}"
         lines.append(Text(" " * (LABELS + 1) + said, style="green"))
     plot = Text("\n").join(lines)
     plot.no_wrap = True

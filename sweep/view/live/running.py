@@ -21,6 +21,7 @@ class RunningTrial:
         value: of the last report.
         objective: what that is.
         place: "step 52/200".
+        weight_decay: where that is searched too; None where it is not.
     """
 
     number: int
@@ -33,6 +34,7 @@ class RunningTrial:
     value: float | None = None
     tokens_per_second: float = 0.0
     objective: Objective = field(default_factory=Objective)
+    weight_decay: float | None = None
 
     @classmethod
     def of(cls, row: TrialRow) -> Self:
@@ -45,6 +47,7 @@ class RunningTrial:
             f"going on after {of_steps(row.step, row.steps, row.unit)}" if row.step else "starting",
             value=row.value,
             objective=row.objective,
+            weight_decay=row.weight_decay,
         )
 
     def progressed(self, progress: Progress, now: float) -> Self:

@@ -108,6 +108,8 @@ class TensorBoardView(Forwarding):
         if writer and row.state not in ("running", "paused"):
             best = math.inf if row.value is None else row.value
             tried = {"learning_rate": row.learning_rate, "rule": row.rule, "state": row.state}
+            if row.weight_decay is not None:
+                tried["weight_decay"] = row.weight_decay
             with self._as_long_as_it_can(row.number):
                 writer.add_hparams(tried, {f"best_{row.objective.name}": best}, run_name=".")
         self._close(row.number)

@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from studies.objective import PERPLEXITY, Objective
-from sweep.formatting import format_rate, format_with_error
+from sweep.formatting import (
+    format_decay,
+    format_exponent,
+    format_plain,
+    format_rate,
+    format_with_error,
+)
 from sweep.results.confirmation import Finalist
 from sweep.results.report import History, Report
 from sweep.results.types import TrialRow
-from sweep.view.axis import Axis, linear_axis, marked_axis, rate_axis, value_axis
-from sweep.view.report.layers import Area, Chart, Layer, Line, Points
+from sweep.view.axis import Axis, exact_axis, linear_axis, marked_axis, rate_axis, value_axis
+from sweep.view.report.layers import Area, Chart, Heat, Layer, Line, Points
+from sweep.view.sentences import place_of
 
 # Okabe and Ito 2008: told apart also by those who see fewer colours.
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -29,6 +36,7 @@ LOOKS = {
     "failed": (RED, "open"),
     "best": (GREEN, "star"),
 }
+SHOWN = 0.6  # of the heat map's cells have colours of their own, the worse ones the last
 MANY = 16  # trials; more have no legend
 MEANS = " A diamond is the mean over new seeds, with its standard error; dots are its runs."
 BROKEN = " Above the grey line the scale is compressed."
@@ -37,8 +45,44 @@ LOST = " Diverged ones stand in a row of their own."
 
 def charts(report: Report) -> list[Chart]:
     """The pictures that a study has something for: none before the first report."""
-    every = [_response(report), _belief(report), _steps(report), _batches(report)]
+    every = [_heat(report), _response(report), _belief(report), _steps(report), _batches(report)]
     return [chart for chart in every if chart is not None]
+
+
+def _heat(report: Report) -> Chart | None:
+    """Rate across, weight decay up, colour what a run comes to, where both were searched."""
+    found, within = report.decay, report.study.decay_range
+    if found is None or found.surface is None or within is None:
+        return None
+    surface, marks = found.surface, _trial_marks(report, decays=True)
+    decays = [each for group in marks for each in group.y] + [*within]
+    rates = [each for group in marks for each in group.x] + [*report.study.working_range]
+    values = sorted(value for row in surface.values for value in row)
+    best, worst = values[0], values[int(SHOWN * (len(values) - 1))]
+    if report.objective.direction == "maximize":
+        best, worst = values[-1], values[int((1 - SHOWN) * (len(values) - 1))]
+    ridge = [
+        pair
+        for pair in zip(surface.ridge, surface.decays, strict=True)
+        if min(rates) <= pair[0] <= max(rates)
+    ]
+    along, up = tuple(rate for rate, _ in ridge), tuple(decay for _, decay in ridge)
+    line = Line("best rate at each weight decay", along, up, BLACK, 1.6, "dashed")
+    scale = f"{report.objective.label}, fitted"
+    return Chart(
+        "decay",
+        f"{capital(report.objective.words)} by learning rate and weight decay",
+        "Colour is what a run is expected to come to, the lightest the best (from the last colour "
+        "on it is no longer told apart); each mark is a trial with its number, and the dashed line "
+        "the best rate at each weight decay.",
+        exact_axis("learning rate", rates, format_exponent),
+        exact_axis("weight decay", decays, format_plain),
+        (
+            Heat(scale, surface.rates, surface.decays, surface.values, best, worst),
+            *([line] if len(ridge) > 1 else []),
+            *marks,
+        ),
+    )
 
 
 def _response(report: Report) -> Chart | None:
@@ -71,12 +115,20 @@ def _response(report: Report) -> Chart | None:
         f"{capital(report.objective.words)} by learning rate",
         "Each point is a trial with its number; the line is the curve fitted to them and its 90 % "
         "band, the shaded range holds the best rate with 90 % probability. A pruned trial "
-        f"stands at what it had reached when it ended.{LOST if y.lost else ''}"
+        f"stands at what it had reached when it ended.{_one_decay(report)}{LOST if y.lost else ''}"
         f"{BROKEN if y.broken else ''}{MEANS if new_seeds else ''}",
         x,
         y,
         tuple(layers),
     )
+
+
+def _one_decay(report: Report) -> str:
+    """At which decay the curve is drawn, where trials have others."""
+    if report.decay is None:
+        return ""
+    shown = format_decay(report.decay.at)
+    return f" The curve is that at weight decay {shown}; trials of others lie off it."
 
 
 def _title(objective: Objective, *, best: bool = False) -> str:
@@ -136,23 +188,27 @@ def _rule_colour(place: int) -> str:
     return RULE_COLOURS[place % len(RULE_COLOURS)]
 
 
-def _trial_marks(report: Report) -> list[Points]:
-    """The trials that have reported, by what became of them."""
+def _trial_marks(report: Report, *, decays: bool = False) -> list[Points]:
+    """The trials that have reported, by what became of them; over their values, or decays."""
     groups: dict[str, list[TrialRow]] = {}
     for row in report.study.trials:
-        if row.value is not None:
+        if row.value is not None and not (decays and row.weight_decay is None):
             groups.setdefault(_kind(row, report.study.chosen), []).append(row)
     return [
         Points(
             name,
             tuple(row.learning_rate for row in groups[name]),
-            tuple(math.inf if row.diverged else row.value or 0.0 for row in groups[name]),
+            tuple((row.weight_decay or 0.0) if decays else _height(row) for row in groups[name]),
             *LOOKS.get(name, (GREY, "open")),
             tuple(str(row.number) for row in groups[name]),
             tuple(map(_trial_text, groups[name])),
         )
         for name in sorted(groups, key=lambda name: (name == "best", name))
     ]
+
+
+def _height(row: TrialRow) -> float:
+    return math.inf if row.diverged else row.value or 0.0
 
 
 def _kind(row: TrialRow, best: TrialRow | None) -> str:
@@ -165,7 +221,7 @@ def _kind(row: TrialRow, best: TrialRow | None) -> str:
 
 def _trial_text(row: TrialRow) -> str:
     value = "diverged" if row.diverged else row.objective.described(row.value)
-    return f"trial {row.number}: {format_rate(row.learning_rate)}, {value}, {row.state}"
+    return f"trial {row.number}: {place_of(row)}, {value}, {row.state}"
 
 
 def _new_seeds(report: Report) -> list[Points]:

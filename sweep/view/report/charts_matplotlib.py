@@ -7,16 +7,18 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from sweep.errors import SweepError
 from sweep.outputs import PICTURE, write_output
 from sweep.view.report.labels import FONT, labels
-from sweep.view.report.layers import Area, Chart, Layer, Line, Points
+from sweep.view.report.layers import HEAT_COLOURS, Area, Chart, Heat, Line, Points
 
 INCH, DPI = 72, 150  # points; pixels
 WIDTH, HEIGHT = 540, 290  # points: what the axes enclose
 LEFT, RIGHT, ABOVE, BELOW = 62, 16, 34, 40  # points round the axes' area
+SCALE = 66  # and beside it, where colours have a scale
 LEGEND_LINE, COLUMNS = 15, 4  # points; names in a line
 SYMBOLS = {
     "circle": "o",
@@ -66,13 +68,18 @@ def svg(chart: Chart) -> str:
 
 def draw(chart: Chart) -> Figure:
     """The whole picture: the labels are placed for this very size. The legend is below."""
-    names = {layer.name for layer in chart.layers if layer.name}
+    names = {layer.name for layer in chart.layers if layer.name and not isinstance(layer, Heat)}
+    heats = [layer for layer in chart.layers if isinstance(layer, Heat)]
     below = BELOW + LEGEND_LINE * math.ceil(len(names) / COLUMNS)
-    width, height = LEFT + WIDTH + RIGHT, below + HEIGHT + ABOVE
+    width, height = LEFT + WIDTH + RIGHT + (SCALE if heats else 0), below + HEIGHT + ABOVE
     figure = Figure((width / INCH, height / INCH))
     axes = figure.add_axes((LEFT / width, below / height, WIDTH / width, HEIGHT / height))
+    for heat in heats:
+        beside = (LEFT + WIDTH + 14) / width, below / height, 12 / width, HEIGHT / height
+        _add_heat(heat, chart, axes, figure.add_axes(beside))
     for layer in chart.layers:
-        _add(layer, chart, axes)
+        if not isinstance(layer, Heat):
+            _add(layer, chart, axes)
     _add_labels(chart, axes)
     _frame(chart, axes)
     _legend(axes, figure)
@@ -92,7 +99,26 @@ def _frame(chart: Chart, axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _add(layer: Layer, chart: Chart, axes: Axes) -> None:
+def _add_heat(heat: Heat, chart: Chart, axes: Axes, scale: Axes) -> None:
+    """Its cells, and the scale of its colours."""
+    rising = heat.best <= heat.worst
+    colours = LinearSegmentedColormap.from_list("heat", HEAT_COLOURS[:: 1 if rising else -1])
+    cells = axes.pcolormesh(
+        chart.x.places(heat.x),
+        chart.y.places(heat.y),
+        heat.values,
+        cmap=colours,
+        vmin=min(heat.best, heat.worst),
+        vmax=max(heat.best, heat.worst),
+        shading="gouraud",
+        rasterized=True,
+    )
+    bar = axes.figure.colorbar(cells, cax=scale, extend="max" if rising else "min")
+    bar.set_label(heat.name, fontsize=9)
+    scale.tick_params(labelsize=8)
+
+
+def _add(layer: Line | Area | Points, chart: Chart, axes: Axes) -> None:
     x, colour, name = chart.x.places(layer.x), layer.colour, layer.name
     if isinstance(layer, Line):
         y = chart.y.places(layer.y)

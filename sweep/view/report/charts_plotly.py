@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from plotly.graph_objects import Figure, Scatter
+from plotly.graph_objects import Figure, Heatmap, Scatter
 
 from sweep.view.axis import Axis
 from sweep.view.report.labels import FONT, Label, labels
-from sweep.view.report.layers import Area, Chart, Layer, Line, Numbers, Points
+from sweep.view.report.layers import HEAT_COLOURS, Area, Chart, Heat, Layer, Line, Numbers, Points
 
 PIXELS = 4 / 3  # a point of 1/72 inch
 SIZE = 390, 185  # points: what the axes enclose in a browser's window that is 1,400 pixels wide
@@ -67,7 +67,25 @@ def _annotation(label: Label) -> dict[str, object]:
     }
 
 
-def _trace(layer: Layer, chart: Chart) -> Scatter:
+def _heat(heat: Heat, chart: Chart) -> Heatmap:
+    rising = heat.best <= heat.worst
+    colours = HEAT_COLOURS[:: 1 if rising else -1]
+    return Heatmap(
+        x=list(map(_short, chart.x.places(heat.x))),
+        y=list(map(_short, chart.y.places(heat.y))),
+        z=[list(map(_short, row)) for row in heat.values],
+        zmin=min(heat.best, heat.worst),
+        zmax=max(heat.best, heat.worst),
+        zsmooth="best",
+        colorscale=[[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)],
+        colorbar={"title": {"text": heat.name, "side": "right", "font": {"size": 11}}},
+        hoverinfo="z",
+    )
+
+
+def _trace(layer: Layer, chart: Chart) -> Scatter | Heatmap:
+    if isinstance(layer, Heat):
+        return _heat(layer, chart)
     if isinstance(layer, Line):
         line = {"color": layer.colour, "width": layer.width, "dash": DASHES[layer.style]}
         look: dict[str, Any] = {"mode": "lines", "line": line}

@@ -51,7 +51,29 @@ class Points:
     high: Numbers = ()
 
 
-Layer = Line | Area | Points
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Colours over both axes, with a scale of their own.
+
+    Attributes:
+        name: of the scale.
+        x, y: the cells' middles, in even steps of their axes.
+        values: a row a y.
+        best, worst: the values of the first and the last colour; what lies beyond has that too.
+    """
+
+    name: str
+    x: Numbers
+    y: Numbers
+    values: tuple[Numbers, ...]
+    best: float
+    worst: float
+
+
+# From the best to the worst: ColorBrewer's YlGnBu, without its dark end, on which no number shows.
+HEAT_COLOURS = ("#ffffd9", "#edf8b1", "#c7e9b4", "#7fcdbb", "#41b6c4", "#1d91c0")
+
+Layer = Line | Area | Points | Heat
 
 
 @dataclass(frozen=True, slots=True)

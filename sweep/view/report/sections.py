@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studies.objective import PERPLEXITY, Objective
-from sweep.formatting import format_bound, format_count, format_fitted, format_rate, format_size
+from sweep.formatting import (
+    format_bound,
+    format_count,
+    format_decay,
+    format_fitted,
+    format_rate,
+    format_size,
+)
 from sweep.results.report import AdamScaling, Cost, Report, RuleFinding, RuleVerdict
 from sweep.view import confirmation
 from sweep.view.prediction import scaling
@@ -18,7 +25,7 @@ from sweep.view.sentences import (
     recommendation,
     why,
 )
-from sweep.view.tables import setting_facts, steps_cell
+from sweep.view.tables import decay_facts, setting_facts, steps_cell
 
 NOISY = 0.01  # nats between runs at one rate
 FEW = 3  # complete trials; with fewer an optimum is little but what the rules say
@@ -79,10 +86,12 @@ def headline(report: Report) -> list[str]:
         f"{format_fitted(found.learning_rate)}; with {100 * found.level:.0f} % probability it lies "
         f"between {format_fitted(found.low)} and {format_fitted(found.high)}.",
     ]
+    lines += _decay_lines(report)
     if found.near is not None:
         low, high = map(format_fitted, found.near)
+        there = "" if report.decay is None else f" at weight decay {format_decay(report.decay.at)}"
         lines.append(
-            f"Any rate from {low} to {high} is expected to cost less than "
+            f"Any rate from {low} to {high}{there} is expected to cost less than "
             f"{objective.portion(0.01)} of {objective.words} at a new seed."
         )
     if found.safe_up_to is not None:
@@ -102,6 +111,27 @@ def headline(report: Report) -> list[str]:
     if report.verdict is not None:
         lines.append(verdict(report.verdict))
     return [*lines, *_caveats(report)]
+
+
+def _decay_lines(report: Report) -> list[str]:
+    """What is known of the weight decay, and of the rate beside the recommended one."""
+    found, within = report.decay, report.study.decay_range
+    if found is None or within is None:
+        return []
+    lines = [
+        f"The best weight decay is about {found.weight_decay:.2g}, between {found.low:.2g} and "
+        f"{found.high:.2g}; at {format_decay(found.at)} the best rate lies between "
+        f"{format_fitted(found.rate_low)} and {format_fitted(found.rate_high)}.",
+        f"For each doubling of the weight decay the best rate falls by a factor of "
+        f"{2**found.tilt:.2g}.",
+    ]
+    if found.edge:
+        low, high = map(format_decay, within)
+        lines.append(
+            f"The best weight decay may lie beyond the {found.edge} end of the searched range "
+            f"{low} to {high}: widen it with --decay-range."
+        )
+    return lines
 
 
 def verdict(found: RuleVerdict) -> str:
@@ -246,8 +276,8 @@ def _cost(cost: Cost, unit: str, objective: Objective) -> Section:
         f"{_count(cost.trials, 'trial')} ({ended or 'none ended yet'}) took "
         f"{_count(cost.steps_spent, unit)}{_taken_over(cost)}; all to their end would be "
         f"{cost.trials * cost.whole_steps:,}.",
-        f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart, "
-        f"would take {_count(cost.grid_steps, unit)}, "
+        f"A full grid over the searched range, {cost.grid_rates} rates a factor of 1.44 apart"
+        f"{_grid_decays(cost)}, would take {_count(cost.grid_steps, unit)}, "
         f"{cost.grid_steps / max(1, cost.steps_spent):.1f} times as many.",
         _pruner_sentence(cost, unit, objective),
     ]
@@ -256,6 +286,12 @@ def _cost(cost: Cost, unit: str, objective: Objective) -> Section:
 
 def _taken_over(cost: Cost) -> str:
     return f", and {cost.trunk_steps:,} taken over from shorter runs" if cost.trunk_steps else ""
+
+
+def _grid_decays(cost: Cost) -> str:
+    if cost.grid_decays == 1:
+        return ""
+    return f" at each of {cost.grid_decays} weight decays a factor of 2 apart"
 
 
 def _pruner_sentence(cost: Cost, unit: str, objective: Objective) -> str:
@@ -317,10 +353,12 @@ def _neighbours(report: Report) -> Section:
 
 def _trials(report: Report) -> Section:
     study = report.study
+    decay = ("decay",) if study.decay_range is not None else ()
     rows = [
         (
             str(row.number),
             format_rate(row.learning_rate),
+            *([format_decay(row.weight_decay)] if decay else []),
             row.shown,
             steps_cell(row),
             row.state,
@@ -328,7 +366,8 @@ def _trials(report: Report) -> Section:
         )
         for row in study.trials
     ]
-    headings = ("trial", "rate", study.objective.words, f"{study.unit}s", "state", "reason")
+    measured = study.objective.words, f"{study.unit}s"
+    headings = ("trial", "rate", *decay, *measured, "state", "reason")
     return Section("Trials", (), Table(headings, tuple(rows)) if rows else None)
 
 
@@ -343,6 +382,7 @@ def _setting(report: Report) -> Section:
         *([("baseline", baseline_words(study))] if study.data else []),
         (f"{study.unit}s a trial", f"{study.steps:,}" if study.steps else "not known yet"),
         ("searched range", f"{low} to {high}"),
+        *decay_facts(study),
         ("reference", study.reference_text),
         ("storage", study.storage),
     ]

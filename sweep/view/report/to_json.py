@@ -3,6 +3,8 @@
 study, storage, batch_size, precision, model, parameters, metric, direction
 optimum             {learning_rate, low, high, level, edge}, null before a trial is complete
 within_one_percent  {low, high}, null where no rate is expected to cost less than 1 %
+weight_decay        the fields of `sweep.results.report.DecayFinding` (rate_low, rate_high: of the
+                    best rate at the decay `at`); null where it was not searched
 safe_up_to          the highest rate that a new seed loses with a risk of 5 % at most, or null
 best                the trial of the best value, as `sweep status --json` has it, or null
 recommended         the trial whose rate is expected to cost least at a new seed, or null
@@ -51,6 +53,7 @@ def report_object(report: Report) -> dict[str, Any]:
         "within_one_percent": found
         and found.near
         and dict(zip(("low", "high"), found.near, strict=True)),
+        "weight_decay": report.decay and asdict(report.decay),
         "safe_up_to": found and found.safe_up_to,
         "best": study.best and trial_object(study.best),
         "recommended": study.recommended and trial_object(study.recommended),

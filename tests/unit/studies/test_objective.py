@@ -12,7 +12,7 @@ from studies.objective import Objective
 from studies.observed import Terms, posterior_of
 from studies.prior import Prior
 from studies.stopping import remaining
-from studies.strategy import next_rate
+from studies.strategy import next_training
 from studies.table import Table
 
 LOSS, BITS = Objective("validation_loss"), Objective("bits_per_byte")
@@ -130,8 +130,8 @@ def test_the_unit_changes_nothing_that_is_believed(objective: Objective) -> None
     assert same.density[1] == pytest.approx(known.density[1], abs=1e-6)
     if objective == LOSS:
         assert same.density[1] == pytest.approx(known.density[1], abs=1e-12)
-    wanted = next_rate(Table.of(trials(Objective())), terms(Objective()))
-    assert next_rate(Table.of(trials(objective)), terms(objective)) == wanted
+    wanted = next_training(Table.of(trials(Objective())), terms(Objective()))
+    assert next_training(Table.of(trials(objective)), terms(objective)) == wanted
 
 
 def test_a_baseline_is_told_in_the_studys_own_number() -> None:

@@ -13,7 +13,7 @@ from studies import PARAMETER, WIDE, LearningRatePruner, Prior, StudyError, make
 from studies.numbers import LOOKS
 from studies.observed import Terms
 from studies.sampler import LearningRateSampler
-from studies.strategy import next_rate
+from studies.strategy import next_training
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED
 
@@ -219,7 +219,8 @@ class Runs:
 
     def train(self) -> None:
         """One ask, and the run until it is left or whole."""
-        rate, number = next_rate(Table(self.trials), self.terms)
+        found = next_training(Table(self.trials), self.terms)
+        rate, number = found.rate, found.number
         if number is None:
             number = len(self.trials)
             x = math.log(rate / BEST)
@@ -271,12 +272,13 @@ def test_a_paused_run_is_resumed_where_its_rate_is_asked_for_again() -> None:
     far = trained(
         -3.0, losses(-3.0), number=5, epochs=1, state=TrialState.RUNNING, paused="a look", looked=1
     )
-    rate, number = next_rate(Table([*whole, paused, far]), TERMS)
+    found = next_training(Table([*whole, paused, far]), TERMS)
+    rate, number = found.rate, found.number
     assert number == 4
     assert rate == pytest.approx(BEST * math.exp(0.05))
     under_way = trained(0.05, losses(0.05), number=4, epochs=1, state=TrialState.RUNNING,
                         paused="", looked=1)  # fmt: skip
-    assert next_rate(Table([*whole, under_way, far]), TERMS)[1] is None
+    assert next_training(Table([*whole, under_way, far]), TERMS).number is None
 
 
 # --- in any Optuna study, and by name

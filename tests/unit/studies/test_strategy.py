@@ -10,7 +10,7 @@ from studies.definition import PARAMETER
 from studies.numbers import APART, RESUMED_WITHIN
 from studies.observed import Terms
 from studies.prior import Prior
-from studies.strategy import as_begun, next_rate
+from studies.strategy import as_begun, next_training
 from studies.table import Table
 
 LOW, HIGH = 1e-4, 1e-1
@@ -32,7 +32,7 @@ TRIED = (complete(1e-3, 14.0), complete(2e-2, 15.0), complete(5e-3, 12.5))
 
 def asked(*begun: float, high: float = HIGH) -> float:
     terms = Terms(LOW, high, {"sqrt": Prior(3e-3)}, baseline=100.0, steps=10, begun=begun)
-    return next_rate(Table(TRIED), terms)[0]
+    return next_training(Table(TRIED), terms).rate
 
 
 def test_a_rate_that_is_begun_and_as_good_is_taken() -> None:

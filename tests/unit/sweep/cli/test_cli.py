@@ -28,7 +28,8 @@ RUN_FLAGS = (
     "--until --timeout --trial-timeout --hang-timeout --seed --model --data --range --trainer "
     "--rates --workers --devices --executor --ray-address --gpus-per-trial "
     "--plan --no-transfer --join --dry-run --json --set "
-    "--metric --direction --steps --tokens --pattern --optimizer --same-program program"
+    "--metric --direction --steps --tokens --pattern --optimizer --same-program program "
+    "--with --decay-range"
 )
 
 

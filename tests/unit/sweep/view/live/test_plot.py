@@ -1,5 +1,6 @@
 """The plot beside the live table: points where they belong, and never more than fits."""
 
+import dataclasses
 import io
 import math
 
@@ -157,3 +158,10 @@ def test_the_live_screen_takes_what_was_learned() -> None:
         view._live.refresh()
     assert isinstance(console.file, io.StringIO)
     assert "90 %: 6.0e-3 to 2.0e-2" in console.file.getvalue()
+
+
+def test_where_the_decay_is_searched_too_its_interval_stands_below() -> None:
+    known = dataclasses.replace(KNOWN, weight_decay=(0.2, 0.05, 0.8))
+    shown = lines(ROWS, known)
+    assert len(shown) == len(lines(ROWS, KNOWN))
+    assert "weight decay 0.05 to 0.8" in shown[-1]

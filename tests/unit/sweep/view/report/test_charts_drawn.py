@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support import open_ledger, play
@@ -17,12 +17,12 @@ from support import open_ledger, play
 from studies.objective import Objective
 from studies.prior import Prior
 from sweep.results.report import Report, build
-from sweep.view.axis import linear_axis, rate_axis, round_numbers, value_axis
+from sweep.view.axis import exact_axis, linear_axis, rate_axis, round_numbers, value_axis
 from sweep.view.report.charts import charts
 from sweep.view.report.charts_matplotlib import draw
 from sweep.view.report.charts_plotly import PIXELS, SIZE, graph
 from sweep.view.report.labels import FONT
-from sweep.view.report.layers import Area, Chart, Line
+from sweep.view.report.layers import HEAT_COLOURS, Area, Chart, Heat, Line, Points
 from trainers.config import TrainConfig
 
 UNIGRAM = 135.7
@@ -301,3 +301,45 @@ class TestAxes:
         texts = [text for _, text in axis.ticks]
         assert texts[-1] == last
         assert all(text.isdigit() for text in texts)
+
+
+def heat_of(*, maximize: bool = False) -> Chart:
+    rates, decays = (1e-4, 1e-3, 1e-2), (0.01, 0.1, 1.0)
+    rows = tuple(
+        tuple(3.0 + abs(math.log10(rate * decay / 1e-4)) for rate in rates) for decay in decays
+    )
+    ends = (4.0, 3.0) if maximize else (3.0, 4.0)
+    best = Points("best", (1e-3,), (0.1,), "#009E73", "star", ("7",))
+    return Chart(
+        "decay",
+        "a map",
+        "",
+        exact_axis("learning rate", rates, str),
+        exact_axis("weight decay", decays, str),
+        (Heat("loss", rates, decays, rows, *ends), best),
+    )
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_a_map_is_lightest_where_it_is_best(maximize: bool) -> None:
+    figure = draw(heat_of(maximize=maximize))
+    axes, scale = figure.axes
+    (cells,) = [each for each in axes.collections if isinstance(each, QuadMesh)]
+    low, high = cells.to_rgba(np.array([3.0, 4.0]))[:, :3].sum(1)
+    assert (low > high) != maximize
+    assert (cells.norm.vmin, cells.norm.vmax) == (3.0, 4.0)
+    assert scale.get_ylabel() == "loss"
+    # The scale stands beside the axes, and the trial on its cell.
+    assert scale.get_position().x0 > axes.get_position().x1
+    (marks,) = [each for each in axes.collections if isinstance(each, PathCollection)]
+    np.testing.assert_allclose(marks.get_offsets(), [[0.5, 0.5]], atol=1e-9)
+
+
+def test_the_dashboards_map_is_the_same_and_small() -> None:
+    figure = graph(heat_of())
+    heat, marks = figure.data
+    assert heat.z[1][1] == 3.0
+    assert (heat.zmin, heat.zmax) == (3.0, 4.0)
+    assert heat.colorscale[0][1] == HEAT_COLOURS[0]
+    assert list(marks.x) == [0.5]
+    assert len(figure.to_json()) < 4000
