@@ -44,15 +44,12 @@ from studies.numbers import (
     SHIFTS,
     STEEPER,
     WALLS,
-    WIDE_SD,
-    WIDE_WEIGHT,
     WORTH,
 )
-from studies.prior import Prior
+from studies.prior import NO_RULE, Prior, parts_of
 from studies.table import Array, Mask, Table
 from studies.trials import ln_rate
 
-NO_RULE = "no rule"
 FAR = 0.7  # nats above the lowest: what lies there was lost, or tells no more than that
 LEANS = 0.25  # probability beyond an end of the range; a flat prior alone has 0.1 there
 NEGLIGIBLE = 1e-4  # probability
@@ -92,7 +89,7 @@ class Posterior:
         self._mu = np.arange(self._low - OUTSIDE, self._high + OUTSIDE + GRID_STEP, GRID_STEP)
         self._told = RULES_WEIGHT / (1.0 - NO_RULE_WEIGHT) if priors else 1.0
         self._most = MOST_LIKELY // thin**2
-        self._parts = _prior_parts(priors, self._mu)
+        self._parts = parts_of(priors, self._mu)
         self._weigh_rules(further)
         self._cells: Cells = cells_of(seen, self._mu, self._prior, thin)
         self._weigh_cells()
@@ -411,19 +408,3 @@ class Posterior:
 
 def _kind(name: str) -> object:
     return getattr(Posterior, name, None)
-
-
-def _prior_parts(priors: Mapping[str, Prior], mu: Array) -> dict[str, Array]:
-    """Each rule's share of the prior over the grid; a rule off the grid has none of it."""
-    known = (RULES_WEIGHT + WIDE_WEIGHT) if priors else 0.0
-    parts = {NO_RULE: np.full(len(mu), (1.0 - known) / len(mu))}
-    total = sum(prior.weight for prior in priors.values())
-    for name, prior in priors.items():
-        share, middle = prior.weight / total * GRID_STEP, math.log(prior.rate)
-        parts[name] = RULES_WEIGHT * share * _normal(mu - middle, prior.width)
-        parts[NO_RULE] = parts[NO_RULE] + WIDE_WEIGHT * share * _normal(mu - middle, WIDE_SD)
-    return parts
-
-
-def _normal(distance: Array, sd: float) -> Array:
-    return np.asarray(np.exp(-0.5 * (distance / sd) ** 2) / (math.sqrt(2 * math.pi) * sd))

@@ -5,11 +5,15 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from studies.errors import StudyError
+from studies.numbers import GRID_STEP, RULES_WEIGHT, WIDE_SD, WIDE_WEIGHT
 from studies.rules import Reference, Rule, Setting
+from studies.table import Array
 
 MERGE_FACTOR = 1.25
-FIRST_RULE = "sqrt"
+FIRST_RULE, NO_RULE = "sqrt", "no rule"
 SWEPT_WIDTH, GUESSED_WIDTH = 0.35, 0.8  # sd of the reference's ln rate
 
 # Rates whose distances differ by less than this are equally far: powers round differently.
@@ -173,3 +177,22 @@ def _in_order(rates: dict[str, float]) -> list[tuple[str, float]]:
 
 def _same(first: float, second: float) -> bool:
     return round(log_distance(first, second), _TIE) <= round(math.log(MERGE_FACTOR), _TIE)
+
+
+def parts_of(priors: Mapping[str, Prior], mu: Array) -> dict[str, Array]:
+    """Each rule's share of the prior over a grid of ln rates; a rule off the grid has none of it.
+
+    What is left, a wide normal round each rule and a uniform share, is `NO_RULE`'s.
+    """
+    known = (RULES_WEIGHT + WIDE_WEIGHT) if priors else 0.0
+    parts = {NO_RULE: np.full(len(mu), (1.0 - known) / len(mu))}
+    total = sum(prior.weight for prior in priors.values())
+    for name, prior in priors.items():
+        share, middle = prior.weight / total * GRID_STEP, math.log(prior.rate)
+        parts[name] = RULES_WEIGHT * share * _normal(mu - middle, prior.width)
+        parts[NO_RULE] = parts[NO_RULE] + WIDE_WEIGHT * share * _normal(mu - middle, WIDE_SD)
+    return parts
+
+
+def _normal(distance: Array, sd: float) -> Array:
+    return np.asarray(np.exp(-0.5 * (distance / sd) ** 2) / (math.sqrt(2 * math.pi) * sd))

@@ -1,16 +1,15 @@
 """From a configuration to what the study is: its setting, rules, first rates and identity."""
 
 import dataclasses
-import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.decay import DECAY, DecaySearch, carried_decay
-from studies.definition import WIDE, Identity, validate_range, working_range
+from studies.decay import DECAY, DecaySearch
+from studies.definition import WIDE, Identity
 from studies.objective import Objective
 from studies.observed import Terms
 from studies.prior import Centre, Prior, centres, rule_priors
@@ -23,6 +22,7 @@ from sweep.config.schema import RuleSettings, StudySettings, SweepConfig
 from sweep.errors import SweepError
 from sweep.execution.executors import EXECUTORS
 from sweep.execution.protocol import SHARED_TRAINER
+from sweep.orchestration.ranges import decay_search, rates_range
 from sweep.orchestration.samplers import named_sampler
 from sweep.results.lookup import UNSET
 from sweep.results.objective import check_bytes, check_metric, objective_of
@@ -39,11 +39,7 @@ from trainers.optimizers import OPTIMIZERS
 from trainers.program.command import name_of, tells_decay
 from trainers.refusals import shown
 
-SWEPT_MARGIN, GUESSED_MARGIN, GIVEN_MARGIN = 3.0, 10.0, 2.0
-# Of a weight decay: where it begins if nothing says so (AdamW's here, `trainers.config`), how far
-# around that it is searched, and the sd of ln of the best one, known by a timescale or not at all.
-USUAL_DECAY, DECAY_MARGIN = 0.1, 16.0
-COUPLED_WIDTH, UNKNOWN_WIDTH = 1.0, 1.5
+SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
 LONGEST_NAME = 200  # bytes: file systems take 255
 LONGEST_PART = 70  # of a name that is made: two of them, and what is put behind it
 
@@ -108,11 +104,11 @@ def make_plan(
     borrowed = _borrowed(reference, config, corpus)
     # A rule carries a swept reference within a factor of 3 or so; a guess may be anywhere.
     trusted = reference.swept and not borrowed
-    low, high = _range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
+    low, high = rates_range(config, rates, SWEPT_MARGIN if trusted else GUESSED_MARGIN)
     given = tuple(Centre(rate, ()) for rate in config.study.rates)
     _check_search(config.study, low, high, objective_of(train))
     first = tuple(centres(rules, reference, setting, low=low, high=high))
-    decay = _decay_search(config, first[0].learning_rate, reference) if config.study.with_ else None
+    decay = decay_search(config, first[0].learning_rate, reference) if config.study.with_ else None
     if decay is not None:
         train = dataclasses.replace(train, weight_decay=decay.middle)
     return Plan(
@@ -379,66 +375,6 @@ def _own_rule(given: RuleSettings) -> Rule:
 
 def _is_rule(found: object) -> bool:
     return callable(getattr(found, "learning_rate", found))
-
-
-def _range(config: SweepConfig, rates: dict[str, float], margin: float) -> tuple[float, float]:
-    given = config.study.range
-    if config.study.rates and not given:
-        return range_of(config.study.rates)
-    if not given:
-        return working_range(rates.values(), margin=margin)
-    if len(given) != 2:
-        raise SweepError(f"study.range takes a lowest and a highest rate, got {list(given)}")
-    validate_range(*given)
-    return given[0], given[1]
-
-
-def range_of(rates: Sequence[float]) -> tuple[float, float]:
-    """The stored range of a study that is given its rates: nothing leans on its edge.
-
-    Raises:
-        SweepError: names the first rate that no trial can be stored with.
-    """
-    for rate in rates:
-        if not WIDE.low <= rate <= WIDE.high:
-            raise SweepError(f"a rate must be from {WIDE.low:g} to {WIDE.high:g}, got {rate:g}")
-        if sum(math.isclose(rate, other) for other in rates) > 1:
-            raise SweepError(f"the rate {rate:g} is named twice: name each one once")
-    return max(WIDE.low, min(rates) / GIVEN_MARGIN), min(WIDE.high, max(rates) * GIVEN_MARGIN)
-
-
-def _decay_search(config: SweepConfig, rate: float, reference: Reference) -> DecaySearch:
-    """What is known of the weight decay before any trial.
-
-    Where a reference has one, the timescale of rate and decay is carried on to the rate that is
-    tried first, as a rule has it (a run is as long there as here, or its length is unknown).
-    """
-    train, known = config.trainer, config.reference.weight_decay
-    _check_decays(config)
-    middle = known or train.weight_decay or USUAL_DECAY
-    if known:
-        batches = train.batch_size / reference.setting.batch_size
-        middle = carried_decay(known, rate / reference.learning_rate, batches)
-    given = config.study.decay_range
-    if given and len(given) != 2:
-        raise SweepError(f"study.decay_range takes a lowest and a highest decay, got {list(given)}")
-    middle = min(max(middle, *given[:1]), given[1]) if given else middle
-    low, high = given or (middle / DECAY_MARGIN, middle * DECAY_MARGIN)
-    return DecaySearch(low, high, middle, COUPLED_WIDTH if known else UNKNOWN_WIDTH)
-
-
-def _check_decays(config: SweepConfig) -> None:
-    train = config.trainer
-    if config.study.rates:
-        raise SweepError(
-            "study.rates (--rates) are trained without a search, and study.with (--with) asks for "
-            "one: leave one of them out"
-        )
-    if config.study.trainer == SHARED_TRAINER and train.optimizer == "adam":
-        raise SweepError(
-            "study.with (--with) weight_decay: optimizer adam adds its decay to the gradient and "
-            "divides it away again: take --optimizer adamw, muon or sgd"
-        )
 
 
 def _short(name: str) -> str:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from studies.curve import Curve, fitted_curve
 from studies.exponents import Exponents
 from studies.objective import Objective
-from studies.optimum import LEVEL, Optimum, best_decay, optimum, two_digits
+from studies.optimum import Optimum, optimum
 from studies.posterior import Posterior
 from studies.prior import MERGE_FACTOR, Prior, log_distance
 from studies.ridge import RidgePosterior
@@ -21,6 +21,7 @@ from studies.transfer import FORECAST
 from sweep.results.baseline import ADAMS, optimizer_words, schedule_words
 from sweep.results.belief import prior_of, priors_of, recommended, study_posterior
 from sweep.results.confirmation import Confirmation, stored_confirmation
+from sweep.results.decay_finding import DecayFinding, decay_finding
 from sweep.results.family import exponents
 from sweep.results.neighbours import Neighbour, family_of, neighbours
 from sweep.results.record import StudyRecord, read_study
@@ -34,7 +35,6 @@ LEAST_FOR_NOISE = 4  # runs; fewer measure nothing
 DECIDED = 0.8  # a rule is named where it has this posterior weight
 GRID_STEP = 1.44  # of a full grid: with 1.2 squared, every rate is within 20 % of one on it
 CURVE_POINTS = 120
-SURFACE_POINTS, SURFACE_OF = (36, 19), 800  # of rates and decays; hypotheses
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,47 +142,6 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Surface:
-    """What runs come to over rate and weight decay.
-
-    Attributes:
-        rates, decays: increasing.
-        values: the median of what a run reaches, a row a decay.
-        ridge: the best rate at each decay.
-    """
-
-    rates: tuple[float, ...]
-    decays: tuple[float, ...]
-    values: tuple[tuple[float, ...], ...]
-    ridge: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DecayFinding:
-    """The best weight decay, and the best rate beside one.
-
-    Attributes:
-        weight_decay: its median.
-        low, high: the central interval that holds it with 90 %.
-        at: the recommended trial's.
-        rate_low, rate_high: the interval of the best rate at that decay.
-        tilt: how far the best ln rate falls for each ln of the decay.
-        edge: "upper" or "lower" where it may lie out of the range, else "".
-        surface: fitted to the trials.
-    """
-
-    weight_decay: float
-    low: float
-    high: float
-    at: float
-    rate_low: float
-    rate_high: float
-    tilt: float
-    edge: str
-    surface: Surface | None
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """A study's answer.
 
@@ -276,7 +235,7 @@ def build(study: Study, storage: StorageUrl | str, others: Sequence[Study] = ())
         confirmation=stored_confirmation(study),
         reference=record.reference or {},
         objective=objective,
-        decay=_decay(posterior, summary) if found else None,
+        decay=decay_finding(posterior, summary) if found else None,
     )
 
 
@@ -291,34 +250,6 @@ def _at_recommended(posterior: Posterior, summary: StudySummary) -> Posterior:
     if not isinstance(posterior, RidgePosterior) or chosen is None or chosen.weight_decay is None:
         return posterior
     return posterior.at(chosen.weight_decay)
-
-
-def _decay(posterior: Posterior, summary: StudySummary) -> DecayFinding | None:
-    chosen = summary.chosen
-    if not isinstance(posterior, RidgePosterior) or chosen is None or chosen.weight_decay is None:
-        return None
-    low, high = posterior.interval_here(LEVEL)
-    return DecayFinding(
-        *best_decay(posterior),
-        chosen.weight_decay,
-        two_digits(low),
-        two_digits(high),
-        posterior.tilt,
-        posterior.decay_edge,
-        _surface(posterior),
-    )
-
-
-def _surface(posterior: RidgePosterior) -> Surface | None:
-    x = np.log(np.geomspace(*posterior.range, SURFACE_POINTS[0]))
-    decays = np.geomspace(*posterior.decay_range, SURFACE_POINTS[1]).tolist()
-    rows = [posterior.at(decay) for decay in decays]
-    curves = [curve for row in rows if (curve := fitted_curve(row, x, most=SURFACE_OF))]
-    if not curves:
-        return None
-    values = tuple(curve.middle for curve in curves)
-    ridge = tuple(row.rate_here for row in rows)
-    return Surface(curves[0].rates, tuple(decays), values, ridge)
 
 
 def _density(posterior: Posterior) -> Density:

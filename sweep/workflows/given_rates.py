@@ -16,8 +16,9 @@ from sweep.config.schema import SweepConfig
 from sweep.errors import NothingTrainedError
 from sweep.orchestration.endings import OUTSIDE
 from sweep.orchestration.listener import View
-from sweep.orchestration.plan import identity, make_plan, range_of
+from sweep.orchestration.plan import identity, make_plan
 from sweep.orchestration.prepare import PreparedStudy, find_existing, prepare, with_rates
+from sweep.orchestration.ranges import range_of
 from sweep.orchestration.session import execute
 from sweep.results.runs import TrainedRun, find_run, stored_runs
 

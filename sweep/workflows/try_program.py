@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweep.config.devices import devices_of
 from sweep.config.schema import SweepConfig
-from sweep.orchestration.plan import USUAL_DECAY
+from sweep.orchestration.ranges import USUAL_DECAY
 from trainers.naming import OUTPUT_FILE
 from trainers.program.patterns import Patterns
 from trainers.program.reports import Tail

@@ -3,8 +3,8 @@
 study, storage, batch_size, precision, model, parameters, metric, direction
 optimum             {learning_rate, low, high, level, edge}, null before a trial is complete
 within_one_percent  {low, high}, null where no rate is expected to cost less than 1 %
-weight_decay        the fields of `sweep.results.report.DecayFinding` (rate_low, rate_high: of the
-                    best rate at the decay `at`); null where it was not searched
+weight_decay        the fields of `sweep.results.decay_finding.DecayFinding` (rate_low, rate_high:
+                    of the best rate at the decay `at`); null where it was not searched
 safe_up_to          the highest rate that a new seed loses with a risk of 5 % at most, or null
 best                the trial of the best value, as `sweep status --json` has it, or null
 recommended         the trial whose rate is expected to cost least at a new seed, or null

@@ -18,8 +18,8 @@ from studies.numbers import (
     STEEPER_WEIGHTS,
     WALLS,
 )
-from studies.posterior import NO_RULE, Posterior
-from studies.prior import Prior
+from studies.posterior import Posterior
+from studies.prior import NO_RULE, Prior
 
 LOW, HIGH = 1e-5, 1e-1
 OPTIMUM = math.log(1e-3)

@@ -15,12 +15,12 @@ from sweep.orchestration.plan import (
     identity,
     identity_fields,
     make_plan,
-    range_of,
     renamed,
     study_directory,
     study_name,
 )
 from sweep.orchestration.prepare import warn_of_loss
+from sweep.orchestration.ranges import range_of
 from sweep.view.live.plain import PlainView
 from trainers.data import build_corpus
 from trainers.errors import TrainerError
