@@ -34,7 +34,7 @@ LOOKS = {
     "pruned": (ORANGE, "triangle"),
     "diverged": (RED, "cross"),
     "failed": (RED, "open"),
-    "best": (GREEN, "star"),
+    "recommended": (GREEN, "star"),
 }
 SHOWN = 0.6  # of the heat map's cells have colours of their own, the worse ones the last
 MANY = 16  # trials; more have no legend
@@ -203,7 +203,7 @@ def _trial_marks(report: Report, *, decays: bool = False) -> list[Points]:
             tuple(str(row.number) for row in groups[name]),
             tuple(map(_trial_text, groups[name])),
         )
-        for name in sorted(groups, key=lambda name: (name == "best", name))
+        for name in sorted(groups, key=lambda name: (name == "recommended", name))
     ]
 
 
@@ -211,9 +211,9 @@ def _height(row: TrialRow) -> float:
     return math.inf if row.diverged else row.value or 0.0
 
 
-def _kind(row: TrialRow, best: TrialRow | None) -> str:
-    if best is not None and row.number == best.number:
-        return "best"
+def _kind(row: TrialRow, recommended: TrialRow | None) -> str:
+    if recommended is not None and row.number == recommended.number:
+        return "recommended"
     if row.diverged:
         return "diverged"
     return "by hand" if row.by_hand else row.state

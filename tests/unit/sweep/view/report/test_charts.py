@@ -72,8 +72,8 @@ class TestWhatTheyShow:
         assert pruned.labels == ("6",)
         assert diverged.symbol != pruned.symbol != marks(chart, "complete").symbol
 
-    def test_the_best_trial_stands_out(self, by_key: dict[str, Chart]) -> None:
-        best = marks(by_key["response"], "best")
+    def test_the_recommended_trial_stands_out(self, by_key: dict[str, Chart]) -> None:
+        best = marks(by_key["response"], "recommended")
         assert best.x == (1.7e-2,)
         assert best.y == (pytest.approx(basin(1.7e-2)),)
 

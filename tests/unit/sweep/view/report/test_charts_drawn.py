@@ -309,7 +309,7 @@ def heat_of(*, maximize: bool = False) -> Chart:
         tuple(3.0 + abs(math.log10(rate * decay / 1e-4)) for rate in rates) for decay in decays
     )
     ends = (4.0, 3.0) if maximize else (3.0, 4.0)
-    best = Points("best", (1e-3,), (0.1,), "#009E73", "star", ("7",))
+    best = Points("recommended", (1e-3,), (0.1,), "#009E73", "star", ("7",))
     return Chart(
         "decay",
         "a map",
