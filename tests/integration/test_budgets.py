@@ -28,6 +28,7 @@ def test_a_sweep_by_steps_reports_by_them_and_its_best_is_trained_on(workspace: 
     workspace.invoke("train", "best.yaml", "--steps", 16, "--resume")
 
 
+@pytest.mark.more
 def test_tokens_are_rounded_up_to_steps(workspace: Workspace) -> None:
     plain = workspace.invoke("run", "--dry-run", "--epochs", 1).out
     dry = workspace.invoke("run", "--dry-run", "--tokens", "1e3").out

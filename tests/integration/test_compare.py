@@ -12,6 +12,8 @@ from support import Done, Workspace
 
 from sweep.results.place import place_of
 
+pytestmark = pytest.mark.more  # whole runs at each precision
+
 COMPARE = ("compare", "--rates", "3e-2,1e-1", "--json")
 
 

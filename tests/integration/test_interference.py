@@ -140,6 +140,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hurried")
+@pytest.mark.more
 def test_a_lock_is_waited_for_then_refused_and_the_same_command_goes_on(
     workspace: Workspace,
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_data_set_is_streamed_and_its_best_trained_again(
     assert "met again" in again.out
 
 
+@pytest.mark.more
 def test_token_files_are_swept_where_they_lie(workspace: Workspace) -> None:
     folder = workspace.path / "tokens"
     folder.mkdir()

@@ -206,6 +206,7 @@ OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
     not OVERCOMMIT.exists() or OVERCOMMIT.read_text().strip() == "1",
     reason="this system refuses no allocation",
 )
+@pytest.mark.more
 def test_out_of_memory_goes_on_with_fewer_rows_to_the_same_result(workspace: Workspace) -> None:
     workspace.write("models.py", HUNGRY)
     found = {}

@@ -28,6 +28,7 @@ def stopped(killed: Workspace, tmp_path: Path) -> Workspace:
     return killed.copy_to(tmp_path / "stopped")
 
 
+@pytest.mark.more
 def test_a_moved_folder_goes_on_from_its_checkpoints(stopped: Workspace, tmp_path: Path) -> None:
     before = stopped.path / "runs"
     (name,) = [folder.name for folder in before.iterdir()]
@@ -66,6 +67,7 @@ def test_a_strangers_database_does_not_choose_where_files_are_written(
     assert not (stopped.path.parent / "elsewhere").exists()
 
 
+@pytest.mark.more
 def test_an_absolute_place_is_followed_only_where_the_user_names_it(
     stopped: Workspace, tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_study_of_an_earlier_version_goes_on(
     assert sum(trial.state.is_finished() for trial in workspace.study().trials) == 2
 
 
+@pytest.mark.more
 def test_a_renamed_text_goes_on_from_its_checkpoints(workspace: Workspace, english: Path) -> None:
     folder = workspace.path / "text"
     shutil.copytree(english, folder)

@@ -268,6 +268,7 @@ def two_ranks(workspace: Workspace) -> None:
     assert process_tree.members(workspace.folder(0)) == []
 
 
+@pytest.mark.more
 def test_two_ranks_leave_nothing(workspace: Workspace) -> None:
     two_ranks(workspace)
 

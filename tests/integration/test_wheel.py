@@ -91,6 +91,7 @@ def test_the_packages_that_run_are_the_wheel_s(installed: Installed, tmp_path: P
     assert int(length) > 1000
 
 
+@pytest.mark.more
 def test_init_and_a_whole_sweep_run_outside_the_checkout(
     installed: Installed, tmp_path: Path, english: Path
 ) -> None:
