@@ -16,6 +16,7 @@ from studies.likelihood import Observations, Repeat
 from studies.numbers import (
     DECAY_SHIFT,
     DECAY_SHIFT_SD,
+    LEARNED,
     OTHERWISE,
     SHIFT,
     SHIFT_SD,
@@ -333,6 +334,8 @@ def _further(table: Table, terms: Terms, look: Look, step: int) -> Array | None:
     section = cross_section(table, step, terms)
     if step >= look.steps or not len(section.x):
         return None
+    if section.y.min(initial=math.inf) > section.baseline + LEARNED:
+        return None  # not even word frequencies are learned so early, at any rate
     mu, weight = Posterior(section, {}, terms.low, terms.high, thin=terms.thin).own_density
     shift, sd = shift_to(step, look, terms)
     factor = np.exp(-0.5 * ((mu[:, None] + shift - mu) / sd) ** 2) @ weight
