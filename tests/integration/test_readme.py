@@ -22,7 +22,7 @@ FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDE = ROOT / "CONTRIBUTING.md"  # whose package is another test's
 README, *_ = TEXTS = [file.read_text(encoding="utf-8") for file in FILES]
 # They take finished studies with three whole trials, or train many.
-ONLY_CHECKED = ("sweep predict", "sweep plan", "sweep run --plan")
+ONLY_CHECKED = ("sweep predict", "sweep plan", "sweep run --plan", "sweep run --model")
 # Exact on every machine; the rest is measured or hashed, so its numbers are masked.
 EXACT = ("sweep priors",)
 
