@@ -137,6 +137,7 @@ def test_confirm_trains_both_at_new_seeds(searched: Workspace, tmp_path: Path) -
     assert "with weight decay" in own.invoke("report").out
 
 
+@pytest.mark.more
 def test_a_program_is_told_both(workspace: Workspace) -> None:
     workspace.write("program.py", PROGRAM)
     settings = ("--profile", "program", "--set", "study.publish=false", "--set", "study.until=''")

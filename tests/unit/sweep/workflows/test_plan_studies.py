@@ -137,6 +137,7 @@ def test_finished_studies_count_and_tell_the_speed(workspace: Workspace) -> None
     assert "is known within a factor of 1." in line
 
 
+@pytest.mark.more
 def test_a_plan_is_trained_in_turn_and_then_forecast(workspace: Workspace) -> None:
     first = PlannedStudy(batch_size=64, parameters=11276, tokens=17316, cost=1e9, factor=3)
     larger = {"batch_size": 32, "tokens": 8658, "options": {"hidden": 24}, "parameters": 12000}
