@@ -178,15 +178,16 @@ class Posterior:
         """
         rest = 1.0 - mass
         begins = np.linspace(0.2 * rest, 0.8 * rest, INTERVALS)
-        low, high = np.array([[self._quantile(p), self._quantile(p + mass)] for p in begins]).T
-        length = np.round(np.log(high / low) / GRID_STEP)
+        low, high = quantiles(*self.density, np.stack([begins, begins + mass]))
+        length = np.round((high - low) / GRID_STEP)
         if len(self._seen.y):
-            lowest = math.exp(self._seen.x[self._seen.y.argmin()])
-            length += 1e3 * ((lowest < low) | (lowest > high))
+            lowest = self._seen.x[self._seen.y.argmin()]
+            holds = (low <= lowest) & (lowest <= high)
+            length = np.where(holds | ~holds.any(), length, math.inf)
         # Of equally short ones the middle: where nothing is known, all are.
         shortest = np.flatnonzero(length == length.min())
         place = int(shortest[len(shortest) // 2])
-        return float(low[place]), float(high[place])
+        return math.exp(low[place]), math.exp(high[place])
 
     @property
     def spread(self) -> float:
@@ -402,8 +403,18 @@ class Posterior:
         return np.asarray(seen.y < seen.y.min() + FAR)
 
     def _quantile(self, probability: float) -> float:
-        mu, weight = self.density
-        return math.exp(np.interp(probability, np.cumsum(weight), mu + GRID_STEP / 2))
+        return math.exp(quantiles(*self.density, np.array(probability)))
+
+
+def quantiles(mu: Array, weight: Array, probabilities: Array) -> Array:
+    """The ln rates below which the optimum lies with these probabilities.
+
+    Args:
+        mu: the grid of ln rate.
+        weight: the probability of each of its points to be the optimum.
+        probabilities: of any shape.
+    """
+    return np.asarray(np.interp(probabilities, np.cumsum(weight), mu + GRID_STEP / 2))
 
 
 def _kind(name: str) -> object:

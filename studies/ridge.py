@@ -20,7 +20,7 @@ import numpy as np
 from studies.decay import DecaySearch, Ridge, ln_decay, ridges
 from studies.likelihood import Observations
 from studies.numbers import GRID_STEP, LIKELY_RIDGES
-from studies.posterior import MOST_LIKELY, Posterior
+from studies.posterior import MOST_LIKELY, Posterior, quantiles
 from studies.table import Array, Table
 
 ENDS = 0.4  # probability in the last part of the range: a flat prior has 0.125 there
@@ -163,10 +163,8 @@ class RidgePosterior(Posterior):
 
     def interval_here(self, mass: float = 0.9) -> tuple[float, float]:
         """The central interval of the best rate at one decay."""
-        mu, weight = self.own_density
-        ends = [0.5 - mass / 2, 0.5 + mass / 2]
-        low, high = np.exp(np.interp(ends, np.cumsum(weight), mu + GRID_STEP / 2)).tolist()
-        return low, high
+        low, high = quantiles(*self.own_density, np.array([0.5 - mass / 2, 0.5 + mass / 2]))
+        return math.exp(low), math.exp(high)
 
     @property
     def noise(self) -> float:

@@ -115,17 +115,16 @@ def command(
         flags["assignments"] += ("study.transfer=false",)
     if same_program:
         flags["assignments"] += ("study.same_program=true",)
+    lengths = {"epochs": epochs, "steps": steps, "tokens": tokens}
     if plan_file is not None:
-        lengths_given = {"epochs": epochs, "steps": steps, "tokens": tokens}
-        _check_alone({"batch": batches, **lengths_given}, join=join, dry_run=dry_run)
+        _check_alone({"batch": batches, **lengths}, join=join, dry_run=dry_run)
         plan = read_plan(plan_file)
         if not run_plan(plan, flags, json_lines=json_lines, resume_command=same_command()):
             raise SystemExit(PAUSED)
         return
     if flags["decay_range"] is not None:
         flags["decay_range"] = list(flags["decay_range"])
-    lengths = _combined(epochs=epochs, steps=steps, tokens=tokens)
-    settings = itertools.product(batches or (None,), lengths)
+    settings = itertools.product(batches or (None,), _combined(lengths))
     configs = [load_config(batch=batch, **length, **flags) for batch, length in settings]
     config = configs[0]
     asked = bool(flags.get("profile") or flags.get("device"))
@@ -157,7 +156,7 @@ def command(
         raise SystemExit(PAUSED)
 
 
-def _combined(**lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+def _combined(lengths: Mapping[str, tuple[int, ...]]) -> list[dict[str, Any]]:
     """Each length that is asked for; a program may be told one in several units."""
     given = {name: values for name, values in lengths.items() if values}
     return [dict(zip(given, each, strict=True)) for each in itertools.product(*given.values())]

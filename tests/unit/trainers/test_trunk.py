@@ -208,20 +208,24 @@ def test_a_warm_up_by_share_is_another_one_in_a_longer_run(
     assert_same_run(make(20, lr_schedule=share), reports, study / "run", study / "alone")
 
 
-def test_a_checkpoint_in_the_decay_is_refused(
-    make: Make, study: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("steps", "file", "own_steps", "words"),
+    [
+        pytest.param(10, checkpoint.LAST, 20, "is at step 10, by which", id="in its decay"),
+        pytest.param(20, checkpoint.TRUNK, 10, "is at step 16, by which", id="beyond the own"),
+    ],
+)
+def test_what_is_past_a_decay_is_refused(
+    make: Make,
+    study: Path,
+    caplog: pytest.LogCaptureFixture,
+    steps: int,
+    file: str,
+    own_steps: int,
+    words: str,
 ) -> None:
-    trained(make(10), study / "short")
-    last = study / "short" / checkpoint.LAST
-    assert_refused(make(20), study, last, "is at step 10, by which", caplog)
-
-
-def test_a_trunk_beyond_the_own_decay_is_refused(
-    make: Make, study: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    trained(make(20), study / "longer")
-    trunk = study / "longer" / checkpoint.TRUNK
-    assert_refused(make(10), study, trunk, "is at step 16, by which", caplog)
+    trained(make(steps), study / "other")
+    assert_refused(make(own_steps), study, study / "other" / file, words, caplog)
 
 
 def test_reports_at_other_steps_are_refused(

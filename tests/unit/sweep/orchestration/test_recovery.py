@@ -185,9 +185,8 @@ def test_out_of_memory_goes_on_with_fewer_rows_and_without_company() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.KILLED])
 def test_what_is_divided_is_what_was_in_use(outcome: Outcome) -> None:
     recovery, _ = started(Fleet({1}))
-    recovery.progressed(
-        Progressed(1, Progress(1, 0, 9, rows=8))
-    )  # of 64: it had planned for little memory
+    # Of 64: it had planned for little memory.
+    recovery.progressed(Progressed(1, Progress(1, 0, 9, rows=8)))
     _, again = recovery.ended(trial(1), Ended(1, outcome, "ran out of memory"))
     assert again is not None
     assert again.config.micro_batch == 2
