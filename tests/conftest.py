@@ -1,7 +1,8 @@
 """Fixtures that several suites share."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +17,21 @@ from support import Workspace, write_english
 # made a test of 0.15 s take 40 s. Read when torch is loaded, which is later.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What a started process was at when it aborted stands in its stderr.
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows what a failed process wrote: its exception tells the exit status alone."""
+    report = yield
+    error = call.excinfo and call.excinfo.value
+    if isinstance(error, subprocess.CalledProcessError | subprocess.TimeoutExpired):
+        for name, written in (("stdout", error.stdout), ("stderr", error.stderr)):
+            report.sections.append((f"{name} of the process", str(written)))
+    return report
 
 
 @pytest.fixture(autouse=True, scope="session")
