@@ -101,6 +101,7 @@ class Observations:
         cost: what each result's weight decay is supposed to have cost, nats, which y is without;
             None where it is not searched.
         running_cost: the same of those whose result is still to come.
+        steps: optimizer steps behind the results; infinite where they are unknown.
     """
 
     x: Array
@@ -113,6 +114,7 @@ class Observations:
     objective: Objective = field(default_factory=Objective)
     cost: Array | None = None
     running_cost: Array | None = None
+    steps: float = math.inf
 
 
 @dataclass(slots=True)
@@ -123,6 +125,8 @@ class Cells:
         mu: indices into the grid of mu, (cells,); likewise steeper and curvature.
         baseline: B, (cells,).
         depth: D, (cells,).
+        known_baseline: whether B is known.
+        steps: optimizer steps behind the results.
         prior: of r, a, B and D.
         likelihood: (cells, noises, walls), the priors of noise and wall among it.
         ln_scale: ln of the factor that was taken out of it.
@@ -134,6 +138,7 @@ class Cells:
     baseline: Array
     depth: Array
     known_baseline: bool
+    steps: float
     prior: Array
     likelihood: Singles
     ln_scale: float = 0.0
@@ -291,7 +296,7 @@ def _density(cells: Cells, mu: Array, x: float, y: float) -> Singles:
     spread = error[:, None] + _single(NOISES**2)
     on = np.exp(-0.5 * residual[:, None] ** 2 / spread) / np.sqrt(2 * np.pi * spread)
     off = _single(off_chance(distance[:, None]))[cells.mu]
-    low = _single(too_low_chance(distance) * cells.known_baseline)[cells.mu, None]
+    low = _single(too_low_chance(distance, cells.steps) * cells.known_baseline)[cells.mu, None]
     held = np.maximum(1.0 - off - low, np.float32(NEVER_SURE))
     learns = _single(learns_chance(distance[:, None]))[cells.mu]
     elsewhere = off * lost_density(above)[:, None] + learns * between_density(above, depth)[:, None]
@@ -318,6 +323,7 @@ def _every_cell(seen: Observations, grid: int, thin: int) -> Cells:
         baseline[level],
         depth[level],
         math.isfinite(seen.baseline) or _all_alike(seen),
+        seen.steps,
         np.tile(prior.ravel(), len(axes[0])),
         np.empty(0, np.float32),
     )

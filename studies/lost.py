@@ -20,7 +20,10 @@ from studies.numbers import (
     NEAR_WALL,
     NEAR_WALL_SCALE,
     TOO_LOW,
+    TOO_LOW_GROWS,
+    TOO_LOW_LEAST,
     TOO_LOW_SD,
+    TOO_LOW_STEPS,
     USUAL_WALL,
     USUAL_WALL_SCALE,
     WALL_BLUR,
@@ -51,9 +54,18 @@ def learns_chance(distance: Array, wall: Array = WALLS) -> Array:
     return np.asarray(ACCIDENT + (1.0 - ACCIDENT) * beyond * near)
 
 
-def too_low_chance(distance: Array) -> Array:
-    """The probability that a rate so far above mu is too low to learn even word frequencies."""
-    chance = 0.5 * (1.0 + np.tanh(0.85 * (-distance - TOO_LOW) / TOO_LOW_SD))
+def too_low_chance(distance: Array, steps: float = math.inf) -> Array:
+    """The probability that a rate so far above mu is too low to learn even word frequencies.
+
+    The lowest rate that does falls with the steps as 1 / steps, the best one more slowly.
+
+    Args:
+        distance: of the rate above mu, ln rate.
+        steps: optimizer steps that were trained; infinite where they are unknown.
+    """
+    fewer = math.log(min(steps / TOO_LOW_STEPS, 1.0))
+    nearer = max(TOO_LOW + TOO_LOW_GROWS * fewer, TOO_LOW_LEAST) / TOO_LOW
+    chance = 0.5 * (1.0 + np.tanh(0.85 * (-distance / nearer - TOO_LOW) / TOO_LOW_SD))
     return np.where(distance < 0, chance, 0.0)
 
 

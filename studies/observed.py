@@ -16,6 +16,7 @@ from studies.likelihood import Observations, Repeat
 from studies.numbers import (
     DECAY_SHIFT,
     DECAY_SHIFT_SD,
+    LEARN_NOTHING,
     LEARNED,
     OTHERWISE,
     SHIFT,
@@ -67,6 +68,7 @@ class Terms:
         lenient: whether a complete trial whose value is impossible is left out as a failed one is,
             and not refused: where other programs write trials too, it is none of the search's.
         decay: what is known of the weight decay, where it is searched too.
+        step_size: optimizer steps that a step of the reports stands for; infinite where unknown.
         ridge: the one way in which rate and decay are taken to belong together; None outside of
             such a search, and for all of them.
     """
@@ -85,6 +87,7 @@ class Terms:
     lenient: bool = False
     objective: Objective = field(default_factory=Objective)
     decay: DecaySearch | None = None
+    step_size: float = math.inf
     ridge: Ridge | None = None
 
     @property
@@ -185,6 +188,7 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
         objective=objective,
         cost=None if cost is None else cost[known],
         running_cost=None if cost is None else cost[running],
+        steps=terms.step_size * (whole_length(table, terms) or 1),
     )
 
 
@@ -207,8 +211,7 @@ def look_of(table: Table, terms: Terms) -> Look:
 
     Where none has learned so early, half a run.
     """
-    steps = terms.steps or int(table.column(whole_steps).max(initial=0))
-    steps = steps or int(table.column(last_step)[table.mask(sound, terms.objective)].max(initial=0))
+    steps = whole_length(table, terms)
     if not steps:
         return Look(None, 0, False)
     first = _earliest(table.column(learned_at, terms.nats_baseline, terms.objective))
@@ -218,6 +221,12 @@ def look_of(table: Table, terms: Terms) -> Look:
     # Runs are compared where they have reported.
     reported = _earliest(table.column(first_report, least))
     return Look(math.ceil(least if math.isinf(reported) else reported), steps, learned, floor)
+
+
+def whole_length(table: Table, terms: Terms) -> int:
+    """Steps of a whole run; 0 where nothing says it."""
+    steps = terms.steps or int(table.column(whole_steps).max(initial=0))
+    return steps or int(table.column(last_step)[table.mask(sound, terms.objective)].max(initial=0))
 
 
 def _earliest(steps: Array) -> float:
@@ -239,6 +248,7 @@ def cross_section(table: Table, step: int, terms: Terms) -> Observations:
         np.zeros(0),
         terms.nats_baseline,
         objective=terms.objective,
+        steps=terms.step_size * step,
     )
 
 
@@ -334,8 +344,9 @@ def _further(table: Table, terms: Terms, look: Look, step: int) -> Array | None:
     section = cross_section(table, step, terms)
     if step >= look.steps or not len(section.x):
         return None
-    if section.y.min(initial=math.inf) > section.baseline + LEARNED:
-        return None  # not even word frequencies are learned so early, at any rate
+    too_early = section.steps < LEARN_NOTHING or step < look.floor
+    if too_early and section.y.min(initial=math.inf) > section.baseline + LEARNED:
+        return None  # not even word frequencies may be learned by then, at any rate
     mu, weight = Posterior(section, {}, terms.low, terms.high, thin=terms.thin).own_density
     shift, sd = shift_to(step, look, terms)
     factor = np.exp(-0.5 * ((mu[:, None] + shift - mu) / sd) ** 2) @ weight

@@ -19,11 +19,12 @@ from studies.pruner import LEARNING_RATE
 from studies.ridge import RidgePosterior
 from studies.stopping import by_regret
 from studies.trials import sound
+from sweep.execution.protocol import SHARED_TRAINER
 from sweep.results.baseline import at_constant_rate, stored_baseline, warmup_share
 from sweep.results.confirmation import values_of
 from sweep.results.lookup import best_trial, find_trial
 from sweep.results.record import StudyRecord, read_study
-from sweep.results.types import RatePosterior
+from sweep.results.types import STEP, RatePosterior
 
 NOTHING = Observations(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0))
 
@@ -46,6 +47,7 @@ def terms_of(record: StudyRecord) -> Terms:
         lenient=True,
         objective=record.objective,
         decay=record.decay,
+        step_size=1.0 if record.trainer == SHARED_TRAINER and record.unit == STEP else math.inf,
     )
 
 

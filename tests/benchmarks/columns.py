@@ -70,6 +70,7 @@ def task(curve: Curve, column: str, seed: int, curves: Sequence[Curve]) -> Task 
         nothing=curve.part.nothing,
         baseline=curve.part.baseline,
         constant_rate=curve.part.constant_rate,
+        steps=curve.part.steps,
     )
 
 

@@ -97,6 +97,7 @@ class Own(OnStudy):
             task.constant_rate,
             task.epochs,
             pauses=looks,
+            step_size=task.steps / task.epochs,
         )
         self._terms, self._jobs = terms, dict[int, Job]()
         self._queue = [task.within(rate) for rate in task.centres] if enqueue else []

@@ -108,4 +108,5 @@ def _part(stored: dict[str, Any]) -> Part:
         nothing=math.log(config["data"]["vocabulary_size"]),
         baseline=stored["unigram_perplexity"],
         constant_rate=config["lr_schedule"]["name"] == "constant",
+        steps=stored["steps"],
     )

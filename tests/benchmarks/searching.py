@@ -44,6 +44,7 @@ class Task:
             diverging runs would swamp what they model.
         baseline: perplexity of a model without context, which the peers cannot be told.
         constant_rate: whether the runs' rate does not decay; nor can they be told that.
+        steps: optimizer steps of a whole run.
     """
 
     centres: Sequence[float]
@@ -55,6 +56,7 @@ class Task:
     nothing: float
     baseline: float | None = None
     constant_rate: bool = False
+    steps: float = math.inf
 
     def within(self, rate: float) -> float:
         """The rate, or the end of the range that it lies beyond."""

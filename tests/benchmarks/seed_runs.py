@@ -36,6 +36,7 @@ class Part:
         nothing: nats of a model that knows nothing, all words being as likely.
         baseline: perplexity of a model without context; None where it is unknown.
         constant_rate: whether the rate did not decay.
+        steps: optimizer steps of a whole run.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Part:
     nothing: float
     baseline: float | None
     constant_rate: bool
+    steps: int
 
     @property
     def name(self) -> str:

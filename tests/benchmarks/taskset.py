@@ -74,6 +74,7 @@ def _parts(path: Path) -> list[Part]:
             nothing=untrained,
             baseline=None,
             constant_rate=True,
+            steps=int(steps[-1]),
         )
         for replica in range(losses.shape[1])
     ]

@@ -207,6 +207,22 @@ def test_one_point_at_the_unigrams_level_is_not_near_the_best() -> None:
     assert abs(asked - math.log(BEST)) > 1.0
 
 
+def test_after_thirty_steps_a_rate_that_learned_nothing_lies_near_the_best() -> None:
+    """As in the recorded runs of 30 steps: 1e-2 has learned a little, its third nothing."""
+    level = math.log(UNIGRAM)
+    values = np.array([level + 0.5, level + 0.1, level - 0.25])
+    rates, none = np.log([1e-3, 3e-3, 1e-2]), np.zeros(0)
+    highest = {
+        steps: Posterior(
+            Observations(rates, values, none, none, level, steps=steps), {}, 1e-5, 1.0
+        ).interval(0.9)[1]
+        for steps in (30, 1_000, math.inf)
+    }
+    assert highest[30] < 0.2
+    assert highest[1_000] > 1.0  # of so many steps its third is as if ten times too low
+    assert highest[1_000] == highest[math.inf]
+
+
 NEXT_TO_A_WALL = basin(-2.0, -1.0, -0.5, -0.2, 0.0)
 WALL = BEST * math.exp(0.15)
 
