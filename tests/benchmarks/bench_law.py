@@ -7,8 +7,8 @@ DATA holds marin/optimizer_runs.csv and steplaw/dense_lr_bs_loss.csv. Marin: a t
 tokens and no larger models, one of them of the same model. The numbers of `studies.law` and
 `studies.walls` were chosen by the optimizers of `CHOSEN_ON` and by Step Law; the others are held
 out. Step Law: from a setting's studies of shorter runs to longer ones; and the exponents, and the
-forecasts of large settings, that a part of the grid's cells give, chosen by `sweep plan` or drawn
-at random at the same cost.
+forecasts of large settings, that a part of the grid's cells give, chosen by `sweep plan`, drawn at
+random, or as grids: some batch sizes of some settings of model size and length, at the same cost.
 """
 
 import argparse
@@ -38,6 +38,7 @@ BEYOND, TARGET_BATCHES = 8, (256, 512, 1024, 2048)  # times the largest model an
 DRAWS_A_TARGET = 12
 LARGE, SMALLER = (4.2e8, 1.9e10), 1.2  # parameters and tokens of a target; the others', as a ratio
 SIMULATED = 10_000  # times that all runs are lost or not, by the risks said
+GRID_BATCHES = 2, 7  # batch sizes of a grid, from and below
 AXES = ("batch", "parameters", "length")
 
 
@@ -248,11 +249,13 @@ def _plans(optima: list[Swept]) -> None:
     ]
     whole = Law(optima, usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)).slopes(middle)
     rng = np.random.default_rng(0)
-    print("\nStep Law's exponents from a share of its runs: within the whole grid's intervals")
-    print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'batch':>8s}{'size':>8s}{'length':>8s}{'all':>6s}")
+    print("\nStep Law's exponents from a share of its runs: rms from the whole grid's, and within")
+    print("the whole grid's intervals")
+    heads = ("cells", *AXES, *AXES, "all")
+    print(f"{'share':>6s}{'':>10s}" + "".join(f"{head:>11s}" for head in heads))
     for share in SHARES:
         critical = usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)
-        planned, drawn = [], []
+        found: dict[str, list[list[float]]] = {"planned": [], "random": [], "grid": []}
         for target in targets:
             steps = choose(
                 [],
@@ -265,15 +268,18 @@ def _plans(optima: list[Swept]) -> None:
                 sure=1.0,
             )
             chosen = [by_setting[step.candidate.setting] for step in steps]
-            planned.append([*_within(whole, Law(chosen, critical).slopes(middle)), len(chosen)])
+            sets = [("planned", chosen)]
             for _ in range(DRAWS // len(targets)):
-                cells = _random_cells(optima, costs, share * sum(costs), rng)
-                drawn.append([*_within(whole, Law(cells, critical).slopes(middle)), len(cells)])
-        for name, rows in (("planned", planned), ("random", drawn)):
-            *held, cells_taken = np.array(rows, float).mean(0)
-            every = np.array(rows)[:, :3].all(1).mean()
-            shares = "".join(f"{100 * each:6.0f} %" for each in held)
-            print(f"{share:6.3f}{name:>10s}{cells_taken:8.0f}{shares}{100 * every:4.0f} %")
+                sets.append(("random", _random_cells(optima, costs, share * sum(costs), rng)))
+                sets.append(("grid", _grid_cells(optima, costs, share * sum(costs), rng)))
+            for name, cells in sets:
+                slopes = Law(cells, critical).slopes(middle)
+                found[name].append([len(cells), *_off(whole, slopes), *_within(whole, slopes)])
+        for name, rows in found.items():
+            held = np.array(rows, float)[:, 4:]
+            off = "".join(f"{_rms(each):11.2f}" for each in np.array(rows, float).T[1:4])
+            shares = "".join(f"{100 * each:9.0f} %" for each in [*held.mean(0), held.all(1).mean()])
+            print(f"{share:6.3f}{name:>10s}{np.mean([row[0] for row in rows]):11.0f}{off}{shares}")
 
 
 def _planned_forecasts(optima: list[Swept], unit: str) -> None:
@@ -283,7 +289,7 @@ def _planned_forecasts(optima: list[Swept], unit: str) -> None:
     print(f"\nStep Law's large settings from a share of the smaller ones' {unit}")
     print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'rms':>8s}{'90 % holds':>12s}{'width':>8s}")
     for share in SHARES:
-        planned, drawn = [], []
+        found: dict[str, list[list[float]]] = {"planned": [], "random": [], "grid": []}
         for target, pool in _large(optima):
             costs = _costs(pool, unit)
             budget = share * sum(costs)
@@ -294,11 +300,12 @@ def _planned_forecasts(optima: list[Swept], unit: str) -> None:
                 [], critical, candidates, target.setting, budget, trials=RATES_A_CELL, sure=1.0
             )
             cells = [by_setting[step.candidate.setting] for step in steps]
-            planned.append(_missed(cells, critical, target))
+            found["planned"].append(_missed(cells, critical, target))
             spent = sum(step.candidate.cost for step in steps)
             for _ in range(DRAWS_A_TARGET):
-                drawn.append(_missed(_random_cells(pool, costs, spent, rng), critical, target))
-        for name, rows in (("planned", planned), ("random", drawn)):
+                for name, draw in (("random", _random_cells), ("grid", _grid_cells)):
+                    found[name].append(_missed(draw(pool, costs, spent, rng), critical, target))
+        for name, rows in found.items():
             errors, sd, own, cells_taken = np.array(rows).T
             holds = 100 * np.mean(np.abs(errors) < WITHIN * np.hypot(sd, own))
             print(
@@ -340,6 +347,10 @@ def _within(whole: Slopes, part: Slopes) -> list[bool]:
     return [all_of.low <= found.value <= all_of.high for all_of, found in pairs]
 
 
+def _off(whole: Slopes, part: Slopes) -> list[float]:
+    return [getattr(part, axis).value - getattr(whole, axis).value for axis in AXES]
+
+
 def _middle(optima: list[Swept]) -> Setting:
     """The geometric mean of the grid, where its exponents are asked for."""
     of = [(s.setting.batch_size, s.setting.parameters, _tokens(s.setting)) for s in optima]
@@ -355,6 +366,29 @@ def _random_cells(
         if costs[place] <= left:
             cells.append(optima[place])
             left -= costs[place]
+    return cells
+
+
+def _grid_cells(
+    optima: list[Swept], costs: list[float], budget: float, rng: np.random.Generator
+) -> list[Swept]:
+    """A few batch sizes of as many settings as the budget pays."""
+    sizes = sorted({each.setting.batch_size for each in optima})
+    settings = sorted({(each.setting.parameters, _tokens(each.setting)) for each in optima})
+    cells: list[Swept] = []
+    while not cells:
+        left = budget
+        batches = rng.choice(sizes, min(len(sizes), rng.integers(*GRID_BATCHES)), replace=False)
+        for place in rng.permutation(len(settings)):
+            row = [
+                (each, cost)
+                for each, cost in zip(optima, costs, strict=True)
+                if (each.setting.parameters, _tokens(each.setting)) == settings[place]
+                and each.setting.batch_size in batches
+            ]
+            if row and (spent := sum(cost for _, cost in row)) <= left:
+                cells += [each for each, _ in row]
+                left -= spent
     return cells
 
 
