@@ -140,10 +140,15 @@ def run_batches(
     return _family(config)
 
 
+def sharing(config: SweepConfig, earlier: Sequence[SweepConfig]) -> list[SweepConfig]:
+    """Those of some configurations whose trunks a longer one's trials may begin with."""
+    kept = [each for each in earlier if each.trainer.keep_trunk]
+    return [each for each in kept if _without_length(each) == _without_length(config)]
+
+
 def _trunks(config: SweepConfig, earlier: Sequence[SweepConfig]) -> Trunks:
     """What finished studies have trained of a study's runs."""
-    alike = [each for each in earlier if each.trainer.keep_trunk]
-    found = [_existing(each) for each in alike if _without_length(each) == _without_length(config)]
+    found = [_existing(each) for each in sharing(config, earlier)]
     return trunks_of(study for study in found if study is not None)
 
 
