@@ -123,11 +123,12 @@ def _greedy(
         _, before = law.at(target)
         if factor(math.sqrt(before + MISFIT**2)) <= sure:
             return steps
+    open_ones = list(candidates)
     while len(steps) < most and (not steps or steps[-1].factor > sure):
+        open_ones = [each for each in open_ones if each.cost <= left]
         after = [
             (_after(law, critical, _expected(law, each.setting, target, sweep_sd), target), each)
-            for each in candidates
-            if each.cost <= left and all(each is not step.candidate for step in steps)
+            for each in open_ones
         ]
         if not after:
             break
@@ -137,11 +138,14 @@ def _greedy(
         _, best = min(
             (pair for pair in after if pair[0] <= ALIKE * least), key=lambda pair: pair[1].cost
         )
-        left -= best.cost
-        optima.append(_expected(law, best.setting, target, sweep_sd))
-        law = Law(optima, critical)
-        _, before = law.at(target)
-        steps.append(Step(best, math.sqrt(before + MISFIT**2)))
+        open_ones.remove(best)
+        more = [*optima, _expected(law, best.setting, target, sweep_sd)]
+        with_best = Law(more, critical)
+        _, now = with_best.at(target)
+        if now >= before:  # it moves the studies' middle, by which the law bends, too far away
+            continue
+        optima, law, before, left = more, with_best, now, left - best.cost
+        steps.append(Step(best, math.sqrt(now + MISFIT**2)))
     return steps
 
 

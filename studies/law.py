@@ -55,7 +55,7 @@ class Exponent:
 
 BATCH = Exponent(0.7, 0.3)  # p, below the critical batch size
 PARAMETERS = Exponent(0.5, 0.35)  # q
-LENGTH = Exponent(-0.05, 0.2)  # t, above the critical batch size
+LENGTH = Exponent(-0.02, 0.17)  # t, above the critical batch size
 CURVATURE = Exponent(0.0, 0.05)  # s and u: what an exponent changes by over a factor of e
 COEFFICIENTS = 5  # c, q, t, s, u
 

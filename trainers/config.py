@@ -1,5 +1,6 @@
 """Everything that fixes a training run. The constraints stand here once, for every caller."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
@@ -176,6 +177,9 @@ class ProgramConfig:
             checkpoints; without them it begins anew.
         grace: seconds that it has to end after SIGTERM, before SIGKILL.
         parameters: of its model, for the rules that go by them; 0 where they are unknown.
+        sizes: further placeholders, whole numbers that make the model's size ({"layers": 12}).
+        sequence_tokens: tokens that a training sequence predicts, by which steps follow from
+            tokens; 0 where they are unknown.
     """
 
     command: tuple[str, ...] = ()
@@ -183,6 +187,10 @@ class ProgramConfig:
     resume: tuple[str, ...] = ()
     grace: Annotated[FiniteFloat, Field(ge=0)] = 30.0
     parameters: Count = 0
+    sizes: dict[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")], PositiveInt] = Field(
+        default_factory=dict
+    )
+    sequence_tokens: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -274,8 +282,11 @@ class TrainConfig:
             object.__setattr__(self, "decayed", which)
 
     def _check_budget(self) -> None:
-        if self.program.command:
-            return  # it makes of them what it will
+        if self.program.command:  # it makes of them what it will
+            if self.tokens and not self.steps and self.program.sequence_tokens:
+                a_step = self.batch_size * self.program.sequence_tokens
+                object.__setattr__(self, "steps", math.ceil(self.tokens / a_step))
+            return
         if self.steps and self.tokens:
             raise ValueError(
                 f"trainer.steps ({self.steps}) and trainer.tokens ({self.tokens}) both give the "

@@ -39,7 +39,11 @@ def run_plan(
 
 
 def _flags(study: "PlannedStudy", plan: "StudyPlan", flags: dict[str, Any]) -> dict[str, Any]:
-    sizes = (f"models.{plan.model}.{name}={value}" for name, value in study.options.items())
+    table = "program.sizes" if plan.program else f"models.{plan.model}"
+    sizes = [f"{table}.{name}={value}" for name, value in study.options.items()]
+    if plan.program:
+        sizes.append(f"program.parameters={study.parameters}")
+        sizes.append(f"program.sequence_tokens={plan.sequence_tokens or 0}")
     return {
         **flags,
         "batch": study.batch_size,

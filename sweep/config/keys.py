@@ -57,9 +57,9 @@ def _allowed(known: Table, prefix: str, key: str) -> Table:
 
 
 def _is_free(name: str) -> bool:
-    """Whether a table may have any keys: options of a model or an optimizer; sbatch's."""
+    """Whether a table may have any keys: of a model, an optimizer, sbatch or a program's sizes."""
     parts = _without_profile(name.split("."))
-    free = (["slurm", "extra"], ["trainer", "optimizer_options"])
+    free = (["slurm", "extra"], ["trainer", "optimizer_options"], ["program", "sizes"])
     return parts in free or (len(parts) >= 2 and parts[0] == "models")
 
 

@@ -330,7 +330,7 @@ def _program_config(values: Table, trainer: Table, searched: object) -> ProgramC
         check(
             program.command,
             program.resume,
-            steps=int(trainer.get("steps") or 0),
+            sizes=program.sizes,
             decay=decay if isinstance(decay, int | float) else 0.0,
             searched=searched == DECAY,
         )

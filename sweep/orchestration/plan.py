@@ -26,7 +26,7 @@ from sweep.orchestration.ranges import decay_search, rates_range
 from sweep.orchestration.samplers import named_sampler
 from sweep.results.lookup import UNSET
 from sweep.results.objective import check_bytes, check_metric, objective_of
-from sweep.results.record import WITH
+from sweep.results.record import SIZES_FIELD, WITH
 from sweep.storage.connect import sqlite_path
 from trainers.config import TrainConfig
 from trainers.data import Corpus, source_fingerprint, tokenizer_content
@@ -36,7 +36,7 @@ from trainers.length import budget_words
 from trainers.models import check_packing, count_parameters
 from trainers.naming import WORDS, plain_name
 from trainers.optimizers import OPTIMIZERS
-from trainers.program.command import name_of, tells_decay
+from trainers.program.command import check_steps, name_of, tells_decay
 from trainers.refusals import shown
 
 SWEPT_MARGIN, GUESSED_MARGIN = 3.0, 10.0
@@ -93,6 +93,7 @@ def make_plan(
         if train.data.tokenizer == WORDS:  # of others the text tells, once it is read
             check_bytes(train, config.study.trainer, None)
     if train.program.command:
+        check_steps(train)
         parameters = train.program.parameters or config.reference.parameters
     if parameters is None:
         size = corpus.vocabulary_size if corpus else train.data.vocabulary_size
@@ -254,6 +255,7 @@ def _program_fields(plan: Plan) -> dict[str, Any]:
         "data_source": "",
         "data_fingerprint": "",
     }
+    fields |= {f"{SIZES_FIELD}{name}": value for name, value in train.program.sizes.items()}
     later = {"steps": train.steps, "tokens": train.tokens, "direction": train.direction}
     if plan.decay is not None:
         fields[WITH] = DECAY

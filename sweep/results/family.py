@@ -18,6 +18,7 @@ from studies.trials import sound
 from sweep.errors import SweepError
 from sweep.results.belief import terms_of
 from sweep.results.record import (
+    SIZES_FIELD,
     WITH,
     StudyRecord,
     made_by_sweep,
@@ -239,7 +240,7 @@ def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_size(name: str, value: object) -> bool:
     """Whether it is a size of the model; the base sizes of muP say what a rate is, and are none."""
-    whole = name.startswith(OPTIONS) and type(value) is int
+    whole = name.startswith((OPTIONS, SIZES_FIELD)) and type(value) is int
     return whole and not name.startswith(f"{OPTIONS}base_")
 
 
@@ -288,7 +289,8 @@ def _swept(study: Study, setting: Setting) -> Swept:
 
 def _sequence_tokens(record: StudyRecord) -> float | None:
     sequences, tokens = record.training_sequences, record.training_tokens
-    return tokens / sequences if sequences and tokens else None
+    said = record.train.program.sequence_tokens
+    return tokens / sequences if sequences and tokens else float(said) or None
 
 
 def _held(records: list[StudyRecord]) -> str:

@@ -29,6 +29,7 @@ from trainers.length import steps_of
 
 VERSION = 2
 WITH = "with"  # of an identity: the parameter that is searched beside the rate
+SIZES_FIELD = "program.sizes."  # of an identity: a placeholder that makes the model's size
 SEARCH, FIXED = "search", "fixed"  # of a study: it asks for rates, or was given all of them
 FORECAST_KEY = "forecast:"  # of `sweep predict`'s, before "BATCH:PARAMETERS:LENGTH"
 

@@ -49,7 +49,7 @@ class PlannedStudy(_Sized):
     """A study to be trained.
 
     Attributes:
-        options: of the model, those that make its size.
+        options: of the model, or of a program's sizes: those that make it so large.
         cost: of all its trials, in the budget's unit.
         factor: how far the target's 90 % interval reaches either way, expected once it is swept.
     """
@@ -64,7 +64,9 @@ class StudyPlan(_Strict):
     """Studies in the order to train them.
 
     Attributes:
-        model: the model's name, whose sizes these are.
+        model: the model's name, whose sizes these are; of a program, what it is called.
+        program: whether it is a program of the user's own.
+        sequence_tokens: of such a one, tokens of a training sequence.
         unit: of the budget and the costs.
         trials: of each study.
         seen: finished studies that are known already.
@@ -72,6 +74,8 @@ class StudyPlan(_Strict):
     """
 
     model: str
+    program: bool = False
+    sequence_tokens: PositiveInt | None = None
     target: Target
     budget: PositiveReal
     unit: Unit

@@ -37,7 +37,8 @@ from trainers.length import REPORTS
 def share_trunks(configs: Sequence[SweepConfig], view: View) -> list[SweepConfig]:
     """Has studies that can share what they train before a decay do so.
 
-    Each one keeps it for those after it, and all report as often as the shortest one would.
+    Each one keeps it for those after it, and all report as often as the shortest one would. Where
+    that one has been run alone before, which it is the same as, its study is the one that counts.
 
     Args:
         configs: resolved, in the order to run them.
@@ -53,8 +54,14 @@ def share_trunks(configs: Sequence[SweepConfig], view: View) -> list[SweepConfig
             warmups_differ = True
             continue
         every = min(_report_steps(each.trainer) for each in alike)
-        train = replace(train, evaluate_every=every, keep_trunk=config is not alike[-1])
+        train = replace(train, keep_trunk=config is not alike[-1])
+        alone = config.model_copy(update={"trainer": train})
+        train = replace(train, evaluate_every=every)
         shared[place] = config.model_copy(update={"trainer": train})
+        # Of tokens it is known only once the text is read how often it reports alone.
+        same = train.steps and _report_steps(alone.trainer) == every
+        if same and _existing(shared[place]) is None and _existing(alone) is not None:
+            shared[place] = alone
     if warmups_differ:
         view.note(
             "each length is trained alone, since lr_schedule.warmup_share makes their warm-ups "
@@ -133,10 +140,15 @@ def run_batches(
     return _family(config)
 
 
+def sharing(config: SweepConfig, earlier: Sequence[SweepConfig]) -> list[SweepConfig]:
+    """Those of some configurations whose trunks a longer one's trials may begin with."""
+    kept = [each for each in earlier if each.trainer.keep_trunk]
+    return [each for each in kept if _without_length(each) == _without_length(config)]
+
+
 def _trunks(config: SweepConfig, earlier: Sequence[SweepConfig]) -> Trunks:
     """What finished studies have trained of a study's runs."""
-    alike = [each for each in earlier if each.trainer.keep_trunk]
-    found = [_existing(each) for each in alike if _without_length(each) == _without_length(config)]
+    found = [_existing(each) for each in sharing(config, earlier)]
     return trunks_of(study for study in found if study is not None)
 
 

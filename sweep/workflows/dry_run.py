@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shlex
+from collections.abc import Sequence
 
 import torch
 from optuna.study import Study
@@ -17,14 +18,21 @@ from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.objective import check_bytes
 from sweep.results.place import place_of
 from sweep.storage.connect import check_storage, open_storage
+from trainers.config import TrainConfig
 from trainers.data import Corpus, build_corpus, load_corpus
-from trainers.length import length_of
+from trainers.length import Length, length_of
 from trainers.measuring.measure import Cost, measure
 from trainers.program.command import expand, values_of
+from trainers.schedule import trunk_steps
 
 
-def dry_run(config: SweepConfig, view: View) -> None:
+def dry_run(config: SweepConfig, view: View, *, shorter: Sequence[SweepConfig] = ()) -> None:
     """Says which rates come first, the steps, the memory and the time.
+
+    Args:
+        config: resolved.
+        view: entered already.
+        shorter: the same for shorter runs, which its trials may go on from.
 
     Raises:
         SweepError, TrainerError, StudyError: what a real run would refuse.
@@ -47,11 +55,26 @@ def dry_run(config: SweepConfig, view: View) -> None:
     cost = call_in_process(measure, first, corpus, device, what="a few real steps")
     for line in describe(plan, name, corpus, cost):
         view.note(line)
+    if begun := max((_trunk_steps(each, corpus) for each in shorter), default=0):
+        steps = _length(plan.train, corpus).steps - begun
+        view.note(
+            f"a trial of a rate that a shorter one had begins at step {begun:,}: {steps:,} steps, "
+            f"{_duration(steps * cost.step_s)}"
+        )
     if config.study.gpus_per_trial > 1:
         view.note(
             f"measured on one device: a trial shares its rows out among "
             f"{config.study.gpus_per_trial:g}"
         )
+
+
+def _trunk_steps(config: SweepConfig, corpus: Corpus) -> int:
+    return trunk_steps(config.trainer, _length(config.trainer, corpus))
+
+
+def _length(train: TrainConfig, corpus: Corpus) -> Length:
+    per_epoch = math.ceil(len(corpus.train) / train.batch_size)
+    return length_of(train, per_epoch, corpus.train.targets)
 
 
 def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:

@@ -11,6 +11,7 @@ from sweep.config.devices import devices_of
 from sweep.config.schema import SweepConfig
 from sweep.orchestration.ranges import USUAL_DECAY
 from trainers.naming import OUTPUT_FILE
+from trainers.program.command import check_steps
 from trainers.program.patterns import Patterns
 from trainers.program.reports import Tail
 from trainers.program.trainer import run
@@ -47,6 +48,7 @@ def try_program(config: SweepConfig, rate: float | None, seconds: float) -> Iter
     Raises:
         TrainerError: it cannot be started.
     """
+    check_steps(config.trainer)
     train = dataclasses.replace(
         config.trainer,
         learning_rate=rate or config.reference.learning_rate,

@@ -7,14 +7,14 @@ DATA holds marin/optimizer_runs.csv and steplaw/dense_lr_bs_loss.csv. Marin: a t
 tokens and no larger models, one of them of the same model. The numbers of `studies.law` and
 `studies.walls` were chosen by the optimizers of `CHOSEN_ON` and by Step Law; the others are held
 out. Step Law: from a setting's studies of shorter runs to longer ones; and the exponents, and the
-forecasts of large settings, that a part of the grid's cells give, chosen by `sweep plan` or drawn
-at random at the same cost.
+forecasts of large settings, that a part of the grid's cells give, chosen by `sweep plan`, drawn at
+random, or as grids: some batch sizes of some settings of model size and length, at the same cost.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import marin
@@ -37,6 +37,8 @@ SHARES, DRAWS = (1 / 16, 1 / 8, 1 / 4), 100  # of the grid's cost; random sets o
 BEYOND, TARGET_BATCHES = 8, (256, 512, 1024, 2048)  # times the largest model and length
 DRAWS_A_TARGET = 12
 LARGE, SMALLER = (4.2e8, 1.9e10), 1.2  # parameters and tokens of a target; the others', as a ratio
+SIMULATED = 10_000  # times that all runs are lost or not, by the risks said
+GRID_BATCHES = 2, 7  # batch sizes of a grid, from and below
 AXES = ("batch", "parameters", "length")
 
 
@@ -97,7 +99,22 @@ def _tasks(studies: Sequence[marin.Study]) -> Iterator[Task]:
 
 
 def _law(task: Task) -> Said:
-    law = Law([study.swept for study in task.seen], _critical([s.setting for s in task.seen]))
+    return _by_law(task, [study.swept for study in task.seen])
+
+
+def _law_from_truths(task: Task) -> Said:
+    """The law, were each study's optimum known as the targets' are."""
+    optima = [
+        replace(study.swept, mean=study.truth[0], sd=max(study.truth[1], FINEST), belief=None)
+        if study.truth
+        else study.swept
+        for study in task.seen
+    ]
+    return replace(_by_law(task, optima), wall=None)
+
+
+def _by_law(task: Task, optima: list[Swept]) -> Said:
+    law = Law(optima, _critical([each.setting for each in optima]))
     mean, variance = law.at(task.target.setting)
     return Said(mean, math.sqrt(variance + MISFIT**2), Wall(law, task.target.setting))
 
@@ -119,11 +136,12 @@ def _marin(name: str, tasks: list[Task]) -> None:
     own = [task.target.truth[1] for task in known if task.target.truth]
     print(f"\nMarin, {name}: {len(tasks)} settings, {len(known)} with an optimum")
     print(f"the truth's own error {_rms(own):.2f} ln, and a tenth: {1.1 * _rms(own):.2f}")
-    heads = ("rms", "bias", "90 % holds", "width", "median cost", "failed")
-    print(f"{'forecast':16s}" + "".join(f"{head:>13s}" for head in heads))
+    heads = ("rms", "bias", "90 % holds", "width", "rms in sds", "median cost", "failed")
+    print(f"{'forecast':22s}" + "".join(f"{head:>13s}" for head in heads))
     rules = {"the old rate": 0.0, "D^-0.2": -0.2, "D^-0.32": -0.32}
     said = [_law(task) for task in known]
     _marin_row("the law", known, said)
+    _marin_row("the law, from truths", known, [_law_from_truths(task) for task in known])
     for rule, exponent in rules.items():
         _marin_row(rule, known, [_carried(exponent)(task) for task in known])
     _risks(tasks, [_law(task) for task in tasks])
@@ -134,12 +152,13 @@ def _marin_row(name: str, tasks: list[Task], said: list[Said]) -> None:
     errors = np.array([each.mean for each in said]) - truths[:, 0]
     sd = np.array([each.sd for each in said])
     costs = [task.target.cost(each.mean) for task, each in zip(tasks, said, strict=True)]
-    holds, width = "-", "-"
+    holds, width, in_sds = "-", "-", "-"
     if not np.isnan(sd).any():
-        holds = f"{100 * np.mean(np.abs(errors) < WITHIN * np.hypot(sd, truths[:, 1])):.0f} %"
-        width = f"{sd.mean():.2f}"
+        z = errors / np.hypot(sd, truths[:, 1])
+        holds = f"{100 * np.mean(np.abs(z) < WITHIN):.0f} %"
+        width, in_sds = f"{sd.mean():.2f}", f"{_rms(z):.2f}"
     print(
-        f"{name:16s}{_rms(errors):13.2f}{errors.mean():13.2f}{holds:>13s}{width:>13s}"
+        f"{name:22s}{_rms(errors):13.2f}{errors.mean():13.2f}{holds:>13s}{width:>13s}{in_sds:>13s}"
         f"{np.median(costs):13.4f}{np.isinf(costs).sum():13d}"
     )
 
@@ -155,15 +174,27 @@ def _risks(tasks: list[Task], said: list[Said]) -> None:
         above += bool(len(lost)) and min(lost) <= safe
         distance.append(safe - each.mean)
     risk = np.array(sorted(pairs), dtype=float)
+    fifths = np.array_split(risk, 5)
     print(f"risk of {len(risk)} runs, said and seen by fifths:", end="")
-    for fifth in np.array_split(risk, 5):
+    for fifth in fifths:
         error = math.sqrt(max(float((fifth[:, 0] * (1 - fifth[:, 0])).sum()), 0.0)) / len(fifth)
         said_mean, seen_mean = fifth.mean(0)
         print(f"  {said_mean:.2f} {seen_mean:.2f} (+- {error:.2f})", end="")
+    chance = 100 * _chance_within(fifths, 0.05)
+    print(f"\nall within 5 points: {chance:.0f} % where every risk is true")
     print(
-        f"\nthe 5 % rate lies above a lost one in {above} of {len(tasks)}, on average "
+        f"the 5 % rate lies above a lost one in {above} of {len(tasks)}, on average "
         f"{np.mean(distance):.2f} ln above the forecast"
     )
+
+
+def _chance_within(fifths: list[Array], points: float) -> float:
+    """How often every fifth is seen within so many points of what is said, were all risks true."""
+    rng, within = np.random.default_rng(0), np.ones(SIMULATED, dtype=bool)
+    for said in (fifth[:, 0] for fifth in fifths):
+        seen = (rng.random((SIMULATED, len(said))) < said).mean(1)
+        within &= np.abs(seen - said.mean()) <= points
+    return float(within.mean())
 
 
 def _step_law_optima(path: Path) -> list[Swept]:
@@ -195,10 +226,10 @@ def _step_law(optima: list[Swept]) -> None:
             ]
             if seen:
                 law = Law(seen, _critical([each.setting for each in seen], SEQUENCE_TOKENS))
-                found += [(*law.at(target.setting), target.mean) for target in targets]
-        mean, variance, truth = np.array(found).T
+                found += [(*law.at(each.setting), each.mean, each.sd) for each in targets]
+        mean, variance, truth, own = np.array(found).T
         errors, sd = mean - truth, np.sqrt(variance + MISFIT**2)
-        holds = 100 * np.mean(np.abs(errors) < WITHIN * sd)
+        holds = 100 * np.mean(np.abs(errors) < WITHIN * np.hypot(sd, own))
         print(
             f"{name:34s}{len(errors):8d}{_rms(errors):8.2f}{errors.mean():8.2f}{holds:10.0f} %"
             f"{sd.mean():8.2f}"
@@ -218,11 +249,13 @@ def _plans(optima: list[Swept]) -> None:
     ]
     whole = Law(optima, usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)).slopes(middle)
     rng = np.random.default_rng(0)
-    print("\nStep Law's exponents from a share of its runs: within the whole grid's intervals")
-    print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'batch':>8s}{'size':>8s}{'length':>8s}{'all':>6s}")
+    print("\nStep Law's exponents from a share of its runs: rms from the whole grid's, and within")
+    print("the whole grid's intervals")
+    heads = ("cells", *AXES, *AXES, "all")
+    print(f"{'share':>6s}{'':>10s}" + "".join(f"{head:>11s}" for head in heads))
     for share in SHARES:
         critical = usual_critical_batch(_tokens(middle), SEQUENCE_TOKENS)
-        planned, drawn = [], []
+        found: dict[str, list[list[float]]] = {"planned": [], "random": [], "grid": []}
         for target in targets:
             steps = choose(
                 [],
@@ -235,15 +268,18 @@ def _plans(optima: list[Swept]) -> None:
                 sure=1.0,
             )
             chosen = [by_setting[step.candidate.setting] for step in steps]
-            planned.append([*_within(whole, Law(chosen, critical).slopes(middle)), len(chosen)])
+            sets = [("planned", chosen)]
             for _ in range(DRAWS // len(targets)):
-                cells = _random_cells(optima, costs, share * sum(costs), rng)
-                drawn.append([*_within(whole, Law(cells, critical).slopes(middle)), len(cells)])
-        for name, rows in (("planned", planned), ("random", drawn)):
-            *held, cells_taken = np.array(rows, float).mean(0)
-            every = np.array(rows)[:, :3].all(1).mean()
-            shares = "".join(f"{100 * each:6.0f} %" for each in held)
-            print(f"{share:6.3f}{name:>10s}{cells_taken:8.0f}{shares}{100 * every:4.0f} %")
+                sets.append(("random", _random_cells(optima, costs, share * sum(costs), rng)))
+                sets.append(("grid", _grid_cells(optima, costs, share * sum(costs), rng)))
+            for name, cells in sets:
+                slopes = Law(cells, critical).slopes(middle)
+                found[name].append([len(cells), *_off(whole, slopes), *_within(whole, slopes)])
+        for name, rows in found.items():
+            held = np.array(rows, float)[:, 4:]
+            off = "".join(f"{_rms(each):11.2f}" for each in np.array(rows, float).T[1:4])
+            shares = "".join(f"{100 * each:9.0f} %" for each in [*held.mean(0), held.all(1).mean()])
+            print(f"{share:6.3f}{name:>10s}{np.mean([row[0] for row in rows]):11.0f}{off}{shares}")
 
 
 def _planned_forecasts(optima: list[Swept], unit: str) -> None:
@@ -253,7 +289,7 @@ def _planned_forecasts(optima: list[Swept], unit: str) -> None:
     print(f"\nStep Law's large settings from a share of the smaller ones' {unit}")
     print(f"{'share':>6s}{'':>10s}{'cells':>8s}{'rms':>8s}{'90 % holds':>12s}{'width':>8s}")
     for share in SHARES:
-        planned, drawn = [], []
+        found: dict[str, list[list[float]]] = {"planned": [], "random": [], "grid": []}
         for target, pool in _large(optima):
             costs = _costs(pool, unit)
             budget = share * sum(costs)
@@ -264,13 +300,14 @@ def _planned_forecasts(optima: list[Swept], unit: str) -> None:
                 [], critical, candidates, target.setting, budget, trials=RATES_A_CELL, sure=1.0
             )
             cells = [by_setting[step.candidate.setting] for step in steps]
-            planned.append(_missed(cells, critical, target))
+            found["planned"].append(_missed(cells, critical, target))
             spent = sum(step.candidate.cost for step in steps)
             for _ in range(DRAWS_A_TARGET):
-                drawn.append(_missed(_random_cells(pool, costs, spent, rng), critical, target))
-        for name, rows in (("planned", planned), ("random", drawn)):
-            errors, sd, cells_taken = np.array(rows).T
-            holds = 100 * np.mean(np.abs(errors) < WITHIN * sd)
+                for name, draw in (("random", _random_cells), ("grid", _grid_cells)):
+                    found[name].append(_missed(draw(pool, costs, spent, rng), critical, target))
+        for name, rows in found.items():
+            errors, sd, own, cells_taken = np.array(rows).T
+            holds = 100 * np.mean(np.abs(errors) < WITHIN * np.hypot(sd, own))
             print(
                 f"{share:6.3f}{name:>10s}{cells_taken.mean():8.0f}{_rms(errors):8.2f}"
                 f"{holds:10.0f} %{sd.mean():8.2f}",
@@ -294,9 +331,9 @@ def _large(optima: list[Swept]) -> Iterator[tuple[Swept, list[Swept]]]:
             yield target, pool
 
 
-def _missed(cells: list[Swept], critical: Critical, target: Swept) -> tuple[float, float, float]:
+def _missed(cells: list[Swept], critical: Critical, target: Swept) -> list[float]:
     mean, variance = Law(cells, critical).at(target.setting)
-    return mean - target.mean, math.sqrt(variance + MISFIT**2), len(cells)
+    return [mean - target.mean, math.sqrt(variance + MISFIT**2), target.sd, len(cells)]
 
 
 def _costs(optima: list[Swept], unit: str) -> list[float]:
@@ -308,6 +345,10 @@ def _costs(optima: list[Swept], unit: str) -> list[float]:
 def _within(whole: Slopes, part: Slopes) -> list[bool]:
     pairs = [(getattr(whole, axis), getattr(part, axis)) for axis in AXES]
     return [all_of.low <= found.value <= all_of.high for all_of, found in pairs]
+
+
+def _off(whole: Slopes, part: Slopes) -> list[float]:
+    return [getattr(part, axis).value - getattr(whole, axis).value for axis in AXES]
 
 
 def _middle(optima: list[Swept]) -> Setting:
@@ -325,6 +366,29 @@ def _random_cells(
         if costs[place] <= left:
             cells.append(optima[place])
             left -= costs[place]
+    return cells
+
+
+def _grid_cells(
+    optima: list[Swept], costs: list[float], budget: float, rng: np.random.Generator
+) -> list[Swept]:
+    """A few batch sizes of as many settings as the budget pays."""
+    sizes = sorted({each.setting.batch_size for each in optima})
+    settings = sorted({(each.setting.parameters, _tokens(each.setting)) for each in optima})
+    cells: list[Swept] = []
+    while not cells:
+        left = budget
+        batches = rng.choice(sizes, min(len(sizes), rng.integers(*GRID_BATCHES)), replace=False)
+        for place in rng.permutation(len(settings)):
+            row = [
+                (each, cost)
+                for each, cost in zip(optima, costs, strict=True)
+                if (each.setting.parameters, _tokens(each.setting)) == settings[place]
+                and each.setting.batch_size in batches
+            ]
+            if row and (spent := sum(cost for _, cost in row)) <= left:
+                cells += [each for each, _ in row]
+                left -= spent
     return cells
 
 

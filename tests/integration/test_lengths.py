@@ -71,6 +71,24 @@ def test_the_shortest_comes_first_and_each_rate_is_trained_to_its_end(whole: Wor
             assert trial.state.name == "COMPLETE"
 
 
+def test_a_dry_run_says_from_which_step_a_longer_trial_goes_on(workspace: Workspace) -> None:
+    done = workspace.invoke("run", "--steps", "10,20", *GIVEN, "--dry-run")
+    notes = [event["text"] for event in done.events if event["event"] == "note"]
+    (begun,) = [note for note in notes if "that a shorter one had begins" in note]
+    assert f"begins at step {TRUNKS[1]}:" in begun
+    assert notes.index(begun) > [n.startswith("time: about") for n in notes].index(True)
+
+
+@pytest.mark.more
+def test_a_length_that_was_run_alone_is_not_trained_again(workspace: Workspace) -> None:
+    workspace.invoke("run", "--steps", 10, *GIVEN)
+    (name,) = {study.study_name for study in studies(workspace).values()}
+    done = workspace.invoke("run", "--steps", "10,20", *GIVEN)
+    assert [*studies(workspace)] == [10, 20]
+    assert studies(workspace)[10].study_name == name
+    assert len([e for e in done.events if e["event"] == "trial_started"]) == len(RATES)
+
+
 def test_what_a_shorter_trial_has_trained_is_taken_over_and_said(whole: Workspace) -> None:
     for study, trunk in zip(studies(whole).values(), TRUNKS, strict=True):
         assert [trial.user_attrs.get("trunk", 0) for trial in study.trials] == [trunk] * 3

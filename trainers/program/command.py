@@ -6,7 +6,7 @@ import os
 import shlex
 import string
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainers.config import TrainConfig
@@ -43,7 +43,7 @@ def check(
     command: Sequence[str],
     resume: Sequence[str] = (),
     *,
-    steps: int = 0,
+    sizes: Iterable[str] = (),
     decay: float = 0.0,
     searched: bool = False,
 ) -> None:
@@ -52,7 +52,7 @@ def check(
     Args:
         command: its arguments, with placeholders.
         resume: what is appended where a trial goes on.
-        steps: of a whole run; 0 where they were not given.
+        sizes: further placeholders.
         decay: the weight decay of every trial; 0 where it was not given.
         searched: whether each trial has one of its own.
 
@@ -60,9 +60,12 @@ def check(
         TrainerError: one line that says what is wrong.
     """
     used = {name for argument in (*command, *resume) for name in _placeholders(argument)}
-    for name in sorted(used - set(PLACEHOLDERS)):
-        near = difflib.get_close_matches(name, PLACEHOLDERS, n=1, cutoff=0.5)
-        hint = f"did you mean {{{near[0]}}}?" if near else f"there are {', '.join(PLACEHOLDERS)}"
+    if taken := sorted({*sizes} & {*PLACEHOLDERS}):
+        raise TrainerError(f"program.sizes.{taken[0]}: {{{taken[0]}}} is another thing: rename it")
+    there = *PLACEHOLDERS, *sizes
+    for name in sorted(used - {*there}):
+        near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+        hint = f"did you mean {{{near[0]}}}?" if near else f"there are {', '.join(there)}"
         raise TrainerError(
             f"the command has an unknown placeholder {{{name}}}: {hint} ({{{{ is a brace)"
         )
@@ -82,16 +85,35 @@ def check(
             "the command has {weight_decay}: search it by --with weight_decay, or say it by "
             "--set trainer.weight_decay=0.1"
         )
-    expand([*command, *resume], EXAMPLE)
-    if "steps" in used and not steps:
-        raise TrainerError("the command has {steps}: say how many a run takes, by --steps")
+    expand([*command, *resume], EXAMPLE | dict.fromkeys(sizes, 1))
+
+
+def check_steps(config: TrainConfig) -> None:
+    """Refuses a command that is told its steps where nobody has said how many.
+
+    Raises:
+        TrainerError: one line that says how.
+    """
+    if not config.steps and has_placeholder(config.program.command, "steps"):
+        raise TrainerError(
+            "the command has {steps}: say how many a run takes, by --steps, or by --tokens and "
+            "program.sequence_tokens"
+        )
 
 
 def tells_decay(command: Sequence[str]) -> bool:
     """Whether a command tells its program the weight decay."""
-    used = {name for argument in command for name in _placeholders(argument)}
-    client = _reads(command, "sweep.client", "weight_decay(")
-    return "weight_decay" in used or client or _reads(command, DECAY)
+    return tells(command, "weight_decay") or _reads(command, "sweep.client", "weight_decay(")
+
+
+def tells(command: Sequence[str], name: str) -> bool:
+    """Whether a command tells its program a value: by a placeholder, or by its environment."""
+    return has_placeholder(command, name) or _reads(command, f"SWEEP_{name.upper()}")
+
+
+def has_placeholder(command: Sequence[str], name: str) -> bool:
+    """Whether a command has a placeholder."""
+    return any(name in _placeholders(argument) for argument in command)
 
 
 def expand(command: Sequence[str], values: Mapping[str, object]) -> list[str]:
@@ -119,6 +141,7 @@ def values_of(config: TrainConfig, device: str, directory: Path) -> dict[str, ob
         directory: the trial's.
     """
     return {
+        **config.program.sizes,
         "learning_rate": config.learning_rate,
         "weight_decay": config.weight_decay,
         "batch_size": config.batch_size,

@@ -130,14 +130,14 @@ def command(
     asked = bool(flags.get("profile") or flags.get("device"))
     with study_view(config.study, json_lines=json_lines) as view:
         view.note(describe_choice(config.profile, config.device, asked=asked))
-        from sweep.workflows.batches import run_batches, share_trunks
+        from sweep.workflows.batches import run_batches, share_trunks, sharing
 
         configs = share_trunks(configs, view)
         if dry_run:
             from sweep.workflows.dry_run import dry_run as estimate
 
-            for each in configs:
-                estimate(each, view)
+            for place, each in enumerate(configs):
+                estimate(each, view, shorter=sharing(each, configs[:place]))
             return
         from sweep.orchestration.session import run_study
         from sweep.view.prediction import family_notes

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ from sweep.results.study_plan import PlannedStudy, StudyPlan, Target, read_plan
 from sweep.storage.connect import open_storage
 from sweep.workflows.plan_studies import LEAST_STEPS, OVER, parse_budget, standing_after
 
+# Its best rate grows with the batch and falls with the width.
+SCRIPT = """\
+    import json, math, sys
+    from sweep.client import report
+    rate, batch, steps, width = (float(each) for each in sys.argv[1:5])
+    with open("told.jsonl", "a") as file:
+        file.write(json.dumps([int(batch), int(steps), int(width)]) + "\\n")
+    best = 1e-2 * math.sqrt(batch / 32) * 64 / width
+    for step in (steps / 2, steps):
+        report(step, steps=int(steps), validation_loss=3 + math.log(rate / best) ** 2 / 20)
+"""
+SCRIPT_COMMAND = "{learning_rate} {batch_size} {steps} {width}"
 TARGET = ("plan", "--batch", 256, "--params", "2e5", "--tokens", "2e6")
 
 
@@ -95,15 +108,107 @@ def test_too_little_is_one_line_that_says_what_it_takes(workspace: Workspace) ->
     assert f"has under {LEAST_STEPS} steps" in line
 
 
-def test_a_program_is_refused(workspace: Workspace) -> None:
-    text = '[program]\ncommand = ["python", "train.py", "{learning_rate}"]\n'
-    workspace.write("program.toml", text)
-    line = refusal(workspace.invoke(*TARGET, "--budget", 1e9, "--config", "program.toml", code=2))
-    assert "a program's model" in line
-    workspace.invoke(*TARGET, "--budget", "1e13", "-o", "plan.toml")
-    command = ("python", "train.py", "{learning_rate}")
-    line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--", *command, code=2))
-    assert "a program's model" in line
+def of_program(*more: object, command: str = SCRIPT_COMMAND) -> tuple[object, ...]:
+    """`sweep plan` for a small target of a program's."""
+    target = ("plan", "--batch", 64, "--tokens", "2e6", "--budget", "1e12", "--trials", 3)
+    program = ("--", sys.executable, "train.py", *command.split())
+    return (*target, "--profile", "program", *more, *program)
+
+
+SEQUENCE = ("--set", "program.sequence_tokens=16")
+SIZES = ("--size", "1e4:width=64", "--size", "4e4:width=128")
+
+
+def test_a_program_is_planned_at_the_sizes_that_it_is_said_to_have(workspace: Workspace) -> None:
+    workspace.write("train.py", SCRIPT)
+    done = workspace.invoke(*of_program(*SIZES, *SEQUENCE, "--json"))
+    plan = json.loads(done.out)
+    assert (plan["model"], plan["program"], plan["sequence_tokens"]) == ("train.py", True, 16)
+    assert plan["target"] == {"batch_size": 64, "parameters": 40_000, "tokens": 2e6}
+    widths = {study["parameters"]: study["options"]["width"] for study in plan["studies"]}
+    assert widths == {10_000: 64, 40_000: 128}
+    assert len({study["batch_size"] for study in plan["studies"]}) > 1
+    for study in plan["studies"]:
+        assert study["tokens"] >= LEAST_STEPS * study["batch_size"] * 16
+        assert study["cost"] == 6 * study["parameters"] * study["tokens"] * 3
+    # One size: what else differs is batch and length.
+    fixed = ("--set", "program.parameters=20000")
+    one = of_program(*fixed, *SEQUENCE, "--json", command=SCRIPT_COMMAND.replace("{width}", "64"))
+    plan = json.loads(workspace.invoke(*one).out)
+    assert plan["target"]["parameters"] == 20_000
+    assert all(s["parameters"] == 20_000 and not s["options"] for s in plan["studies"])
+
+
+@pytest.mark.parametrize(
+    ("more", "command", "words"),
+    [
+        (SEQUENCE, "{learning_rate} {batch_size} {tokens}", "--set program.parameters=124000000"),
+        (SIZES, SCRIPT_COMMAND, "--set program.sequence_tokens=1024"),
+        (
+            (*SIZES, *SEQUENCE),
+            "{learning_rate} {tokens} {width}",
+            "the command has no {batch_size}",
+        ),
+        ((*SIZES, *SEQUENCE), "{learning_rate} {batch_size} {steps}", "the command has no {width}"),
+        ((*SIZES, *SEQUENCE), "{learning_rate} {batch_size} {width}", "no {tokens} or {steps}"),
+        (("--size", "1e4:width=x"), SCRIPT_COMMAND, "124e6:layers=12,width=768, got '1e4:width=x'"),
+        (("--size", "1e4:seed=2"), SCRIPT_COMMAND, "program.sizes.seed: {seed} is another thing"),
+    ],
+)
+def test_a_program_that_cannot_be_planned_is_one_line(
+    workspace: Workspace, more: tuple[object, ...], command: str, words: str
+) -> None:
+    workspace.write("train.py", SCRIPT)
+    assert words in workspace.invoke(*of_program(*more, command=command), code=2).err
+
+
+def test_a_plan_is_of_its_program_or_of_none(workspace: Workspace) -> None:
+    workspace.write("train.py", SCRIPT)
+    workspace.write("other.py", SCRIPT)
+    study = PlannedStudy(batch_size=32, parameters=10_000, tokens=51_200, cost=1e9, factor=3)
+    workspace.write("own.toml", plan_of(study).to_toml())
+    of_it = {"model": "train.py", "program": True, "sequence_tokens": 16}
+    sized = plan_of(study.model_copy(update={"options": {"width": 64}}))
+    workspace.write("plan.toml", sized.model_copy(update=of_it).to_toml())
+    line = refusal(workspace.invoke("run", "--plan", "plan.toml", code=2))
+    assert "the plan is of the program train.py: give its command" in line
+    other = (sys.executable, "other.py", *SCRIPT_COMMAND.split())
+    line = refusal(workspace.invoke("run", "--plan", "plan.toml", "--", *other, code=2))
+    assert "the plan is of the program train.py: give its command" in line
+    command = (sys.executable, "train.py", "{learning_rate}")
+    line = refusal(workspace.invoke("run", "--plan", "own.toml", "--", *command, code=2))
+    assert "leave the program's command out" in line
+    line = refusal(workspace.invoke(*TARGET, "--budget", "1e13", "--size", "1e4", code=2))
+    assert "--size is for a program's models" in line
+
+
+@pytest.mark.more
+def test_a_program_s_plan_is_trained_and_then_counts(workspace: Workspace) -> None:
+    workspace.write("train.py", SCRIPT)
+    program = ("--", sys.executable, "train.py", *SCRIPT_COMMAND.split())
+    study = PlannedStudy(
+        batch_size=32, parameters=10_000, tokens=51_200, options={"width": 64}, cost=1e9, factor=3
+    )
+    larger = {"batch_size": 64, "parameters": 40_000, "options": {"width": 128}}
+    target = Target(batch_size=64, parameters=40_000, tokens=2e6)
+    plan = plan_of(study, study.model_copy(update=larger)).model_copy(
+        update={"model": "train.py", "program": True, "sequence_tokens": 16, "target": target}
+    )
+    workspace.write("plan.toml", plan.to_toml())
+    settings = ("--profile", "program", "--set", "study.publish=false", "--set", "study.until=''")
+    whole = ("--set", "study.pruner=none")
+    done = workspace.invoke("run", "--plan", "plan.toml", *settings, *whole, "--json", *program)
+    notes = [event["text"] for event in done.events if event["event"] == "note"]
+    after = [note.partition(":")[0] for note in notes if note.startswith("after ")]
+    assert after == ["after 1 of 2 studies", "after 2 of 2 studies"]
+    started = [event["study"] for event in done.events if event["event"] == "study_started"]
+    assert [(s["batch_size"], s["parameters"]) for s in started] == [(32, 10_000), (64, 40_000)]
+    # Each was told its steps, batch and width.
+    told = [json.loads(line) for line in (workspace.path / "told.jsonl").read_text().splitlines()]
+    assert {tuple(each) for each in told} == {(32, 100, 64), (64, 50, 128)}
+    timed = of_program(*SIZES, *SEQUENCE, "--budget", "1h", "--json")
+    found = json.loads(workspace.invoke(*timed).out)
+    assert (found["seen"], found["unit"]) == (2, "seconds")
 
 
 def test_a_plan_goes_alone_and_with_its_model(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ from trainers.config import ProgramConfig, TrainConfig
 from trainers.errors import TrainerError
 from trainers.program.command import (
     check,
+    check_steps,
     environment,
     expand,
     hash_of,
@@ -56,7 +57,6 @@ def test_a_double_brace_is_one_and_a_format_is_heeded() -> None:
         (["t", "{learning_rate.real}"], "unknown placeholder {learning_rate.real}"),
         (["t", "{}", "{learning_rate}"], "unknown placeholder {}"),
         (["t", "--lr", "1e-3"], "no {learning_rate}, and no file of it reads SWEEP_LEARNING_RATE"),
-        (["t", "{learning_rate}", "{steps}"], "by --steps"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_line(command: list[str], words: str) -> None:
@@ -121,3 +121,23 @@ def test_the_environment_has_every_value_and_the_devices(monkeypatch: pytest.Mon
 
 def test_an_argument_with_blanks_stays_one() -> None:
     assert shlex.join(told("train", "{directory}/a b")) == "train '/runs/study/0007/a b'"
+
+
+def test_steps_follow_from_tokens_where_a_sequence_s_are_known() -> None:
+    program = ProgramConfig(command=("t", "{learning_rate}", "{steps}"), sequence_tokens=64)
+    config = TrainConfig(learning_rate=1.0, batch_size=8, tokens=1000, program=program)
+    assert config.steps == 2  # 512 tokens each
+    check_steps(config)
+    assert TrainConfig(learning_rate=1.0, steps=7, tokens=1000, program=program).steps == 7
+    with pytest.raises(TrainerError, match="by --steps, or by --tokens"):
+        check_steps(TrainConfig(learning_rate=1.0, program=program))
+
+
+def test_sizes_are_further_placeholders() -> None:
+    check(["t", "{learning_rate}", "{width:04d}"], sizes=["width"])
+    program = ProgramConfig(command=("t", "{width:04d}"), sizes={"width": 64})
+    values = values_of(TrainConfig(learning_rate=1.0, program=program), "cpu", Path("/runs/7"))
+    assert expand(program.command, values) == ["t", "0064"]
+    assert environment(values, "cpu", Path("/runs/7"))["SWEEP_WIDTH"] == "64"
+    with pytest.raises(TrainerError, match="rename it"):
+        check(["t", "{learning_rate}"], sizes=["seed"])
