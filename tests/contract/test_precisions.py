@@ -62,7 +62,8 @@ def trained(model_name, precision, steps=4):
         optimizer.zero_grad()
         with precision.forward():
             loss = sequence_loss(model, *batch())
-        precision.backward(loss.nats / loss.targets)
+        with precision.products():
+            precision.scaled(loss.nats / loss.targets).backward()
         precision.unscale(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         assert precision.step(optimizer)
@@ -158,6 +159,7 @@ def test_cuda_disabled_equals_fp32(name):
         tokens_BT, lengths_B = batch()
         with precision.forward():
             loss = sequence_loss(model, tokens_BT.to(device), lengths_B)
-        precision.backward(loss.nats)
+        with precision.products():
+            precision.scaled(loss.nats).backward()
         results.append([loss.nats.detach(), *(p.grad for p in model.parameters())])
     assert all(map(torch.equal, *results))
