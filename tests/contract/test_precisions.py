@@ -144,7 +144,8 @@ def test_types_are_those_of_cuda(model_name, name, monkeypatch):
     assert types["linear"] == {TYPES[name]}
     assert types["norm"] == {torch.float32}
     assert types["log_softmax"] <= {torch.float32}
-    assert types["attention"] <= {TYPES[name]}
+    # gpt computes BF16's on the CPU in FP32, of operands that are BF16's: that is faster there.
+    assert types["attention"] <= {torch.float32 if name == "bf16" else TYPES[name]}
     assert loss.nats.dtype == torch.float32
 
 
