@@ -22,10 +22,11 @@ import numpy as np
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
 from trainers.data import load_corpus
 from trainers.lockstep import Lockstep
-from trainers.report import Report
+from trainers.report import Ending, Outcome, Report
 from trainers.train import train_stepwise
 
 BASE, LAYERS, HEADS, BATCH, WINDOW = 256, 1, 2, 64, 32
+ENDS = (Outcome.COMPLETED, Outcome.DIVERGED)
 FIRST = -9  # the exponent of two of the rate that the narrowest width begins with
 
 
@@ -63,6 +64,8 @@ def losses_of(configs: list[TrainConfig], folder: Path) -> list[float]:
         for number, word in said.items():
             if isinstance(word, Report):
                 losses[number] = word.validation_loss
+            if isinstance(word, Ending) and word.outcome not in ENDS:
+                raise SystemExit(word.message)
     return losses
 
 
