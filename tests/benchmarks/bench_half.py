@@ -51,7 +51,8 @@ def training_step(config: ModelConfig, name: PrecisionName, rows: int, window: i
         optimizer.zero_grad()
         with precision.forward():
             loss = sequence_loss(model, tokens_BT, lengths_B)
-        precision.backward(loss.nats / loss.targets)
+        with precision.products():
+            precision.scaled(loss.nats / loss.targets).backward()
         precision.unscale(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         precision.step(optimizer)
@@ -103,7 +104,8 @@ def loss_by_chunk(positions: int, hidden: int, chunks: tuple[int, ...]) -> None:
             trainers.kernels.cross_entropy.CHUNK[DEVICE.type] = chunk
             with precision.forward():
                 nats, _ = linear_cross_entropy(0.01 * x, weight, None, targets)
-            precision.backward(nats / positions)
+            with precision.products():
+                precision.scaled(nats / positions).backward()
 
         times = in_turns({str(c): lambda c=c, s=step: s(c) for c in chunks}, budget=4)
         print(

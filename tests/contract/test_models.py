@@ -180,7 +180,8 @@ def test_learns(model, name):
         optimizer.zero_grad()
         with precision.forward():
             loss = sequence_loss(model, *batch)
-        precision.backward(loss.nats / loss.targets)
+        with precision.products():
+            precision.scaled(loss.nats / loss.targets).backward()
         precision.unscale(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         skipped += not precision.step(optimizer)

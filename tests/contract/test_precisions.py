@@ -62,7 +62,8 @@ def trained(model_name, precision, steps=4):
         optimizer.zero_grad()
         with precision.forward():
             loss = sequence_loss(model, *batch())
-        precision.backward(loss.nats / loss.targets)
+        with precision.products():
+            precision.scaled(loss.nats / loss.targets).backward()
         precision.unscale(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         assert precision.step(optimizer)
@@ -143,7 +144,8 @@ def test_types_are_those_of_cuda(model_name, name, monkeypatch):
     assert types["linear"] == {TYPES[name]}
     assert types["norm"] == {torch.float32}
     assert types["log_softmax"] <= {torch.float32}
-    assert types["attention"] <= {TYPES[name]}
+    # gpt computes BF16's on the CPU in FP32, of operands that are BF16's: that is faster there.
+    assert types["attention"] <= {torch.float32 if name == "bf16" else TYPES[name]}
     assert loss.nats.dtype == torch.float32
 
 
@@ -158,6 +160,7 @@ def test_cuda_disabled_equals_fp32(name):
         tokens_BT, lengths_B = batch()
         with precision.forward():
             loss = sequence_loss(model, tokens_BT.to(device), lengths_B)
-        precision.backward(loss.nats)
+        with precision.products():
+            precision.scaled(loss.nats).backward()
         results.append([loss.nats.detach(), *(p.grad for p in model.parameters())])
     assert all(map(torch.equal, *results))

@@ -29,6 +29,7 @@ from trainers.models._stacked import (
     linear,
     pack,
 )
+from trainers.precision.products import autocast_off, product_type
 
 Size = Annotated[int, Field(gt=0, strict=True)]
 
@@ -119,7 +120,7 @@ class GPT(StackedModel):
             begin_KBT = document_begins(tokens_KBT, self.separator)
             position_T = torch.arange(length, device=tokens_KBT.device)
             x_KBTW = x_KBTW + embed(position_T - begin_KBT, weights["positions.weight"])
-            mask = _within_documents(begin_KBT.flatten(0, 1), _type_of_products(x_KBTW))
+            mask = _within_documents(begin_KBT.flatten(0, 1), _attention_type(x_KBTW))
         if (kept_KBTW := self._kept(x_KBTW, dropout)) is not None:
             x_KBTW = x_KBTW * kept_KBTW.to(x_KBTW.dtype).div_(1 - self.p)
         for number in range(len(self.blocks)):
@@ -157,14 +158,15 @@ class GPT(StackedModel):
 
     def _attention(self, x_KBTW: Tensor, weights: Stack, mask: Tensor | None) -> Tensor:
         normed_KPW = _norm(x_KBTW, weights, "attention_norm")
-        all_KPW3 = _linear(normed_KPW, weights, "query_key_value")
+        all_KPW3 = _linear(normed_KPW, weights, "query_key_value").to(_attention_type(x_KBTW))
         members, rows, length, width = x_KBTW.shape
         split = all_KPW3.view(members * rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.transpose(1, 3).unbind(2)  # each (K x B, A, T, D)
         scale = self.parametrization.attention(width // self.heads)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
-        )
+        with autocast_off(x_KBTW.device):
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
+            )
         mixed_KPW = mixed.transpose(1, 2).reshape(members, rows * length, width)
         return _linear(mixed_KPW, weights, "attention_out").view(x_KBTW.shape)
 
@@ -186,10 +188,10 @@ def _within_documents(begin_BT: Tensor, type_: torch.dtype) -> Tensor:
     return mask_BTT.masked_fill_(hidden_BTT, -torch.inf)[:, None]
 
 
-def _type_of_products(x: Tensor) -> torch.dtype:
-    """What autocast makes of a product's operands."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+def _attention_type(x: Tensor) -> torch.dtype:
+    """FP32 for BF16 on the CPU, whose fused attention takes twice FP32's time."""
+    type_ = product_type(x)
+    return torch.float32 if type_ is torch.bfloat16 and x.device.type == "cpu" else type_
 
 
 def _of_block(weights: Stack, number: int) -> Stack:

@@ -33,8 +33,8 @@ _TYPES = {
 class Precision:
     """Forward, backward and step in one precision: the training loop has no branch on it.
 
-    A step is `forward`, `backward`, `unscale`, clip, `step`, in this order; several members'
-    is `try_step` of each in its place, then one `settle`.
+    A step is `forward`, the backward pass of what is `scaled`, `unscale`, clip, `step`, in this
+    order; several members' is `try_step` of each in its place, then one `settle`.
 
     Args:
         name: fp32, tf32, fp16 or bf16.
@@ -71,15 +71,9 @@ class Precision:
         with torch.autocast(self._device, type_, enabled=low), self.products():
             yield
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the scaled loss's gradients to the parameters'."""
-        self.backward_of([(self, loss)])
-
-    def backward_of(self, losses: Sequence[tuple["Precision", Tensor]]) -> None:
-        """Add gradients of several members' losses in one pass, each scaled by its own scale."""
-        scaled = [precision._scaler.scale(loss) for precision, loss in losses]
-        with self.products():
-            torch.autograd.backward(scaled)
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What to call `backward` of, within `products`: small gradients survive in FP16."""
+        return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale, to clip them by their true norm."""

@@ -5,6 +5,7 @@ Members may be in different epochs: each has its own batch, and its own dropout 
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -75,8 +76,26 @@ def step_together(members: Sequence[Steps], batches: Sequence[Batch]) -> list[St
     Returns:
         Each member's loss (sum of nats, on the device), and whether its optimizer stepped.
     """
-    while (nats_K := _tried(members, batches)) is None:
-        release_memory(members[0].device)
+    if len(members) > 1 and not isinstance(members[0].model, StackedModel):
+        # Nothing is computed together: one after another, each as it would be alone.
+        return [step_alone(*each) for each in zip(members, batches, strict=True)]
+    ranks, well = members[0].ranks, False
+    while not well:
+        nats_K = None
+        rows = min(member.rows_that_fit(len(members)) for member in members)
+        for member in members:
+            member.rows = rows
+            member.optimizer.zero_grad(set_to_none=True)
+        try:
+            nats_K = _gradients(members, batches, rows)
+        except Exception as error:
+            if rows == 1 or not out_of_memory(error):
+                raise
+        well = ranks.all(nats_K is not None)
+        if not well:
+            _limit_rows(members, max(1, rows // 2))
+    assert nats_K is not None
+    ranks.sum_([*_gradients_there(members), nats_K])
     for member in members:
         member.apply()
     stepped = settle([member.precision for member in members])
@@ -90,28 +109,42 @@ def step_alone(member: Steps, batch: Batch) -> Stepped:
     return step_together([member], [batch])[0]
 
 
-def _tried(members: Sequence[Steps], batches: Sequence[Batch]) -> Tensor | None:
-    """Takes every member's gradients; None where there was no room, and fewer rows may fit."""
-    ranks, nats_K = members[0].ranks, None
-    rows = min(member.rows_that_fit(len(members)) for member in members)
+def _limit_rows(members: Sequence[Steps], rows: int) -> None:
+    """Where there was no room: computes no more rows at once from now on."""
     for member in members:
-        member.rows = rows
+        member.limit_rows(rows)
         member.optimizer.zero_grad(set_to_none=True)
-    try:
-        with members[0].precision.products():
-            nats_K = _gradients_of_all(members, batches, rows)
-    except Exception as error:
-        if rows == 1 or not out_of_memory(error):
-            raise
-    if ranks.all(nats_K is not None):
-        assert nats_K is not None
-        ranks.sum_([*_gradients_there(members), nats_K])
-        return nats_K
-    for member in members:
-        member.limit_rows(max(1, rows // 2))
-        member.optimizer.zero_grad(set_to_none=True)
-    log.warning("no room for %d rows at once: trying %d", rows, max(1, rows // 2))
-    return None
+    log.warning("no room for %d rows at once: trying %d", members[0].rows, rows)
+    release_memory(members[0].device)
+
+
+def _gradients(members: Sequence[Steps], batches: Sequence[Batch], rows: int) -> Tensor:
+    """Adds the gradients of this rank's rows, of which so many are computed at once.
+
+    Returns:
+        nats_K of these rows.
+    """
+    model, precision = members[0].model, members[0].precision
+    shares = [members[0].ranks.share(batch) for batch in batches]
+    parts = zip(*(share.batch.parts(rows) for share in shares), strict=True)
+    nats_K = torch.zeros(len(members), device=members[0].device)
+    stacked = isinstance(model, StackedModel)
+    with precision.products(), nullcontext() if stacked else _own_dropout(members[0]):
+        for number, part in enumerate(parts):
+            with precision.forward():
+                if isinstance(model, StackedModel):
+                    place = shares[0].first + number * rows, len(batches[0].lengths_B)
+                    part_K = _stacked_nats(model, members, part, *place)
+                else:
+                    part_K = sequence_loss(model, part[0].tokens_BT, part[0].lengths_B).nats[None]
+            each = zip(members, part_K.unbind(), batches, strict=True)
+            losses = [its.precision.scaled(nats / batch.targets) for its, nats, batch in each]
+            torch.autograd.backward(losses)
+            nats_K += part_K.detach()
+    if not shares[0].counts:
+        for tensor in (*_gradients_there(members), nats_K):
+            tensor.zero_()
+    return nats_K
 
 
 def _gradients_there(members: Sequence[Steps]) -> list[Tensor]:
@@ -119,67 +152,27 @@ def _gradients_there(members: Sequence[Steps]) -> list[Tensor]:
     return [each.grad for each in parameters if each.grad is not None]
 
 
-def _gradients_of_all(members: Sequence[Steps], batches: Sequence[Batch], rows: int) -> Tensor:
-    """Adds the gradients of this rank's rows, of which so many are computed at once."""
-    shares = [members[0].ranks.share(batch) for batch in batches]
-    parts = [share.batch.parts(rows) for share in shares]
-    model = members[0].model
-    if isinstance(model, StackedModel):
-        nats_K = torch.zeros(len(members), device=members[0].device)
-        for number, part in enumerate(zip(*parts, strict=True)):
-            first = shares[0].first + number * rows
-            nats_K += _gradients(model, members, batches, part, first)
-    else:
-        each = zip(members, batches, parts, strict=True)
-        nats_K = torch.stack([_gradients_alone(*its) for its in each])
-    if not shares[0].counts:
-        for tensor in (*_gradients_there(members), nats_K):
-            tensor.zero_()
-    return nats_K
-
-
-def _gradients(
-    model: StackedModel,
-    members: Sequence[Steps],
-    batches: Sequence[Batch],
-    part: Sequence[Batch],
-    first: int,
-) -> Tensor:
-    """Adds every member's gradients of a part, whose rows begin at `first`; returns nats_K."""
-    precision, places = members[0].precision, [member.place for member in members]
-    window, recorded = members[0].config.data.window, recordings.serve(members[0].device)
-    dropout = Dropout(
-        places[:1] if len(set(places)) == 1 else places,
-        window=window,
-        first=first,
-        of=len(batches[0].lengths_B),
-    )
-    with precision.forward():
-        nats_K, _ = cohort_loss(
-            model,
-            stack([member.model for member in members]),
-            _side_by_side(part, window if model.one_shape and recorded else 0),
-            [batch.lengths_B for batch in part],
-            dropout=dropout,
-        )
-    losses = [
-        (member.precision, nats / batch.targets)
-        for member, nats, batch in zip(members, nats_K.unbind(), batches, strict=True)
-    ]
-    precision.backward_of(losses)
-    return nats_K.detach()
-
-
-def _gradients_alone(member: Steps, batch: Batch, parts: Sequence[Batch]) -> Tensor:
-    total = torch.zeros((), device=member.device)
+def _own_dropout(member: Steps) -> AbstractContextManager[object]:
+    """Within it a model that draws dropout of its own draws that of the step."""
     seed, epoch, step = member.place
-    with seeded(stream_seed(seed, DROPOUT, epoch, step), member.device):
-        for part in parts:
-            with member.precision.forward():
-                loss = sequence_loss(member.model, part.tokens_BT, part.lengths_B)
-            member.precision.backward(loss.nats / batch.targets)
-            total += loss.nats.detach()
-    return total
+    return seeded(stream_seed(seed, DROPOUT, epoch, step), member.device)
+
+
+def _stacked_nats(
+    model: StackedModel, members: Sequence[Steps], part: Sequence[Batch], first: int, of: int
+) -> Tensor:
+    """The loss nats_K of a part, whose rows begin at `first` of so many."""
+    places, window = [member.place for member in members], members[0].config.data.window
+    whole = model.one_shape and recordings.serve(members[0].device)
+    return cohort_loss(
+        model,
+        stack([member.model for member in members]),
+        _side_by_side(part, window if whole else 0),
+        [batch.lengths_B for batch in part],
+        dropout=Dropout(
+            places[:1] if len(set(places)) == 1 else places, window=window, first=first, of=of
+        ),
+    )[0]
 
 
 def _side_by_side(batches: Sequence[Batch], window: int) -> Tensor:

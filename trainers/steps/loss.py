@@ -16,9 +16,7 @@ from trainers.kernels.cross_entropy import linear_cross_entropy, stacked_cross_e
 from trainers.kernels.dropout import Dropout
 from trainers.models import StackedModel, has_features
 from trainers.models._stacked import Stack, pack
-from trainers.precision.products import (
-    at_least_fp32,
-)
+from trainers.precision.products import at_least_fp32
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ def step(precision, model, optimizer, factor=1.0):
     optimizer.zero_grad()
     with precision.forward():
         loss = (model(torch.ones(2, 4)).float() ** 2).mean() * factor
-    precision.backward(loss)
+    with precision.products():
+        precision.scaled(loss).backward()
     precision.unscale(optimizer)
     return precision.step(optimizer)
 
@@ -69,7 +70,8 @@ def test_unscaled_gradients_are_the_true_ones(setup):
     for name in ("fp32", "fp16"):
         precision = Precision(name, CPU)
         optimizer.zero_grad()
-        precision.backward((model(torch.ones(2, 4).double()) ** 2).mean())
+        with precision.products():
+            precision.scaled((model(torch.ones(2, 4).double()) ** 2).mean()).backward()
         precision.unscale(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         clipped.append([norm, *(parameter.grad.clone() for parameter in model.parameters())])
@@ -129,7 +131,8 @@ def test_of_several_each_is_told_of_its_own_step():
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         with precision.forward():
             loss = model(torch.ones(2, 4)).float().mean() * factor
-        precision.backward(loss)
+        with precision.products():
+            precision.scaled(loss).backward()
         precision.unscale(optimizer)
         precision.try_step(optimizer)
     assert settle(precisions) == [True, False, True]

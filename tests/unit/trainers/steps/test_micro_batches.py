@@ -115,7 +115,7 @@ def test_where_there_is_no_room_for_one_row_it_is_out_of_memory(config, tmp_path
 
 def test_another_error_is_not_tried_again(config, tmp_path, monkeypatch):
     cohort, batches, _ = members_of(config, tmp_path, 1)
-    monkeypatch.setattr("trainers.steps.cohort._gradients_of_all", lambda *_: 1 / 0)
+    monkeypatch.setattr("trainers.steps.cohort._gradients", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         step_together(cohort, batches[:1])
     assert cohort[0].rows_that_fit(1) == 300
