@@ -91,10 +91,11 @@ def best_of(width: int, kind: str, begin: int, given: argparse.Namespace, folder
     near = [middle - 1, middle, middle + 1]
     bests = [lowest(near, each) for each in np.array([found[exponent] for exponent in near]).T]
     best = lowest(near, np.array([found[exponent].mean() for exponent in near]))
-    error = np.std(bests, ddof=1) / len(bests) ** 0.5 if len(bests) > 1 else math.nan
+    error = np.std(bests, ddof=1) / len(bests) ** 0.5 if len(bests) > 1 else 0.0
+    known = f", to a factor of {2**error:.2f}" if error else ""
     points = "  ".join(f"{2.0**each:.2e} {found[each].mean():.4f}" for each in sorted(found))
     print(
-        f"{kind:9} width {width:4}  best {2**best:.2e}, to a factor of {2**error:.2f}  {points}"
+        f"{kind:9} width {width:4}  best {2**best:.2e}{known}  {points}"
         f"  ({time.process_time() - began:.0f} s of CPU)",
         flush=True,
     )
