@@ -8,6 +8,7 @@ import numpy as np
 from studies.numbers import ACCIDENT
 from studies.posterior import Posterior
 from studies.ridge import RidgePosterior
+from studies.table import Array
 
 LEVEL = 0.9
 FINEST = 1.1  # a rate is never known better than to a factor of this: seed noise; 1.2 was too wide
@@ -22,7 +23,7 @@ class Optimum:
 
     Attributes:
         learning_rate: its median.
-        low, high: the central interval that holds it with a probability of `level`, never closer
+        low, high: the shortest interval that holds it with a probability of `level`, never closer
             than a factor of 1.1 to the median.
         level: 0.9.
         near: the lowest and highest rate of the range that are expected to cost less than 1 % over
@@ -48,17 +49,32 @@ def optimum(posterior: Posterior) -> Optimum:
     """Reads a posterior; every rate to two digits."""
     x = np.arange(math.log(posterior.range[0]), math.log(posterior.range[1]), STEP)
     lost = posterior.lost(x) - ACCIDENT
-    near = x[posterior.regret(x) <= NEAR]
+    cost = posterior.regret(x)
+    near = np.flatnonzero(cost <= NEAR)
+    ends = (
+        [_until(x, cost, NEAR, near[0], -1), _until(x, cost, NEAR, near[-1], 1)]
+        if len(near)
+        else []
+    )
     unsafe = lost > SAFE
-    safe = None if unsafe[0] or not unsafe.any() else x[unsafe.argmax() - 1]
+    safe = None if unsafe[0] or not unsafe.any() else _until(x, lost, SAFE, unsafe.argmax() - 1, 1)
     return Optimum(
         *best_rate(posterior),
         LEVEL,
-        (two_digits(math.exp(near[0])), two_digits(math.exp(near[-1]))) if len(near) else None,
+        (two_digits(math.exp(ends[0])), two_digits(math.exp(ends[1]))) if ends else None,
         None if safe is None else two_digits(math.exp(safe)),
         two_digits(math.exp(x[(lost > 0.5).argmax()])) if (lost > 0.5).any() else None,
         posterior.edge,
     )
+
+
+def _until(x: Array, values: Array, most: float, last: np.intp, way: int) -> float:
+    """Where values pass `most` between the last point below it and the one beyond, up or down."""
+    beyond = last + way
+    if not 0 <= beyond < len(x):
+        return float(x[last])
+    share = (most - values[last]) / (values[beyond] - values[last])
+    return float(x[last] + share * (x[beyond] - x[last]))
 
 
 def best_rate(posterior: Posterior) -> tuple[float, float, float]:

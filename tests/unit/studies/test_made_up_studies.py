@@ -223,6 +223,16 @@ def test_after_thirty_steps_a_rate_that_learned_nothing_lies_near_the_best() -> 
     assert highest[1_000] == highest[math.inf]
 
 
+def test_the_rates_that_cost_little_end_where_that_is_so() -> None:
+    """The main job of another day; between two points of the grid too."""
+    points = [(2.4e-2, 41.73), (4.14e-2, 38.08), (6.48e-2, 37.54), (0.106, 45.25), (5.58e-2, 37.04)]
+    known = posterior_of(points, 135.6, RULES, 1e-3, 0.576)
+    near = optimum(known).near
+    assert near is not None
+    assert near[0] < recommended(known, points) < near[1]
+    assert known.regret(np.log(near)) == pytest.approx(math.log(1.01), abs=1e-3)
+
+
 NEXT_TO_A_WALL = basin(-2.0, -1.0, -0.5, -0.2, 0.0)
 WALL = BEST * math.exp(0.15)
 
