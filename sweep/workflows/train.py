@@ -153,6 +153,8 @@ def beside_the_sweep(exported: Exported, values: dict[int, float]) -> str:
     found = values[place]
     if math.isclose(found, expected, rel_tol=1e-3):
         met = "met again"
+    elif exported.train.lr_schedule.name != "constant" and max(values) > place:
+        met = "another run, whose rate decays later"
     elif exported.origin.cohort > 1:
         met = (
             f"NOT met, but it trained {exported.origin.cohort} side by side, which rounds otherwise"

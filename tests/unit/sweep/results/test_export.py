@@ -12,7 +12,7 @@ from sweep.errors import SweepError
 from sweep.orchestration.ledger import Ledger
 from sweep.results.export import Exported, export, git_commit, read, write
 from sweep.workflows.train import beside_the_sweep
-from trainers.config import TrainConfig
+from trainers.config import LRSchedule, TrainConfig
 from trainers.report import Outcome
 
 # Numbers that YAML's and Python's notations could differ about.
@@ -198,3 +198,7 @@ def test_training_again_is_compared_with_the_sweep(
         exported = export(ledger.study, finished(ledger), "sqlite:///sweep.db")
     words = beside_the_sweep(exported, {1: 60.0, 2: perplexity})
     assert words == f"step 2 gave perplexity {perplexity:.2f}, the sweep 40.00: {said}"
+    decays = dataclasses.replace(exported.train, lr_schedule=LRSchedule(name="wsd"))
+    longer = exported.model_copy(update={"train": decays})
+    words = beside_the_sweep(longer, {2: 41.0, 3: 39.0})
+    assert words.endswith("the sweep 40.00: another run, whose rate decays later")
