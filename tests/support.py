@@ -67,6 +67,7 @@ pruner = "none"
 batch_size = 64
 precision = "fp32"
 epochs = 3
+lr_schedule.name = "constant"
 
 [data]
 name = "{data}"
