@@ -40,7 +40,7 @@ LOST_BETWEEN = 0.4  # or anywhere between m and B, at an accident or no further 
 LEARNS_BEYOND, LEARNS_BLUR = 2.0, 0.3  # ln rate, logistic: far beyond it nothing is learned
 TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends up to 1.9 above B
 TOO_LOW_STEPS, TOO_LOW_GROWS = 1_000, 0.9  # of so many steps; for each e fewer, so much nearer
-TOO_LOW_LEAST = 0.5  # nearer it is never
+TOO_LOW_LEAST = 1.5  # nearer it is never: of so few steps as that asks for, none was recorded
 
 # Between seeds.
 SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate

@@ -32,7 +32,7 @@ def part(
     losses = finals[:, None] + np.linspace(0.5, 0.0, EPOCHS)
     losses += noise * rng.standard_normal((len(RATES), 1))
     losses[optimum + 2.2 < RATES] = math.log(UNIGRAM) + 0.01
-    return Part(kind, batch, seed, RATES, losses, 1000, math.log(500), UNIGRAM, True)
+    return Part(kind, batch, seed, RATES, losses, 1000, math.log(500), UNIGRAM, True, 1000)
 
 
 # --- smoothing
