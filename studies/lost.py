@@ -10,6 +10,7 @@ import numpy as np
 
 from studies.numbers import (
     ACCIDENT,
+    LEARN_NOTHING,
     LEARNS_BEYOND,
     LEARNS_BLUR,
     LITTLE,
@@ -21,7 +22,6 @@ from studies.numbers import (
     NEAR_WALL_SCALE,
     TOO_LOW,
     TOO_LOW_GROWS,
-    TOO_LOW_LEAST,
     TOO_LOW_SD,
     TOO_LOW_STEPS,
     USUAL_WALL,
@@ -61,10 +61,11 @@ def too_low_chance(distance: Array, steps: float = math.inf) -> Array:
 
     Args:
         distance: of the rate above mu, ln rate.
-        steps: optimizer steps that were trained; infinite where they are unknown.
+        steps: optimizer steps that were trained; infinite where they are unknown. Of so few that
+            even the best rate may learn nothing in them, nothing is taken from their number.
     """
-    fewer = math.log(min(steps / TOO_LOW_STEPS, 1.0))
-    nearer = max(TOO_LOW + TOO_LOW_GROWS * fewer, TOO_LOW_LEAST) / TOO_LOW
+    counted = TOO_LOW_STEPS if steps < LEARN_NOTHING else min(steps, TOO_LOW_STEPS)
+    nearer = 1.0 + TOO_LOW_GROWS * math.log(counted / TOO_LOW_STEPS) / TOO_LOW
     chance = 0.5 * (1.0 + np.tanh(0.85 * (-distance / nearer - TOO_LOW) / TOO_LOW_SD))
     return np.where(distance < 0, chance, 0.0)
 

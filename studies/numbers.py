@@ -40,7 +40,6 @@ LOST_BETWEEN = 0.4  # or anywhere between m and B, at an accident or no further 
 LEARNS_BEYOND, LEARNS_BLUR = 2.0, 0.3  # ln rate, logistic: far beyond it nothing is learned
 TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends up to 1.9 above B
 TOO_LOW_STEPS, TOO_LOW_GROWS = 1_000, 0.9  # of so many steps; for each e fewer, so much nearer
-TOO_LOW_LEAST = 1.5  # nearer it is never: of so few steps as that asks for, none was recorded
 
 # Between seeds.
 SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate
@@ -65,7 +64,7 @@ LOOK_LEARNED = 0.1  # nats below B: then a run has learned something
 SHIFT, SHIFT_SD = 0.43, 0.25  # of the optimum with ln(steps), at a constant rate
 DECAY_SHIFT, DECAY_SHIFT_SD = 0.2, 0.5  # where the rate decays
 OTHERWISE = 0.01  # weight of what a cross-section speaks against
-LEARN_NOTHING = 30  # optimizer steps in which even the best rate may learn nothing
+LEARN_NOTHING = 30  # optimizer steps: in fewer even the best rate may learn nothing
 LOOKS, LOOK_APART = 5, 0.3  # at most; ln rate between them
 SCAN_UNSURE, LOOKS_SURE = 0.5, 0.3  # spreads of the optimum: of whole runs, and of the short ones
 RESUMED_WITHIN = 0.15  # ln rate: so near a paused run is as good as a new one
