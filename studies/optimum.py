@@ -51,30 +51,25 @@ def optimum(posterior: Posterior) -> Optimum:
     lost = posterior.lost(x) - ACCIDENT
     cost = posterior.regret(x)
     near = np.flatnonzero(cost <= NEAR)
-    ends = (
-        [_until(x, cost, NEAR, near[0], -1), _until(x, cost, NEAR, near[-1], 1)]
-        if len(near)
-        else []
-    )
     unsafe = lost > SAFE
     safe = None if unsafe[0] or not unsafe.any() else _until(x, lost, SAFE, unsafe.argmax() - 1, 1)
     return Optimum(
         *best_rate(posterior),
         LEVEL,
-        (two_digits(math.exp(ends[0])), two_digits(math.exp(ends[1]))) if ends else None,
-        None if safe is None else two_digits(math.exp(safe)),
+        (_until(x, cost, NEAR, near[0], -1), _until(x, cost, NEAR, near[-1], 1))
+        if len(near)
+        else None,
+        safe,
         two_digits(math.exp(x[(lost > 0.5).argmax()])) if (lost > 0.5).any() else None,
         posterior.edge,
     )
 
 
 def _until(x: Array, values: Array, most: float, last: np.intp, way: int) -> float:
-    """Where values pass `most` between the last point below it and the one beyond, up or down."""
-    beyond = last + way
-    if not 0 <= beyond < len(x):
-        return float(x[last])
-    share = (most - values[last]) / (values[beyond] - values[last])
-    return float(x[last] + share * (x[beyond] - x[last]))
+    """The rate at which values pass `most`: between the last point below it and the one beyond."""
+    beyond = min(max(last + way, 0), len(x) - 1)
+    pair = np.array([last, beyond])
+    return two_digits(math.exp(np.interp(most, values[pair], x[pair])))
 
 
 def best_rate(posterior: Posterior) -> tuple[float, float, float]:
