@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from trainers.config import LRSchedule, TrainConfig
 
@@ -58,6 +59,22 @@ def length_of(config: TrainConfig, per_epoch: int, targets: int = 1) -> Length:
     usual = per_epoch if config.epochs else max(1, steps // REPORTS)
     between = config.evaluate_every or usual
     return Length(steps, per_epoch, between, config.checkpoint_every)
+
+
+class Sequences(Protocol):
+    """Training sequences."""
+
+    @property
+    def targets(self) -> int:
+        """Tokens that a pass over them predicts."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+def length_on(config: TrainConfig, training: Sequences) -> Length:
+    """A run's length on its training sequences."""
+    return length_of(config, math.ceil(len(training) / config.batch_size), training.targets)
 
 
 def budget_words(config: TrainConfig) -> str:

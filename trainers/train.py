@@ -23,7 +23,7 @@ from trainers.data import load_corpus
 from trainers.distributed import devices_named, ranks_on
 from trainers.errors import TrainerError
 from trainers.evaluate import Evaluation, evaluate_all
-from trainers.length import length_of
+from trainers.length import length_on
 from trainers.member import Member
 from trainers.report import Ending, Outcome, Progress, Report, Verdict
 from trainers.schedule import check_warmup, trunk_steps
@@ -161,8 +161,7 @@ def begin(
             f"{corpus.source}: take a smaller batch or more data"
         )
     reset_peak_memory(device)
-    per_epoch = math.ceil(len(training) / config.batch_size)
-    length = length_of(config, per_epoch, corpus.train.targets)
+    length = length_on(config, corpus.train)
     check_warmup(config, length)
     member = Member(
         config,

@@ -41,7 +41,7 @@ from trainers.config import TrainConfig
 from trainers.data import Corpus, load_corpus, source_bytes, take_corpus
 from trainers.errors import TrainerError
 from trainers.importing import import_object
-from trainers.length import length_of
+from trainers.length import length_on
 from trainers.program.command import hash_of, script_of
 from trainers.schedule import check_warmup
 
@@ -232,5 +232,4 @@ def check_length(train: TrainConfig, corpus: Corpus) -> None:
             f"batch size {train.batch_size} is over the {sequences} training sequences "
             f"of {corpus.source}: take a smaller --batch, or more data"
         )
-    per_epoch = math.ceil(sequences / train.batch_size)
-    check_warmup(train, length_of(train, per_epoch, corpus.train.targets))
+    check_warmup(train, length_on(train, corpus.train))

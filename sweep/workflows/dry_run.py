@@ -18,9 +18,8 @@ from sweep.orchestration.transfer import find_forecast, sentence, with_forecast
 from sweep.results.objective import check_bytes
 from sweep.results.place import place_of
 from sweep.storage.connect import check_storage, open_storage
-from trainers.config import TrainConfig
 from trainers.data import Corpus, build_corpus, load_corpus
-from trainers.length import Length, length_of
+from trainers.length import length_on
 from trainers.measuring.measure import Cost, measure
 from trainers.program.command import expand, values_of
 from trainers.schedule import trunk_steps
@@ -55,8 +54,10 @@ def dry_run(config: SweepConfig, view: View, *, shorter: Sequence[SweepConfig] =
     cost = call_in_process(measure, first, corpus, device, what="a few real steps")
     for line in describe(plan, name, corpus, cost):
         view.note(line)
-    if begun := max((_trunk_steps(each, corpus) for each in shorter), default=0):
-        steps = _length(plan.train, corpus).steps - begun
+    trains = [each.trainer for each in shorter]
+    trunks = [trunk_steps(train, length_on(train, corpus.train)) for train in trains]
+    if begun := max(trunks, default=0):
+        steps = length_on(plan.train, corpus.train).steps - begun
         view.note(
             f"a trial of a rate that a shorter one had begins at step {begun:,}: {steps:,} steps, "
             f"{_duration(steps * cost.step_s)}"
@@ -68,19 +69,10 @@ def dry_run(config: SweepConfig, view: View, *, shorter: Sequence[SweepConfig] =
         )
 
 
-def _trunk_steps(config: SweepConfig, corpus: Corpus) -> int:
-    return trunk_steps(config.trainer, _length(config.trainer, corpus))
-
-
-def _length(train: TrainConfig, corpus: Corpus) -> Length:
-    per_epoch = math.ceil(len(corpus.train) / train.batch_size)
-    return length_of(train, per_epoch, corpus.train.targets)
-
-
 def describe(plan: Plan, name: str, corpus: Corpus, cost: Cost) -> list[str]:
     """The answer, line by line."""
     trials = plan.config.study.trials
-    length = length_of(plan.train, cost.steps, corpus.train.targets)
+    length = length_on(plan.train, corpus.train)
     reports = math.ceil(length.steps / length.between_reports)
     total_s = trials * (length.steps * cost.step_s + reports * cost.evaluation_s)
     return [

@@ -21,7 +21,7 @@ from trainers import checkpoint
 from trainers.checkpoint import BEST, LAST, PREVIOUS
 from trainers.config import TrainConfig
 from trainers.data import Corpus, load_corpus, take_corpus
-from trainers.length import budget_words, length_of
+from trainers.length import budget_words, length_on
 from trainers.report import Outcome, Report, Verdict
 
 
@@ -89,10 +89,11 @@ def _refuse_shorter(train: TrainConfig, corpus: Corpus, directory: Path) -> None
     state = checkpoint.latest(directory)
     if state is None:
         return
-    per_epoch = math.ceil(len(corpus.train) / train.batch_size)
+    length = length_on(train, corpus.train)
+    per_epoch = length.per_epoch
     # Earlier versions wrote a checkpoint an epoch, and no steps.
     done = state.get("step", len(state.get("history", ())) * per_epoch)
-    if done > length_of(train, per_epoch, corpus.train.targets).steps:
+    if done > length.steps:
         raise SweepError(
             f"{directory} holds {done:,} steps already ({done / per_epoch:.4g} epochs), more than "
             f"the {budget_words(train)} asked for: ask for more, or take another --directory"
