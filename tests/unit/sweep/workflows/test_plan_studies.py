@@ -14,7 +14,8 @@ from sweep.errors import SweepError
 from sweep.results.family import find_family
 from sweep.results.study_plan import PlannedStudy, StudyPlan, Target, read_plan
 from sweep.storage.connect import open_storage
-from sweep.workflows.plan_studies import LEAST_STEPS, OVER, parse_budget, standing_after
+from sweep.workflows.plan_ground import LEAST_STEPS, OVER
+from sweep.workflows.plan_studies import parse_budget, standing_after
 
 # Its best rate grows with the batch and falls with the width.
 SCRIPT = """\
