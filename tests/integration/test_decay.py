@@ -11,8 +11,8 @@ import yaml
 from optuna.trial import TrialState
 from support import Workspace, refusal
 
-# Of three epochs no rate comes below the unigram perplexity.
-WITH = ("run", "--epochs", 5, "--optimizer", "adamw", "--with", "weight_decay", "--seed", 3)
+# In three epochs no rate comes below the unigram perplexity.
+WITH = ("run", "--epochs", 6, "--optimizer", "adamw", "--with", "weight_decay", "--seed", 3)
 PROGRAM = """\
     import math, sys
     rate, decay = map(float, sys.argv[1:])
@@ -69,7 +69,7 @@ def test_the_report_says_both_intervals(searched: Workspace) -> None:
     said = json.loads(searched.invoke("report", "--json").out)
     found, rate = said["weight_decay"], said["optimum"]
     assert found["low"] < found["weight_decay"] < found["high"]
-    assert 1 < found["rate_high"] / found["rate_low"] <= rate["high"] / rate["low"]
+    assert rate["low"] <= found["rate_low"] < found["rate_high"] <= rate["high"]
     assert found["at"] == said["recommended"]["weight_decay"]
     surface = found["surface"]
     assert len(surface["values"]) == len(surface["decays"]) == len(surface["ridge"])
