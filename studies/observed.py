@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.decay import DecaySearch, Ridge, cost_of, ln_place
 from studies.errors import StudyError
+from studies.forms import with_forms
 from studies.likelihood import Observations, Repeat
 from studies.numbers import (
     DECAY_SHIFT,
@@ -293,7 +294,7 @@ def posterior_of(
 def _posterior(table: Table, terms: Terms, judged: FrozenTrial | None) -> Posterior:
     others = table if judged is None else table.without(judged.number)
     if terms.decay is None:
-        return _believed(observe(others, terms), terms, _early(table, terms, judged))
+        return with_forms(_believed(observe(others, terms), terms, _early(table, terms, judged)))
     search = terms.decay
 
     def by_runs(ridge: Ridge) -> Posterior:

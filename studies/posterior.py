@@ -169,6 +169,24 @@ class Posterior:
         """The sd between runs at one rate, nats."""
         return math.sqrt(float(self._weights.sum((0, 2)) @ NOISES**2))
 
+    @property
+    def depth(self) -> float:
+        """How far the best rate lies below a model without context, nats."""
+        return float(self._by_cell @ self._cells.depth)
+
+    def ln_evidence_of(self, x: Array, y: Array) -> float:
+        """ln of how likely results alone are, under the same priors.
+
+        Args:
+            x: ln rates.
+            y: what they came to, nats.
+        """
+        none = np.zeros(0)
+        seen = Observations(x, y, none, none, self._seen.baseline, steps=self._seen.steps)
+        cells = cells_of(seen, self._mu, self._prior)
+        likely = cells.likelihood.sum((1, 2)) * cells.prior * self._prior[cells.mu]
+        return float(np.log(likely.sum() / self._prior.sum())) + cells.ln_scale
+
     def interval(self, mass: float = 0.9) -> tuple[float, float]:
         """The shortest interval, in ln rate, that holds the best one with a probability of `mass`.
 
