@@ -134,9 +134,23 @@ class FormPosterior(Posterior):
         ln_odds = math.log(FORM_WEIGHT / (1 - FORM_WEIGHT)) + ln_factor + math.log(prior.mean())
         self.share = 0.5 * (1.0 + math.tanh(0.5 * ln_odds))
         self._weight = prior / prior.sum()
-        self._lowest: Array = np.bincount(place, self._weight, len(self._mu)).astype(float)
+        self._lowest = self._outward(np.bincount(place, self._weight, len(self._mu)).astype(float))
         self._by_mu = self._mix(bump.own_density[1], self._lowest)
         self._likelihood = self._by_mu / self._prior
+
+    def _outward(self, lowest: Array) -> Array:
+        """Where a curve still falls at its end and no run lies beyond, its lowest point may."""
+        seen, ends = self._seen, np.searchsorted(self._mu, self._curves.x[[0, -1]])
+        tried = np.concatenate([seen.x, seen.lost])
+        for end, beyond, bounded in (
+            (ends[0], slice(0, ends[0] + 1), tried.min() < self._mu[ends[0]]),
+            (ends[1], slice(ends[1], None), tried.max() > self._mu[ends[1]]),
+        ):
+            if not bounded:
+                mass, share = lowest[end], self._prior[beyond] / self._prior[beyond].sum()
+                lowest[end] = 0.0
+                lowest[beyond] += mass * share
+        return lowest
 
     def _mix(self, bump: Array, curves: Array) -> Array:
         return np.asarray((1.0 - self.share) * bump + self.share * curves)

@@ -85,6 +85,15 @@ def test_lost_runs_are_no_part_of_the_form() -> None:
     assert both.own_density[1][both.own_density[0] > lost[0]].sum() < 0.05
 
 
+def test_where_results_still_fall_at_an_end_the_best_rate_may_lie_far_beyond() -> None:
+    x = np.arange(-5.0, -2.0, 0.4)
+    both = with_forms(believed(seen(3.0 + 0.1 * (x + 5.0), x, noise=0.002)))
+    assert isinstance(both, FormPosterior)
+    mu, weight = both.density
+    assert weight[mu < -6.5].sum() > 0.3
+    assert both.edge == "lower"
+
+
 def test_it_is_as_likely_as_a_normal_of_the_same_covariance() -> None:
     x, y = np.array([0.0, 0.7, 1.9]), np.array([1.0, 1.1, 1.3])
     found = smooth_curves(x, y, np.linspace(0, 2, 5)).ln_evidence
