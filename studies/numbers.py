@@ -42,7 +42,7 @@ TOO_LOW, TOO_LOW_SD, TOO_LOW_RISE = 5.0, 1.2, 1.9  # so far below mu a run ends 
 TOO_LOW_STEPS, TOO_LOW_GROWS = 1_000, 0.9  # of so many steps; for each e fewer, so much nearer
 
 # A curve of any form, beside the bump (`studies.forms`): a Gaussian process.
-FORM_WEIGHT, LEAST_FOR_FORM = 0.1, 5  # its prior probability; results in the basin that it takes
+FORM_WEIGHT, LEAST_FOR_FORM = 0.15, 3  # its prior probability; results in the basin that it takes
 FORM_SCALES = ((1.0, 2.0, 4.0, 8.0), (0.1, 0.3, 1.0))  # lengths, ln rate, and sds, nats
 FORM_LEVEL = 0.3  # its level above the lowest result, nats, to one nat
 

@@ -1,6 +1,6 @@
 """Records dense response curves: 24 learning rates from 1e-5 to 1, every epoch's validation loss.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--set short|long|held-out|packed]
+    OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--set short|long|...]
                                                                [--to FOLDER] [--text FILE]
 
 The real trainer on real text, eight rates side by side. One part is one file of FOLDER: a slice
@@ -12,8 +12,8 @@ batch 2048 they learn little more than word frequencies; only one of them, in FP
 long ones (1.94 million, in `curves-long`) took 79 minutes of one core. The held-out ones differ in
 model, text, optimizer and schedule (`curves-held-out`; --text names a folder with the raw text of
 WikiText-2's validation and test splits) and took 47 minutes of one core; the packed ones, of
-subwords end to end and with a stable rate before its decay (`curves-packed`), 15. Nobody looks at
-such a set before the search is done.
+subwords end to end and with a stable rate before its decay (`curves-packed`), 15; those of bytes
+(`curves-bytes`) 25. Nobody looks at such a set before the search is done.
 """
 
 import argparse
@@ -100,6 +100,10 @@ PACKED = {
     "small": Slice(GPT, WSD, batches=(32, 128), seeds=(0, 1)),
     "muon": Slice(GPT, {**WSD, "optimizer": "muon"}, batches=(32,)),
 }
+BYTES = {
+    "small": Slice(GPT, ADAMW, batches=(32, 128, 256), seeds=(0, 1)),
+    "wide": Slice({"width": 64, "layers": 1, "heads": 2}, ADAMW, batches=(64,)),
+}
 SETS = {
     "short": CurveSet("curves", 4352, 1000, SLICES),  # batch 2048: 30 steps in all
     "long": CurveSet("curves-long", 18432, 2000, SLICES),  # 90
@@ -115,6 +119,15 @@ SETS = {
         window=32,
         data={"tokenizer": "bpe", "pack": True},
     ),  # batch 128: 120
+    "bytes": CurveSet(
+        "curves-bytes",
+        2560,
+        500,
+        BYTES,
+        model="gpt",
+        window=32,
+        data={"tokenizer": "bytes", "pack": True},
+    ),  # batch 256: 100
 }
 
 

@@ -37,6 +37,7 @@ SETS = {
     "long": HERE / "curves-long",
     "held-out": HERE / "curves-held-out",
     "packed": HERE / "curves-packed",
+    "bytes": HERE / "curves-bytes",
 }
 
 Job = tuple[Path, str, str, int, int, int]  # folder, searcher, column, curve, seed, cohort
