@@ -10,12 +10,13 @@ drawn from it, always the same ones.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from studies.likelihood import merged
+from studies.likelihood import Repeat, merged
 from studies.numbers import (
     ACCIDENT,
     FORM_LEVEL,
@@ -25,6 +26,7 @@ from studies.numbers import (
     LEAST_FOR_FORM,
     LOST_BETWEEN,
     NOISES,
+    SEED_LEVEL,
     SHIFT_WEIGHTS,
     SHIFTS,
     WORTH,
@@ -56,18 +58,23 @@ class SmoothCurves:
     noise: Array
 
 
-def smooth_curves(x: Array, y: Array, at: Array) -> SmoothCurves:
+def smooth_curves(x: Array, y: Array, at: Array, repeats: Sequence[Repeat] = ()) -> SmoothCurves:
     """Draws curves from the process's posterior.
 
     Args:
         x: ln rates of the results.
         y: what they came to, nats.
         at: ln rates at which curves are asked for.
+        repeats: results of other seeds, whose curves lie a little higher or lower.
     """
+    x = np.concatenate([x, [repeat.x for repeat in repeats]])
+    y = np.concatenate([y, [repeat.y for repeat in repeats]])
+    seeds = np.array([math.nan] * (len(x) - len(repeats)) + [each.seed for each in repeats])
+    between = SEED_LEVEL**2 * (seeds[:, None] == seeds)  # nan: the study's own level is the curve's
     middle, fits = y.min() + FORM_LEVEL, []
     for length, scale, noise in itertools.product(*FORM_SCALES, NOISES):
         cov = _covariance(x, x, length, scale)
-        root = np.linalg.cholesky(cov + noise**2 * np.eye(len(x)))
+        root = np.linalg.cholesky(cov + between + noise**2 * np.eye(len(x)))
         rest = np.linalg.solve(root, y - middle)
         likely = -0.5 * rest @ rest - np.log(np.diag(root)).sum()
         fits.append((float(likely), length, scale, noise, root, rest))
@@ -98,16 +105,19 @@ def _covariance(x: Array, other: Array, length: float, scale: float) -> Array:
 def with_forms(bump: Posterior) -> Posterior:
     """The same where the response may be no bump; itself where results do not tell."""
     seen = bump.seen
-    near = seen.y < min(seen.y.min(initial=math.inf) + FAR, seen.baseline - LEARNED)
+    highest = min(seen.y.min(initial=math.inf) + FAR, seen.baseline - LEARNED)
+    near = seen.y < highest
     if near.sum() < LEAST_FOR_FORM or seen.cost is not None:
         return bump
     x, y = merged(seen.x[near], seen.y[near])
+    repeats = [repeat for repeat in seen.repeats if repeat.y < highest]
     others = np.concatenate([seen.x[~near], seen.lost])
     low = others[others < x.min()].max(initial=x.min() - REACH)
     high = others[others > x.max()].min(initial=x.max() + REACH)
     grid = bump.density[0]
-    curves = smooth_curves(x, y, grid[(low <= grid) & (grid <= high)])
-    mixed = FormPosterior(bump, curves, curves.ln_evidence - bump.ln_evidence_of(x, y))
+    curves = smooth_curves(x, y, grid[(low <= grid) & (grid <= high)], repeats)
+    ln_factor = curves.ln_evidence - bump.ln_evidence_of(x, y, repeats)
+    mixed = FormPosterior(bump, curves, ln_factor)
     return mixed if mixed.share > LEAST_SHARE else bump
 
 

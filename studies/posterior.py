@@ -12,8 +12,9 @@ of the seed that it trains.
 """
 
 import copy
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -22,6 +23,7 @@ import numpy as np
 from studies.likelihood import (
     Cells,
     Observations,
+    Repeat,
     cells_of,
     gone,
     misfit,
@@ -174,15 +176,18 @@ class Posterior:
         """How far the best rate lies below a model without context, nats."""
         return float(self._by_cell @ self._cells.depth)
 
-    def ln_evidence_of(self, x: Array, y: Array) -> float:
+    def ln_evidence_of(self, x: Array, y: Array, repeats: Sequence[Repeat] = ()) -> float:
         """ln of how likely results alone are, under the same priors.
 
         Args:
             x: ln rates.
             y: what they came to, nats.
+            repeats: results of other seeds.
         """
         none = np.zeros(0)
-        seen = Observations(x, y, none, none, self._seen.baseline, steps=self._seen.steps)
+        seen = dataclasses.replace(
+            self._seen, x=x, y=y, lost=none, running=none, fall=None, repeats=tuple(repeats)
+        )
         cells = cells_of(seen, self._mu, self._prior)
         likely = cells.likelihood.sum((1, 2)) * cells.prior * self._prior[cells.mu]
         return float(np.log(likely.sum() / self._prior.sum())) + cells.ln_scale

@@ -1,12 +1,13 @@
 """A response that is no bump is seen as one, and a bump stays a bump."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from studies.forms import FormPosterior, smooth_curves, with_forms
-from studies.likelihood import Observations
+from studies.likelihood import Observations, Repeat
 from studies.posterior import Posterior
 from studies.table import Array
 
@@ -83,6 +84,30 @@ def test_lost_runs_are_no_part_of_the_form() -> None:
     both = with_forms(believed(Observations(rates, values, none, none, BASELINE)))
     assert both.lost(lost) == pytest.approx(1.0, abs=0.2)
     assert both.own_density[1][both.own_density[0] > lost[0]].sum() < 0.05
+
+
+def test_what_other_seeds_came_to_counts() -> None:
+    x = np.arange(-7.5, -0.4, 0.5)
+    alone = seen(shoulder(x), x)
+    worse = tuple(Repeat(seed, DIP, 3.25) for seed in (1, 2, 3))
+    better = tuple(Repeat(seed, -4.0, 3.0) for seed in (1, 2, 3))
+    told = dataclasses.replace(alone, repeats=(*worse, *better))
+    before, after = (
+        with_forms(believed(each)).regret(np.array([DIP, -4.0])) for each in (alone, told)
+    )
+    assert before[0] < before[1]
+    assert after[0] > after[1]
+
+
+def test_another_seed_that_lies_higher_as_a_whole_says_little() -> None:
+    x = np.arange(-7.5, -0.4, 0.5)
+    alone = seen(shoulder(x), x)
+    at = np.array([DIP, -4.0, -3.0])
+    higher = tuple(
+        Repeat(1, float(each), float(y)) for each, y in zip(at, shoulder(at) + 0.04, strict=True)
+    )
+    told = with_forms(believed(dataclasses.replace(alone, repeats=higher)))
+    assert told.regret(at) == pytest.approx(with_forms(believed(alone)).regret(at), abs=0.01)
 
 
 def test_where_results_still_fall_at_an_end_the_best_rate_may_lie_far_beyond() -> None:
