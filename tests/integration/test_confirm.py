@@ -55,16 +55,19 @@ def test_each_seed_is_a_study_on_the_searchs_own_text(confirmed: Workspace) -> N
     assert len(search.trials) == 5
 
 
-def test_export_takes_the_confirmed_best(confirmed: Workspace, tmp_path: Path) -> None:
+def test_export_says_how_its_rate_did_over_new_seeds(confirmed: Workspace, tmp_path: Path) -> None:
+    """What is recommended rests on all runs: the best finalist of two seeds need not be it."""
     said = found(confirmed)
     out = confirmed.invoke("export", "-o", tmp_path / "best.yaml").out
-    assert "confirmed: " in out
     exported = yaml.safe_load((tmp_path / "best.yaml").read_text())
     best = min(said["finalists"], key=lambda one: one["mean"])
-    assert exported["origin"]["trial"] == said["trial"] == best["trial"]
-    assert exported["origin"]["confirmed"] is True
+    (mine,) = [one for one in said["finalists"] if one["trial"] == exported["origin"]["trial"]]
+    confirmed_it = mine["trial"] == best["trial"] == said["trial"]
+    words = "confirmed" if confirmed_it else "not the best over new seeds"
+    assert f"\n{words}: {mine['mean']:.4g}" in out
+    assert exported["origin"]["confirmed"] is confirmed_it
     assert exported["origin"]["confirmation"]["seeds"] == [1, 2]
-    assert exported["train"]["learning_rate"] == best["learning_rate"]
+    assert exported["train"]["learning_rate"] == mine["learning_rate"]
 
 
 def test_asked_again_it_answers_from_the_database(confirmed: Workspace) -> None:
