@@ -115,7 +115,10 @@ def with_forms(bump: Posterior) -> Posterior:
     low = others[others < x.min()].max(initial=x.min() - REACH)
     high = others[others > x.max()].min(initial=x.max() + REACH)
     grid = bump.density[0]
-    curves = smooth_curves(x, y, grid[(low <= grid) & (grid <= high)], repeats)
+    at = grid[(low <= grid) & (grid <= high)]
+    if not len(at):  # all results lie far out of the range
+        return bump
+    curves = smooth_curves(x, y, at, repeats)
     ln_factor = curves.ln_evidence - bump.ln_evidence_of(x, y, repeats)
     mixed = FormPosterior(bump, curves, ln_factor)
     return mixed if mixed.share > LEAST_SHARE else bump

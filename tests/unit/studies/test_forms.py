@@ -75,6 +75,12 @@ def test_two_results_cannot_tell() -> None:
     assert with_forms(alone) is alone
 
 
+def test_results_far_out_of_the_range_tell_nothing_of_the_form_within() -> None:
+    x = np.arange(-7.5, -0.4, 0.5) - 12.0
+    alone = believed(seen(shoulder(x + 12.0), x))
+    assert with_forms(alone) is alone
+
+
 def test_lost_runs_are_no_part_of_the_form() -> None:
     x = np.arange(-6.5, -3.0, 0.5)
     lost = np.array([-2.5, -2.0])
