@@ -184,7 +184,11 @@ class Posterior:
             y: what they came to, nats.
             repeats: results of other seeds.
         """
-        none = np.zeros(0)
+        all_seen, none = self._seen, np.zeros(0)
+        falls = all_seen.fall is not None and not np.isnan(all_seen.fall).all()
+        apart = len(all_seen.lost) or falls or len(repeats) < len(all_seen.repeats)
+        if not apart and len(x) == len(all_seen.x):
+            return self.ln_evidence - math.log(self._prior.sum())
         seen = dataclasses.replace(
             self._seen, x=x, y=y, lost=none, running=none, fall=None, repeats=tuple(repeats)
         )

@@ -140,6 +140,15 @@ def test_it_is_as_likely_as_a_normal_of_the_same_covariance() -> None:
     assert found == pytest.approx(math.log(np.mean(likely)), abs=1e-6)
 
 
+def test_of_all_results_the_evidence_is_the_posteriors_own() -> None:
+    x = np.arange(-7.5, -0.4, 0.5)
+    observations = seen(shoulder(x), x)
+    known = believed(observations)
+    with_a_lost_one = believed(dataclasses.replace(observations, lost=np.array([-0.1])))
+    found = known.ln_evidence_of(x, observations.y)
+    assert found == pytest.approx(with_a_lost_one.ln_evidence_of(x, observations.y), abs=1e-3)
+
+
 def test_the_curves_pass_through_the_results() -> None:
     x = np.arange(-7.0, -0.5, 0.5)
     curves = smooth_curves(x, shoulder(x), x)
