@@ -107,7 +107,7 @@ def with_forms(bump: Posterior) -> Posterior:
     seen = bump.seen
     highest = min(seen.y.min(initial=math.inf) + FAR, seen.baseline - LEARNED)
     near = seen.y < highest
-    if near.sum() < LEAST_FOR_FORM or seen.cost is not None:
+    if near.sum() < LEAST_FOR_FORM:
         return bump
     x, y = merged(seen.x[near], seen.y[near])
     repeats = [repeat for repeat in seen.repeats if repeat.y < highest]
