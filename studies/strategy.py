@@ -16,6 +16,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from studies.decay import ln_decay
+from studies.definition import searched
 from studies.likelihood import nearest
 from studies.numbers import (
     APART,
@@ -95,6 +96,21 @@ def next_training(table: Table, terms: Terms, *, new: bool = True) -> Next:
         place = int(near.argmin())
         return dataclasses.replace(_exact(x[place]), number=table[place].number)
     return _next(wanted, x[known], terms)
+
+
+def leans_out(table: Table, terms: Terms, tried: Iterable[float]) -> str:
+    """The end beyond which the best rate may well lie, once the range was searched up to it.
+
+    Args:
+        table: the study's trials.
+        terms: what is known beside them; its range is the one that is searched.
+        tried: every rate with a result, diverged ones included.
+
+    Returns:
+        "lower", "upper" or "".
+    """
+    side = posterior_of(table, terms).edge
+    return side if side and searched(side, terms.low, terms.high, tried) else ""
 
 
 def as_begun(rate: float, begun: Iterable[float]) -> float:

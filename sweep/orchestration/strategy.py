@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.decay import DECAY, DecaySearch
-from studies.definition import PARAMETER, edge, searched, widen
+from studies.definition import PARAMETER, edge, widen
 from studies.failures import as_tried
 from studies.objective import Objective
 from studies.observed import Terms, look_of, posterior_of
@@ -20,7 +20,7 @@ from studies.prior import Centre, Prior, multiples, nearest_rule
 from studies.pruner import make_pruner
 from studies.sampler import LEARNING_RATE, make_sampler
 from studies.stopping import Remaining, remaining
-from studies.strategy import next_training
+from studies.strategy import leans_out, next_training
 from studies.table import Table
 from studies.trials import failed, is_paused, number_of, rate_of, sound, value_of
 from sweep.orchestration.endings import began_anew, from_outside
@@ -228,15 +228,15 @@ class Strategy:
 
     def widened(self, trials: Table, counts: TrialCounts, within: Range) -> Range:
         """The range to search, wider than before where the best rate leans on its edge."""
-        low, high = within
         best = counts.best
         if not self.settings.widen or best is None or counts.started < len(self._first):
             return within
-        side = edge(best, low, high, counts.ends)
-        if not side and self.settings.sampler == LEARNING_RATE and not counts.waits:
-            leans = posterior_of(trials, self.terms(within)).edge
-            side = leans if leans and searched(leans, low, high, counts.ends) else ""
-        return widen(low, high, side) if side else within
+        terms = self.terms(within)
+        believes = self.settings.sampler == LEARNING_RATE and not counts.waits
+        side = edge(best, terms.low, terms.high, counts.ends)
+        if not side and believes:
+            side = leans_out(trials, terms, counts.ends)
+        return widen(terms.low, terms.high, side) if side else within
 
     def judge(self, peers: Table, trial: FrozenTrial, within: Range) -> Judgement:
         """Whether a trial goes on after its last report.

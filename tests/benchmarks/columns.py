@@ -65,6 +65,8 @@ def task(curve: Curve, column: str, seed: int, curves: Sequence[Curve]) -> Task 
         priors=belief.priors,
         low=belief.low,
         high=belief.high,
+        lowest=math.exp(curve.low),
+        highest=math.exp(curve.high),
         epochs=curve.epochs,
         seed=drawn,
         nothing=curve.part.nothing,

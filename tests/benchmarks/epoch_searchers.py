@@ -4,6 +4,7 @@ Ours and Optuna's are a sampler and a pruner on an Optuna study. The rates of ou
 enqueued, for all alike: that is how the product runs. `own-free` is our sampler left to itself.
 """
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable
@@ -24,11 +25,12 @@ from optuna.trial import Trial, TrialState
 from searching import Job, Searcher, Task
 
 from studies import PARAMETER, LearningRatePruner, remaining
+from studies.definition import edge, widen
 from studies.observed import Terms, posterior_of
 from studies.optimum import best_rate
 from studies.patient import NeverPruner
 from studies.stopping import by_regret
-from studies.strategy import Next, next_training
+from studies.strategy import Next, leans_out, next_training
 from studies.table import Table
 from studies.trials import LOOKED, PAUSED
 
@@ -101,12 +103,12 @@ class Own(OnStudy):
         )
         self._terms, self._jobs = terms, dict[int, Job]()
         self._queue = [task.within(rate) for rate in task.centres] if enqueue else []
-        pruner = LearningRatePruner(terms=terms, seed=task.seed) if looks else NeverPruner()
-        self._pruner = pruner
         super().__init__(task, RandomSampler(), NopPruner(), enqueue=False)
 
     def ask(self) -> Job:
         queued = Next(self._queue.pop(0)) if self._queue else None
+        if queued is None:
+            self._widen()
         found = queued or next_training(*self._known())
         rate, goes_on = found.rate, found.number
         if goes_on is not None:
@@ -120,9 +122,11 @@ class Own(OnStudy):
         return job
 
     def stops(self, job: Job) -> bool:
-        table, _ = self._known()
+        table, terms = self._known()
         trial = next(each for each in table if each.number == job.run)
-        reason = self._pruner.reason(table, trial)
+        seed = self._task.seed
+        pruner = LearningRatePruner(terms=terms, seed=seed) if terms.pauses else NeverPruner()
+        reason = pruner.reason(table, trial)
         if reason:
             job.key.set_user_attr(LOOKED, len(job.losses))
             job.key.set_user_attr(PAUSED, reason)
@@ -149,6 +153,21 @@ class Own(OnStudy):
     def interval(self) -> tuple[float, float]:
         _, low, high = best_rate(posterior_of(*self._known()))  # as the report shows it
         return low, high
+
+    def _widen(self) -> None:
+        """As the ledger does it, within what was recorded."""
+        (table, terms), task = self._known(), self._task
+        finished = [trial for trial in table if trial.state == TrialState.COMPLETE]
+        tried = [trial.params[PARAMETER] for trial in table]
+        if not finished:
+            return
+        best = min(finished, key=lambda trial: trial.value or math.inf).params[PARAMETER]
+        side = edge(best, terms.low, terms.high, tried) or leans_out(table, terms, tried)
+        if side:
+            low, high = widen(terms.low, terms.high, side)
+            low, high = max(low, task.lowest), min(high, task.highest)
+            self._terms = dataclasses.replace(terms, low=low, high=high)
+            self._space = {PARAMETER: FloatDistribution(low, high, log=True)}
 
     def _known(self) -> tuple[Table, Terms]:
         return Table(self.study.get_trials(deepcopy=False)), self._terms

@@ -38,6 +38,7 @@ class Task:
         priors: what is believed of the best rate, which the peers cannot be told.
         low: the lowest rate.
         high: the highest.
+        lowest, highest: of what was recorded: so far the range may be widened.
         epochs: of a whole run.
         seed: of the searcher.
         nothing: nats of a model that knows nothing; peers are told no higher loss, since those of
@@ -51,6 +52,8 @@ class Task:
     priors: Mapping[str, Prior]
     low: float
     high: float
+    lowest: float
+    highest: float
     epochs: int
     seed: int
     nothing: float
