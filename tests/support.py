@@ -49,7 +49,7 @@ WAIT_S = 120.0  # no test waits this long: it only ends what would never end
 RATES = {"sqrt": 1e-2, "unscaled": 1e-3, "linear": 1e-1}
 SOURCES = (argparse, json, subprocess, textwrap)
 VOCABULARY = 300
-# What `TINY` below comes to: its own reference, so that rates and names do not depend on ours.
+# What `TINY` below comes to: its own reference and windows, so that nothing depends on ours.
 PARAMETERS = 11276
 
 TINY = """\
@@ -72,6 +72,8 @@ lr_schedule.name = "constant"
 [data]
 name = "{data}"
 vocabulary_size = 300
+window = 16
+stride = 8
 train_sequences = 0
 validation_sequences = 0
 

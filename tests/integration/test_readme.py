@@ -74,13 +74,11 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs a document's command with this interpreter's sweep, as a user's shell would."""
     first, *arguments = shlex.split(command, comments=True)
     assert first == "sweep"
-    threads = str(os.cpu_count())
     return subprocess.run(
         [sys.executable, "-m", "sweep", *arguments],
         cwd=folder,
         env={
             **os.environ,
-            "OMP_NUM_THREADS": threads,
             "CUDA_VISIBLE_DEVICES": "",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COLUMNS": "100",
