@@ -41,7 +41,9 @@ def measured(name: str, folder: str, columns: list[str], seeds: int) -> str:
 
 
 def _doubled(value: object) -> object:
-    return 2 * np.asarray(value) if isinstance(value, np.ndarray) else 2 * value  # type: ignore[operator]
+    if isinstance(value, tuple):
+        return tuple(_doubled(each) for each in value)
+    return 2 * value  # type: ignore[operator]
 
 
 def main() -> None:
