@@ -155,7 +155,7 @@ class Own(OnStudy):
         return low, high
 
     def _widen(self) -> None:
-        """As the ledger does it, within what was recorded."""
+        """As the ledger does it, but before it asks which run goes on; within what was recorded."""
         (table, terms), task = self._known(), self._task
         finished = [trial for trial in table if trial.state == TrialState.COMPLETE]
         tried = [trial.params[PARAMETER] for trial in table]
