@@ -1,6 +1,7 @@
 """Every model found, a new file too, keeps the contract of `trainers.models`."""
 
 import collections
+import subprocess
 import sys
 
 import pytest
@@ -124,6 +125,18 @@ def test_rows_do_not_see_each_other(model):
     tokens_BT = torch.randint(0, VOCABULARY, (4, 6))
     alone = torch.cat([model(tokens_T[None]) for tokens_T in tokens_BT])
     torch.testing.assert_close(model(tokens_BT), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["context_vector", "gpt"])
+def test_parameters_are_counted_without_pytorchs_compiler(name):
+    """Which takes seconds to load: every command that makes a plan would wait for it."""
+    code = (
+        "import sys; from trainers.config import ModelConfig; "
+        "from trainers.models import count_parameters; "
+        f"assert count_parameters(ModelConfig(name={name!r}), {VOCABULARY}) > 0; "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_parameters_are_counted_without_memory(config, model):

@@ -14,12 +14,13 @@ three contracts:
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trainers.config import DataConfig, ModelConfig
 from trainers.errors import TrainerError
@@ -192,11 +193,27 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
 
 def _thrown_away(config: ModelConfig, vocabulary_size: int) -> nn.Module:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             return build_model(config, vocabulary_size)
     except (TrainerError, RuntimeError, NotImplementedError):
         # A factory may read its weights' values, which meta tensors have not.
         return build_model(config, vocabulary_size)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no normal numbers: without values to draw, PyTorch would load its compiler for them."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if func in (nn.init.normal_, Tensor.normal_):
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _factory(name: str) -> Callable[..., Any]:
