@@ -116,6 +116,11 @@ class Observations:
     running_cost: Array | None = None
     steps: float = math.inf
 
+    @property
+    def falls(self) -> bool:
+        """Whether it is known of any result how fast it still fell."""
+        return self.fall is not None and not np.isnan(self.fall).all()
+
 
 @dataclass(slots=True)
 class Cells:
@@ -227,7 +232,7 @@ def _lost_chance(cells: Cells, mu: Array, x: float) -> Singles:
 
 def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     """Multiplies in how fast the runs near the lowest still fell."""
-    if seen.fall is None or np.isnan(seen.fall).all():
+    if seen.fall is None or not seen.falls:
         return
     known = np.flatnonzero(~np.isnan(seen.fall))
     highest = min(seen.y[known].min() + CLOSE, seen.baseline - LEARNED)

@@ -184,15 +184,14 @@ class Posterior:
             y: what they came to, nats.
             repeats: results of other seeds.
         """
-        all_seen, none = self._seen, np.zeros(0)
-        falls = all_seen.fall is not None and not np.isnan(all_seen.fall).all()
-        apart = len(all_seen.lost) or falls or len(repeats) < len(all_seen.repeats)
-        if not apart and len(x) == len(all_seen.x):
+        seen, none = self._seen, np.zeros(0)
+        others = len(seen.lost) or seen.falls or len(repeats) < len(seen.repeats)
+        if not others and len(x) == len(seen.x):
             return self.ln_evidence - math.log(self._prior.sum())
-        seen = dataclasses.replace(
-            self._seen, x=x, y=y, lost=none, running=none, fall=None, repeats=tuple(repeats)
+        alone = dataclasses.replace(
+            seen, x=x, y=y, lost=none, running=none, fall=None, repeats=tuple(repeats)
         )
-        cells = cells_of(seen, self._mu, self._prior)
+        cells = cells_of(alone, self._mu, self._prior)
         likely = cells.likelihood.sum((1, 2)) * cells.prior * self._prior[cells.mu]
         return float(np.log(likely.sum() / self._prior.sum())) + cells.ln_scale
 

@@ -232,9 +232,8 @@ class Strategy:
         if not self.settings.widen or best is None or counts.started < len(self._first):
             return within
         terms = self.terms(within)
-        believes = self.settings.sampler == LEARNING_RATE and not counts.waits
         side = edge(best, terms.low, terms.high, counts.ends)
-        if not side and believes:
+        if not side and self.settings.sampler == LEARNING_RATE and not counts.waits:
             side = leans_out(trials, terms, counts.ends)
         return widen(terms.low, terms.high, side) if side else within
 
