@@ -39,7 +39,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from sweep.errors import SweepError
-from sweep.storage.beats import BEAT_S, SAY_AFTER_S, SILENCE_S, Watch
+from sweep.storage import beats
 from sweep.storage.process import has_ended, machine, this_process
 from sweep.storage.retry import Answer, behind_cache, beside_others, retry_on
 
@@ -81,7 +81,7 @@ class Lease:
         self._local = self._engine.dialect.name == "sqlite"  # a file of this machine's
         self._stopped = stopped
         self._lost = False
-        self._watch = Watch()
+        self._watch = beats.Watch()
         self._released = threading.Event()
         weakref.finalize(self, self._released.set)
         self.token = uuid.uuid4().hex[:8]
@@ -149,8 +149,9 @@ class Lease:
         """
         if self._lost:
             raise SweepError(
-                f"study '{self._name}': this process was silent for {SILENCE_S:.0f} s or more, and "
-                "another one took it over: the same command goes on, when that one has ended"
+                f"study '{self._name}': this process was silent for {beats.SILENCE_S:.0f} s or "
+                "more, and another one took it over: the same command goes on, when that one has "
+                "ended"
             )
 
     def release(self) -> None:
@@ -309,8 +310,8 @@ class Lease:
 
         def say(waited_s: float, found: list[Held]) -> None:
             nonlocal said
-            silent = [held for held in found if self._watch.silent_s(held) >= SAY_AFTER_S]
-            if said or not (silent or (found and waited_s >= SILENCE_S)):
+            silent = [held for held in found if self._watch.silent_s(held) >= beats.SAY_AFTER_S]
+            if said or not (silent or (found and waited_s >= beats.SILENCE_S)):
                 return
             said, named = True, (silent or found)[0]
             until = time.localtime(time.time() + self._watch.left_s(named))
@@ -345,7 +346,7 @@ class Lease:
 
 def _beat_until(released: threading.Event, lease: "weakref.ref[Lease]") -> None:
     """Beats for a lease that nothing holds on to but its owner."""
-    while not released.wait(BEAT_S):
+    while not released.wait(beats.BEAT_S):
         held = lease()
         if held is None:
             return

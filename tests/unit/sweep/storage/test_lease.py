@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from support import sql, storage_of
 
 from sweep.errors import SweepError
+from sweep.storage import beats, process
 from sweep.storage import lease as module
-from sweep.storage import process
 from sweep.storage.beats import SILENCE_S, Watch
 from sweep.storage.connect import open_storage
 from sweep.storage.lease import Lease, StoppedWaiting
@@ -29,11 +29,11 @@ HURRY = """
 import sys, time
 import optuna
 from pathlib import Path
-from sweep.storage import lease as module
+from sweep.storage import beats, lease as module
 from sweep.storage.connect import open_storage
 from sweep.storage.lease import Lease
 
-module.BEAT_S, module.SILENCE_S, module.SAY_AFTER_S = 0.05, 1.0, 0.3
+beats.BEAT_S, beats.SILENCE_S, beats.SAY_AFTER_S = 0.05, 1.0, 0.3
 module.LONGEST_PAUSE_S = 0.05
 def say(text):
     print(text, flush=True)
@@ -70,9 +70,9 @@ lease.release()
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_S", 0.05)
-    monkeypatch.setattr(module, "SILENCE_S", 1.0)
-    monkeypatch.setattr(module, "SAY_AFTER_S", 0.3)
+    monkeypatch.setattr(beats, "BEAT_S", 0.05)
+    monkeypatch.setattr(beats, "SILENCE_S", 1.0)
+    monkeypatch.setattr(beats, "SAY_AFTER_S", 0.3)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.05)
 
 
@@ -153,7 +153,7 @@ class TestOneAlone:
     ) -> None:
         if study._storage._backend.engine.dialect.name != "sqlite":  # type: ignore[attr-defined]
             pytest.skip("a server's clients may be of several machines")
-        monkeypatch.setattr(module, "SILENCE_S", 1e9)
+        monkeypatch.setattr(beats, "SILENCE_S", 1e9)
         dead = start(holder(inside=inside))
         dead.kill()
         dead.wait()
@@ -198,7 +198,7 @@ class TestOneAlone:
         as_if_elsewhere(tmp_path, dead.pid)
         dead.kill()
         dead.wait()
-        waits = HURRY + "module.SILENCE_S = 1e9\nwith lease.taken(): pass"
+        waits = HURRY + "beats.SILENCE_S = 1e9\nwith lease.taken(): pass"
         with subprocess.Popen(
             [sys.executable, "-c", waits, storage_of(tmp_path), str(tmp_path)],
             stdout=subprocess.PIPE,
