@@ -246,7 +246,8 @@ def test_killed_with_its_worker_it_is_tried_again(workspace: Workspace) -> None:
 @pytest.mark.parametrize("limit", ["hang", "trial"])
 def test_one_that_takes_too_long_ends_with_all_it_started(workspace: Workspace, limit: str) -> None:
     workspace.write("program.py", LONG)
-    command = run("--trials", 1, *ALL, f"--{limit}-timeout", 3, "--set", "study.retries=0")
+    settings = ("--set", "study.retries=0", "--set", "program.grace=1")
+    command = run("--trials", 1, *ALL, f"--{limit}-timeout", 3, *settings)
     workspace.invoke(*command)
     assert workspace.states()[0] == "FAIL"
 
