@@ -1,7 +1,7 @@
 """Records dense response curves: 24 learning rates from 1e-5 to 1, every epoch's validation loss.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/record_curves.py [--set short|long|...]
-                                                               [--to FOLDER] [--text FILE]
+                                              [--to FOLDER] [--text FILE] [--near 4]
 
 The real trainer on real text, eight rates side by side. One part is one file of FOLDER: a slice
 (what is trained), a batch size and a seed. Parts that are there are skipped, so the recording can
@@ -14,6 +14,11 @@ model, text, optimizer and schedule (`curves-held-out`; --text names a folder wi
 WikiText-2's validation and test splits) and took 47 minutes of one core; the packed ones, of
 subwords end to end and with a stable rate before its decay (`curves-packed`), 15; those of bytes
 (`curves-bytes`) 25. Nobody looks at such a set before the search is done.
+
+`--near` trains the rates that may be the best of each setting at so many more seeds, and keeps what
+they came to in `near.json`: which rate is the best by a percent cannot be told of one to three runs
+that differ by as much. Nothing is searched on those seeds. With four seeds that took 35 minutes of
+one core for the held-out ones, 15 for those of bytes, 9 for the packed ones.
 """
 
 import argparse
@@ -29,7 +34,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from recorded import parts_in
+from seed_runs import Part
 
 from trainers.batches import Batches
 from trainers.config import DataConfig, LRSchedule, ModelConfig, TrainConfig
@@ -47,6 +55,7 @@ from trainers.train import train_stepwise
 RATES = [float(f"{10 ** (-5 + 5 * n / 23):.4g}") for n in range(24)]
 EPOCHS = 10
 COHORT = 8
+NEAR, FIRST_NEAR_SEED = 0.05, 10  # nats
 MEASURED_COHORTS, MEASURED_STEPS = (1, 4, 8), 6
 CPU = torch.device("cpu")
 
@@ -191,6 +200,51 @@ def train_all(configs: list[TrainConfig], folder: Path) -> list[dict[str, Any]]:
     return runs
 
 
+def train_cohorts(configs: list[TrainConfig], corpus_folder: Path) -> list[dict[str, Any]]:
+    """Trains runs of one seed, `COHORT` side by side."""
+    runs: list[dict[str, Any]] = []
+    for first in range(0, len(configs), COHORT):
+        with tempfile.TemporaryDirectory(dir=corpus_folder) as folder:
+            # The runs' directories lie beside the corpus's file: each of them reads that one.
+            os.link(corpus_folder / "corpus.safetensors", Path(folder) / "corpus.safetensors")
+            runs += train_all(configs[first : first + COHORT], Path(folder))
+    return runs
+
+
+def record_near(curves: CurveSet, to: Path, seeds: int, text: str, corpus_folder: Path) -> None:
+    """Adds each setting's finals near its best rate to `near.json`: (seeds, rates), nats."""
+    path = to / "near.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    numbers = range(FIRST_NEAR_SEED, FIRST_NEAR_SEED + seeds)
+    for name, batch in dict.fromkeys((name, batch) for name, batch, _ in parts(curves)):
+        setting = f"{name}-b{batch}"
+        if len(found.get(setting, {}).get("seeds", ())) >= seeds:
+            continue
+        rates, finals = near_best([part for part in parts_in(to) if part.name == setting]), []
+        for seed in numbers:
+            configs = [config_of(curves, name, batch, seed, rate, text) for rate in rates]
+            load_corpus(configs[0].data, corpus_folder)
+            runs = train_cohorts(configs, corpus_folder)
+            # NaN is no JSON: a run that diverged is null.
+            finals.append([_final(run) for run in runs])
+        found[setting] = {"rates": rates, "seeds": list(numbers), "finals": finals}
+        rows = ",\n".join(f"{json.dumps(key)}: {json.dumps(row)}" for key, row in found.items())
+        write_atomically(path, f"{{\n{rows}\n}}\n".encode())
+        print(f"{setting}: {len(rates)} rates at {seeds} seeds", flush=True)
+
+
+def near_best(recorded: list[Part]) -> list[float]:
+    """The rates within `NEAR` of the lowest mean over the seeds, and a neighbour on either side."""
+    means = np.nan_to_num(np.mean([part.finals for part in recorded], axis=0), nan=np.inf)
+    near = means <= means.min() + NEAR
+    chosen = np.convolve(near, [1, 1, 1], mode="same") > 0
+    return [rate for rate, there in zip(RATES, chosen, strict=True) if there]
+
+
+def _final(run: dict[str, Any]) -> float | None:
+    return min(run["losses"]) if len(run["losses"]) == EPOCHS else None
+
+
 def record(
     curves: CurveSet, name: str, batch: int, seed: int, text: str, corpus_folder: Path
 ) -> dict[str, Any]:
@@ -199,12 +253,7 @@ def record(
     corpus = load_corpus(configs[0].data, corpus_folder)
     model = build_model(configs[0].model, len(corpus.vocabulary))
     wall, processor = time.monotonic(), time.process_time()
-    runs: list[dict[str, Any]] = []
-    for first in range(0, len(configs), COHORT):
-        with tempfile.TemporaryDirectory(dir=corpus_folder) as folder:
-            # The runs' directories lie beside the corpus's file: each of them reads that one.
-            os.link(corpus_folder / "corpus.safetensors", Path(folder) / "corpus.safetensors")
-            runs += train_all(configs[first : first + COHORT], Path(folder))
+    runs = train_cohorts(configs, corpus_folder)
     common = asdict(configs[0])
     del common["learning_rate"]
     common["data"]["name"] = curves.text
@@ -271,6 +320,7 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, default="short")
     parser.add_argument("--to", type=Path)
     parser.add_argument("--text", help="where the set's text is: a file or folder")
+    parser.add_argument("--near", type=int, default=0, help="more seeds of the best rates")
     options = parser.parse_args()
     curves: CurveSet = SETS[options.set]
     text = options.text or curves.text
@@ -285,6 +335,8 @@ def main() -> None:
             part = record(curves, name, batch, seed, text, Path(folder))
             write_atomically(path, _text(part).encode())
             print(f"{path.name}: {part['wall_s']} s, {part['processor_s']} s of a core", flush=True)
+        if options.near:
+            record_near(curves, to, options.near, text, Path(folder))
         path = to / "costs.json"
         if not path.exists():
             measured = {"epoch_s": costs(curves, text, Path(folder))}

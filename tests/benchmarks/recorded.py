@@ -1,7 +1,8 @@
 """The recorded response curves (`record_curves.py`), at any learning rate and epoch.
 
 A searcher sees one seed (`seed_runs`). It is scored by the mean over the seeds of the final loss,
-smoothed alike and without noise. A final loss is a run's lowest.
+smoothed alike and without noise; where the rates near the best were trained at more seeds
+(`near.json`), by the mean over these too. A final loss is a run's lowest.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from seed_runs import STEP, Part, SeedRuns
-from smoothing import FEWEST, Array, basin, deviations, local_quadratic, smoothed
+from smoothing import FEWEST, Array, Smooth, basin, smoothed
 
 
 class Curve:
@@ -21,6 +22,8 @@ class Curve:
     Args:
         part: the seed's.
         all_seeds: every part of the setting, this one included.
+        near: (seeds, R) finals of more seeds at some of the rates, infinite where one diverged; NaN
+            at the others.
 
     Attributes:
         part: the seed's.
@@ -28,14 +31,17 @@ class Curve:
         best: that loss.
     """
 
-    def __init__(self, part: Part, all_seeds: list[Part]) -> None:
+    def __init__(self, part: Part, all_seeds: list[Part], near: Array | None = None) -> None:
         self.part = part
         self._runs = SeedRuns(part, all_seeds)
         self._grid = np.arange(part.rates[0], part.rates[-1] + STEP, STEP)
-        means = np.mean([each.finals for each in all_seeds], axis=0)
-        held = np.isfinite(means)
-        self._smooth = smoothed(self._grid, part.rates[held], means[held])
-        self._rates, self._means = part.rates[held], means[held]
+        finals = np.nan_to_num([each.finals for each in all_seeds], nan=np.inf)
+        if near is not None:
+            finals = np.vstack([finals, near])
+        held = ~np.isinf(finals).any(0)  # a rate at which one seed diverged is none to recommend
+        self._rates, finals = part.rates[held], finals[:, held]
+        self._means, self._seeds = np.nanmean(finals, axis=0), np.isfinite(finals).sum(0)
+        self._smooth = smoothed(self._grid, self._rates, self._means, seeds=self._seeds)
         lowest = int(self._smooth.argmin())
         self.optimum, self.best = float(self._grid[lowest]), float(self._smooth[lowest])
 
@@ -64,20 +70,20 @@ class Curve:
         """How far a run's final loss at ln rate x lies above the best, in nats, without noise."""
         return float(np.interp(x, self._grid, self._smooth)) - self.best
 
-    def doubt(self, x: float) -> float:
-        """The standard error of `excess` there, nats: runs differ, and few seeds were recorded.
+    def excess_of_own(self) -> float:
+        """How far the best rate of this seed alone lies above the best over the seeds, nats."""
+        held = np.isfinite(self.part.finals)
+        own = smoothed(self._grid, self.part.rates[held], self.part.finals[held])
+        return self.excess(float(self._grid[own.argmin()]))
 
-        The regression is linear in the runs, so the difference of its values at x and at the
-        optimum has the noise's variance times the squared length of their weights' difference.
-        """
+    def doubt(self, x: float) -> float:
+        """The standard error of `excess` there, nats: runs differ, and few seeds were recorded."""
         inside = basin(self._means)
         rates = self._rates[inside]
-        near = float(np.clip(x, rates[0], rates[-1]))
         if len(rates) < FEWEST:
             return 0.0
-        weights = local_quadratic(rates, np.array([near, self.optimum]))[0]
-        noise = deviations(self._rates, self._means)[inside].std()
-        return float(noise * np.linalg.norm(weights[0] - weights[1]))
+        curve = Smooth(rates, self._means[inside], self._seeds[inside])
+        return curve.doubt(float(np.clip(x, rates[0], rates[-1])), self.optimum)
 
     def run(self, x: float, rng: np.random.Generator) -> Array:
         """(E,) the losses of a new run at ln rate x; infinite from where it diverged."""
@@ -87,10 +93,30 @@ class Curve:
 def read(folder: Path) -> list[Curve]:
     """Reads every recorded curve, one for each seed."""
     by_name: dict[str, list[Part]] = defaultdict(list)
-    for path in sorted(folder.glob("*-s*.json")):
-        part = _part(json.loads(path.read_text(encoding="utf-8")))
+    for part in parts_in(folder):
         by_name[part.name].append(part)
-    return [Curve(part, parts) for parts in by_name.values() for part in parts]
+    path = folder / "near.json"
+    near = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return [
+        Curve(part, parts, _near(near.get(name), part.rates))
+        for name, parts in by_name.items()
+        for part in parts
+    ]
+
+
+def parts_in(folder: Path) -> list[Part]:
+    """Every recorded seed of every setting, by their names."""
+    paths = sorted(folder.glob("*-s*.json"))
+    return [_part(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def _near(stored: dict[str, Any] | None, rates: Array) -> Array | None:
+    if stored is None:
+        return None
+    found = np.full((len(stored["seeds"]), len(rates)), np.nan)
+    finals = np.nan_to_num(np.array(stored["finals"], float), nan=np.inf)
+    found[:, np.isin(rates, np.log(stored["rates"]))] = finals
+    return found
 
 
 def _part(stored: dict[str, Any]) -> Part:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from smoothing import Array, deviations, local_quadratic
+from smoothing import Array, Smooth, deviations
 
 LOW, HIGH = 1e-5, 1e-1
 STEP = 0.02  # of the stored curve, ln rate
@@ -142,7 +142,11 @@ def _lost(x: Array, y: Array, seed: int) -> Array:
 def _continued(x: Array, y: Array) -> Array:
     """The curve through the runs over the grid, and on beyond their ends."""
     ends = np.clip(GRID, x[0], x[-1])
-    values, slopes = (rows @ y for rows in local_quadratic(x, ends))
-    beyond = GRID - ends
-    slopes = np.where(beyond < 0, np.minimum(slopes, 0.0), np.maximum(slopes, 0.0))
+    curve = Smooth(x, y)
+    values, beyond = curve.values(ends), GRID - ends
+    first, second, last_but_one, last = curve.values(
+        np.array([x[0], x[0] + STEP, x[-1] - STEP, x[-1]])
+    )
+    falls, rises = min((second - first) / STEP, 0.0), max((last - last_but_one) / STEP, 0.0)
+    slopes = np.where(beyond < 0, falls, rises)
     return np.asarray(values + slopes * beyond + CURVATURE * beyond**2)

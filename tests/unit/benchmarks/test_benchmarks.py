@@ -14,7 +14,7 @@ from driver import Driver, Search
 from recorded import Curve
 from searching import ClaimsNothing, Job, Task
 from seed_runs import NEIGHBOURS, Part, SeedRuns
-from smoothing import local_quadratic
+from smoothing import Smooth
 
 from studies import RULES, Reference, Setting
 
@@ -38,12 +38,33 @@ def part(
 # --- smoothing
 
 
-def test_a_local_quadratic_follows_a_parabola_and_its_slope():
-    x = np.sort(np.random.default_rng(0).uniform(-3, 3, 20))
-    at = np.array([-1.0, 0.3, 2.0])
-    values, slopes = (rows @ (2 + x - 3 * x**2) for rows in local_quadratic(x, at))
-    assert values == pytest.approx(2 + at - 3 * at**2)
-    assert slopes == pytest.approx(1 - 6 * at)
+def test_a_smooth_curve_follows_a_parabola_and_leaves_out_the_noise():
+    x = np.linspace(-2, 2, 17)
+    at = np.array([-1.3, 0.1, 1.6])
+    noise = 0.03 * np.random.default_rng(0).standard_normal(17)
+    curve = Smooth(x, 2 + x / 10 + x**2 / 10 + noise)
+    assert curve.values(at) == pytest.approx(2 + at / 10 + at**2 / 10, abs=0.03)
+    assert curve.rows(at).sum(1) == pytest.approx(1)
+    assert 0.01 < curve.doubt(0.1, 1.6) < 0.04
+
+
+def test_the_lowest_run_in_front_of_a_wall_lies_where_it_was_seen():
+    x = np.arange(8) / 2
+    seen = 2 + np.array([0.48, 0.3, 0.17, 0.08, 0.02, 0.0, 0.4, 0.45])
+    assert Smooth(x, seen).values(x)[5] == pytest.approx(2.0, abs=0.03)
+    alike = Smooth(x, seen, seeds=np.full(8, 16))  # of more seeds less is noise
+    assert alike.values(x)[5] == pytest.approx(2.0, abs=0.01)
+    assert alike.doubt(x[3], x[5]) < Smooth(x, seen).doubt(x[3], x[5])
+
+
+def test_a_curve_is_scored_by_the_seeds_of_the_best_rates_too():
+    recorded, near = part(), np.full((4, len(RATES)), np.nan)
+    place = int(np.abs(RATES + 5.0).argmin()) + 1
+    near[:, place] = recorded.finals[place] - 0.1
+    curve = Curve(recorded, [recorded], near)
+    assert Curve(recorded, [recorded]).optimum == pytest.approx(-5.0, abs=0.1)
+    assert curve.optimum == pytest.approx(RATES[place], abs=0.15)
+    assert curve.best < 3.0 - 0.05
 
 
 # --- the noise of runs
