@@ -26,12 +26,13 @@ from studies.numbers import (
     LEAST_FOR_FORM,
     LOST_BETWEEN,
     NOISES,
+    NOT_REFUTED,
     SEED_LEVEL,
     SHIFT_WEIGHTS,
     SHIFTS,
     WORTH,
 )
-from studies.posterior import BAND_Z, FAR, MOST_LIKELY, Posterior
+from studies.posterior import BAND_Z, FAR, MOST_LIKELY, Posterior, at_most
 from studies.table import Array
 
 DRAWN = 256  # curves
@@ -195,9 +196,23 @@ class FormPosterior(Posterior):
     def left(self, x: float | Array, cost: float = 0.0) -> tuple[Array, Array]:
         """What is left to gain over ln rate x by hypothesis: nats, weights."""
         bump, weight = self._bump.left(x, cost)
-        curves = self._costs(np.atleast_1d(x))[:, 0] + cost - self._least_cost
+        curves = self._left_by_curve(x, cost)
         weights = [(1.0 - self.share) * weight, self.share * self._weight]
         return np.concatenate([bump, curves]), np.concatenate(weights)
+
+    def most_left(self, x: float | Array, confidence: float = 0.9) -> float:
+        """As of any posterior; where curves of any form alone leave more, that.
+
+        A few results that a bump fits do not tell what lies beyond them: that the process is
+        outvoted then says only that a bump was the likelier beforehand.
+        """
+        both = super().most_left(x, confidence)
+        if self.share < NOT_REFUTED:
+            return both
+        return max(both, at_most(self._left_by_curve(x), self._weight, confidence))
+
+    def _left_by_curve(self, x: float | Array, cost: float = 0.0) -> Array:
+        return np.asarray(self._costs(np.atleast_1d(x))[:, 0] + cost - self._least_cost)
 
     def lost(self, x: Array) -> Array:
         """The probability that training at each ln rate is lost at a new seed."""

@@ -77,6 +77,7 @@ AUDITED = 0.05  # share of the runs to be left that go on to check it
 
 # The end.
 SURE = 0.9  # the probability with which as little is left to gain as was asked for
+NOT_REFUTED = 0.05  # probability of curves of any form, from which a stop must hold for them alone
 LEAST_COMPLETE = 3  # whole runs; with fewer the posterior is little but the prior
 
 # Rate and weight decay together: how they may belong (`studies.decay`), as hypotheses.

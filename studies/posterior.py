@@ -293,10 +293,7 @@ class Posterior:
             x: ln rate, as `where` has it of one trial.
             confidence: the probability with which it is.
         """
-        left, weight = self.left(x)
-        order = np.argsort(left)
-        place = int(np.searchsorted(np.cumsum(weight[order]), confidence))
-        return math.expm1(min(max(float(left[order[min(place, len(order) - 1)]]), 0.0), 10.0))
+        return at_most(*self.left(x), confidence)
 
     def left(self, x: float | Array, cost: float = 0.0) -> tuple[Array, Array]:
         """What is left to gain over ln rate x by hypothesis, the likeliest ones: nats, weights.
@@ -441,6 +438,19 @@ def quantiles(mu: Array, weight: Array, probabilities: Array) -> Array:
         probabilities: of any shape.
     """
     return np.asarray(np.interp(probabilities, np.cumsum(weight), mu + GRID_STEP / 2))
+
+
+def at_most(left: Array, weight: Array, confidence: float) -> float:
+    """What is left to gain, as a share, is at most this.
+
+    Args:
+        left: what it is by hypothesis, nats.
+        weight: of each hypothesis; together 1.
+        confidence: the probability with which it is.
+    """
+    order = np.argsort(left)
+    place = int(np.searchsorted(np.cumsum(weight[order]), confidence))
+    return math.expm1(min(max(float(left[order[min(place, len(order) - 1)]]), 0.0), 10.0))
 
 
 def _kind(name: str) -> object:

@@ -177,6 +177,23 @@ def test_what_is_left_is_the_same_in_mean_and_by_hypothesis() -> None:
     assert np.maximum(left, 0.0) @ weight == pytest.approx(both.regret(np.array([-4.0]))[0])
 
 
+def test_three_results_that_a_bump_fits_do_not_end_a_search() -> None:
+    # Recorded: beyond the lowest of these rates it falls by 20 % more.
+    x, perplexity = np.log([9.97e-2, 2.76e-2, 4.33e-2]), np.array([16.91, 16.29, 16.04])
+    none = np.zeros(0)
+    bump = believed(Observations(x, np.log(perplexity), none, none, math.log(28.03)))
+    both = with_forms(bump)
+    assert isinstance(both, FormPosterior)
+    assert both.share < 0.2
+    assert both.most_left(x[2]) > 2 * bump.most_left(x[2])
+
+
+def test_a_form_that_results_refute_does_not_keep_a_search_on() -> None:
+    x = np.arange(DIP - 2.2, DIP + 2.2, 0.4)
+    both = with_forms(believed(seen(bump(x), x, noise=0.002)))
+    assert both.most_left(DIP) < 0.01
+
+
 def test_a_training_next_to_the_dip_promises_more_than_one_on_the_floor() -> None:
     x = np.array([-6.5, -6.0, -4.0, -3.5, -3.0, -2.5, -2.0])
     both = with_forms(believed(seen(shoulder(x), x, noise=0.004)))
