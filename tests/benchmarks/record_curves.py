@@ -216,14 +216,16 @@ def record_near(curves: CurveSet, to: Path, seeds: int, text: str, corpus_folder
     path = to / "near.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     numbers = range(FIRST_NEAR_SEED, FIRST_NEAR_SEED + seeds)
-    for name, batch in dict.fromkeys((name, batch) for name, batch, _ in parts(curves)):
-        setting = f"{name}-b{batch}"
+    recorded = parts_in(to)
+    for name, batch in dict.fromkeys((part.kind, part.batch) for part in recorded):
+        parts_there = [part for part in recorded if (part.kind, part.batch) == (name, batch)]
+        setting = parts_there[0].name
         if len(found.get(setting, {}).get("seeds", ())) >= seeds:
             continue
-        rates, finals = near_best([part for part in parts_in(to) if part.name == setting]), []
+        rates, finals = near_best(parts_there), []
+        load_corpus(config_of(curves, name, batch, 0, rates[0], text).data, corpus_folder)
         for seed in numbers:
             configs = [config_of(curves, name, batch, seed, rate, text) for rate in rates]
-            load_corpus(configs[0].data, corpus_folder)
             runs = train_cohorts(configs, corpus_folder)
             # NaN is no JSON: a run that diverged is null.
             finals.append([_final(run) for run in runs])

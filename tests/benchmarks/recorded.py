@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from seed_runs import STEP, Part, SeedRuns
-from smoothing import FEWEST, Array, Smooth, basin, smoothed
+from smoothing import Array, of_basin, smoothed
 
 
 class Curve:
@@ -78,12 +78,9 @@ class Curve:
 
     def doubt(self, x: float) -> float:
         """The standard error of `excess` there, nats: runs differ, and few seeds were recorded."""
-        inside = basin(self._means)
-        rates = self._rates[inside]
-        if len(rates) < FEWEST:
-            return 0.0
-        curve = Smooth(rates, self._means[inside], self._seeds[inside])
-        return curve.doubt(float(np.clip(x, rates[0], rates[-1])), self.optimum)
+        inside, curve = of_basin(self._rates, self._means, seeds=self._seeds)
+        low, high = self._rates[inside][[0, -1]]
+        return curve.doubt(float(np.clip(x, low, high)), self.optimum) if curve else 0.0
 
     def run(self, x: float, rng: np.random.Generator) -> Array:
         """(E,) the losses of a new run at ln rate x; infinite from where it diverged."""

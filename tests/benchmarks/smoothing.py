@@ -96,12 +96,21 @@ def smoothed(
 ) -> Array:
     """The curve through the runs x, y: smoothed in the basin, interpolated further out."""
     values = np.interp(grid, x, y)
-    inside = basin(y, depth)
-    if len(y[inside]) >= FEWEST:
+    inside, curve = of_basin(x, y, depth, seeds)
+    if curve:
         there = (x[inside][0] <= grid) & (grid <= x[inside][-1])
-        counts = None if seeds is None else seeds[inside]
-        values[there] = Smooth(x[inside], y[inside], counts).values(grid[there])
+        values[there] = curve.values(grid[there])
     return values
+
+
+def of_basin(
+    x: Array, y: Array, depth: float = BASIN, seeds: Array | None = None
+) -> tuple[slice, Smooth | None]:
+    """Which of the runs lie in the basin, and their curve; None where they are too few."""
+    inside = basin(y, depth)
+    if len(y[inside]) < FEWEST:
+        return inside, None
+    return inside, Smooth(x[inside], y[inside], None if seeds is None else seeds[inside])
 
 
 def deviations(x: Array, y: Array, depth: float = BASIN) -> Array:
@@ -113,9 +122,9 @@ def deviations(x: Array, y: Array, depth: float = BASIN) -> Array:
     1 - |h|^2: on the curve, a run with such a deviation varies as the recorded ones did.
     """
     found = np.zeros(len(y))
-    inside = basin(y, depth)
-    if len(y[inside]) >= FEWEST:
-        hat = Smooth(x[inside], y[inside]).rows(x[inside])
+    inside, curve = of_basin(x, y, depth)
+    if curve:
+        hat = curve.rows(x[inside])
         rest = np.eye(len(hat)) - hat
         kept = np.clip(1 - (hat**2).sum(axis=1), 0.0, None)
         left = np.maximum(np.linalg.norm(rest, axis=1), LEAST_LEFT)
