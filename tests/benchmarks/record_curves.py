@@ -18,7 +18,8 @@ subwords end to end and with a stable rate before its decay (`curves-packed`), 1
 `--near` trains the rates that may be the best of each setting at so many more seeds, and keeps what
 they came to in `near.json`: which rate is the best by a percent cannot be told of one to three runs
 that differ by as much. Nothing is searched on those seeds. With four seeds that took 35 minutes of
-one core for the held-out and for the long ones, 15 for those of bytes, 9 for the packed ones.
+one core for the held-out and for the long ones, 15 for those of bytes, 10 for the short ones, 9 for
+the packed ones.
 """
 
 import argparse
