@@ -63,7 +63,6 @@ class Search:
         covered: whether the 90 % interval held the best rate, by runs that had ended.
         early: runs that were ended or left before their last epoch.
         wrong: of those, the ones that would have ended within 0.5 % of the best run.
-        dear: of these, the ones that would have ended over 0.5 % below it.
     """
 
     searcher: str
@@ -79,7 +78,6 @@ class Search:
     covered: dict[int, bool] = field(default_factory=dict)
     early: int = 0
     wrong: int = 0
-    dear: int = 0
 
 
 def search(
@@ -183,7 +181,8 @@ class Driver:
         held = math.isfinite(job.losses[-1])
         whole = held and len(job.losses) == self._curve.epochs
         if held and not whole:  # what is paused is judged by the whole search, if it stays so
-            self._left[job.run] = self._best if pruned else math.inf
+            final = pruned and not self._searcher.resumes
+            self._left[job.run] = self._best if final else math.inf
         if whole:
             self._best = min(self._best, *job.losses)
             self._note_found(job.x)
@@ -226,9 +225,9 @@ class Driver:
         return math.expm1(min(max(excess, 0.0), worst))
 
     def _judge_early_ends(self) -> None:
-        """A run that would have ended near the best need not have been left.
+        """A run that would have ended near the best should not have been left.
 
-        Where it would have ended no better, nothing was lost by it. One that the searcher ended is compared with the best whole run by then, one that it paused
+        One that the searcher ended is compared with the best whole run by then, one that it paused
         and never took up again with the best of the search; where there was none, with the best
         that any of its runs would have been.
         """
@@ -238,7 +237,6 @@ class Driver:
             self._search.early += 1
             there = by_then if math.isfinite(by_then) else best
             self._search.wrong += finals[run] <= there + NEAR_BEST
-            self._search.dear += finals[run] < there - NEAR_BEST
 
 
 def _final(losses: Array) -> float:

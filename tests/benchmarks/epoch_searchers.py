@@ -40,6 +40,8 @@ UNTIL = 0.01  # of perplexity: the promise of a stop
 class OnStudy:
     """A sampler and a pruner of Optuna's kind on a study in memory; told nats."""
 
+    resumes = False
+
     def __init__(
         self, task: Task, sampler: BaseSampler, pruner: BasePruner, *, enqueue: bool = True
     ) -> None:
@@ -89,6 +91,8 @@ class OnStudy:
 
 class Own(OnStudy):
     """The product: our search, whose runs are left and go on, on a study as its ledger keeps it."""
+
+    resumes = True
 
     def __init__(self, task: Task, *, enqueue: bool = True, looks: bool = True) -> None:
         terms = Terms(

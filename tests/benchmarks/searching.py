@@ -67,7 +67,13 @@ class Task:
 
 
 class Searcher(Protocol):
-    """One search under way; `driver.Driver` runs it."""
+    """One search under way; `driver.Driver` runs it.
+
+    Attributes:
+        resumes: whether a job that it stopped may go on later.
+    """
+
+    resumes: bool
 
     def ask(self) -> Job:
         """The next job; one that resumes a run has its `run` and the losses of its epochs."""
@@ -100,6 +106,8 @@ class Searcher(Protocol):
 
 class ClaimsNothing:
     """A searcher that never says how sure it is, and names the best rate it trained longest."""
+
+    resumes = False
 
     def __init__(self) -> None:
         self._best = (0, math.inf, math.nan)

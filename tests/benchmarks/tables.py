@@ -153,6 +153,6 @@ CLAIMS: dict[str, Part] = {
 }
 ENDS: dict[str, Part] = {
     "of all runs": lambda search: (100.0 * search.early, search.end.trainings),
-    "as good as the best run": lambda search: (100.0 * search.wrong, search.end.trainings),
-    "better than the best run": lambda search: (100.0 * search.dear, search.end.trainings),
+    "wrong, of those": lambda search: (100.0 * search.wrong, search.early),
+    "wrong, of all runs": lambda search: (100.0 * search.wrong, search.end.trainings),
 }
