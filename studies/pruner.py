@@ -72,8 +72,8 @@ def make_pruner(
 class LearningRatePruner(StudyPruner):
     """Ends trials that another rate promises more than.
 
-    Never ended is the first trial of a study before half its steps. Of those to be ended 1 in 20
-    run on all the same (`audit`), which shows how often the pruner is wrong.
+    Never ended is the first trial of a study before half its steps. Of those to be ended as they
+    are behind 1 in 20 run on all the same (`audit`), which shows how often the pruner is wrong.
 
     Args:
         terms: what is known beside the trials; None takes that from the study's
@@ -91,13 +91,14 @@ class LearningRatePruner(StudyPruner):
         if diverged(trial):
             known = self._terms or Terms(0.0, math.inf)
             return f"{known.objective.words} is not finite after {known.unit} {trial.last_step}"
-        return "" if self._is_audited(trial) else self._behind(trials, trial)
+        return self._why(trials, trial, behind=not self._is_audited(trial))
 
     def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Why an audited trial would have ended after its last report; "" for any other."""
-        if diverged(trial) or not self._is_audited(trial):
+        audited = not diverged(trial) and self._is_audited(trial)
+        if not audited or self._why(trials, trial, behind=False):
             return ""
-        behind = self._behind(trials, trial)
+        behind = self._why(trials, trial, behind=True)
         return behind and f"audit, runs on to check the pruner: {behind}"
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -117,9 +118,9 @@ class LearningRatePruner(StudyPruner):
         digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
         return int.from_bytes(digest[:4], "big") < AUDITED * 2**32
 
-    def _behind(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
+    def _why(self, trials: Sequence[FrozenTrial], trial: FrozenTrial, *, behind: bool) -> str:
         assert self._terms is not None, "a study's terms are looked up by prune()"
-        return reason_to_leave(Table.of(trials), trial, self._terms)
+        return reason_to_leave(Table.of(trials), trial, self._terms, behind=behind)
 
 
 def _terms(study: Study, trial: FrozenTrial) -> Terms:

@@ -141,13 +141,14 @@ def rest_of(
     return _exact(candidates[place])
 
 
-def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
+def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms, *, behind: bool = True) -> str:
     """Why a run should be left as it is after its last report; "" where it should go on.
 
     Args:
         table: the study's trials, this one among them.
         trial: under way, and not diverged.
         terms: what is known beside them.
+        behind: whether it is left where it is behind, too, or for a look at others alone.
     """
     terms = scaled(table, terms)
     step, look = trial.last_step, look_of(table, terms)
@@ -155,9 +156,15 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms) -> str:
         return ""
     if step <= trial.user_attrs.get(LOOKED, 0):
         return ""
+    stuck_there = _is_stuck(table, trial, terms) if behind else ""
     # A rate that promises more is worth nothing to a sampler that does not ask for it.
-    less = _promises_less(table, trial, terms, look) if terms.pauses else ""
-    return _is_stuck(table, trial, terms) or less
+    first = terms.pauses and LOOKED not in trial.user_attrs
+    if stuck_there or not first or step != first_report(trial, look.step):
+        return stuck_there
+    compared = table.column(last_step) >= 1
+    if compared.sum() > 1 and _scan(table, terms) is not None:
+        return f"a look up to {terms.unit} {step}: others tell more of where the best rate lies"
+    return _promises_less(table, trial, terms, look) if behind else ""
 
 
 def _is_stuck(table: Table, trial: FrozenTrial, terms: Terms) -> str:
@@ -179,11 +186,6 @@ def _is_stuck(table: Table, trial: FrozenTrial, terms: Terms) -> str:
 
 def _promises_less(table: Table, trial: FrozenTrial, terms: Terms, look: Look) -> str:
     step = trial.last_step or 0
-    if LOOKED in trial.user_attrs or step != first_report(trial, look.step or 0):
-        return ""
-    compared = table.column(last_step) >= 1
-    if compared.sum() > 1 and _scan(table, terms) is not None:
-        return f"a look up to {terms.unit} {step}: others tell more of where the best rate lies"
     x, this = _places(table, terms), table.column(number_of) == trial.number
     others = x[~np.isnan(x).any(1) & ~this & ~table.mask(is_paused)]
     posterior = posterior_of(table, terms, trial)

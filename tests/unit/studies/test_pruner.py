@@ -187,6 +187,13 @@ def test_an_audited_run_goes_on_and_says_why_it_would_have_been_left() -> None:
     assert PRUNER.audit([*study_of(-0.5, 0.0), good], good) == ""
 
 
+def test_an_audited_run_is_left_for_a_look_at_others_as_that_is_no_claim_to_check() -> None:
+    running = trained(1.0, losses(1.0), number=AUDITED, epochs=1, state=TrialState.RUNNING)
+    trials = [*study_of(-2.0), running]
+    assert PRUNER.reason(trials, running).startswith("a look up to step 1: others tell more")
+    assert PRUNER.audit(trials, running) == ""
+
+
 def test_one_in_twenty_of_those_to_be_left_is_audited() -> None:
     trials = study_of(-0.5, 0.0)
 
