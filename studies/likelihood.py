@@ -58,7 +58,7 @@ from studies.numbers import (
     UNKNOWN_DEPTH,
 )
 from studies.objective import Objective
-from studies.progress import log_fit
+from studies.progress import log_fit, log_side
 from studies.table import Array, Indices, Mask, Singles
 
 NEVER_SURE = 1e-3  # that a run is off the curve
@@ -96,6 +96,8 @@ class Observations:
         baseline: what a model comes to that knows no context; infinite where it is unknown.
         fall: how fast each result still fell at its end (`studies.progress`), nats for each unit of
             ln step, NaN where it says nothing; None where none does.
+        side: -1 where a result's course shows that its rate is too low, 1 where it is too high,
+            likewise.
         repeats: runs of the same thing with other seeds.
         objective: of whose values these are the nats.
         cost: what each result's weight decay is supposed to have cost, nats, which y is without;
@@ -110,6 +112,7 @@ class Observations:
     running: Array
     baseline: float = math.inf
     fall: Array | None = None
+    side: Array | None = None
     repeats: tuple[Repeat, ...] = ()
     objective: Objective = field(default_factory=Objective)
     cost: Array | None = None
@@ -117,9 +120,10 @@ class Observations:
     steps: float = math.inf
 
     @property
-    def falls(self) -> bool:
-        """Whether it is known of any result how fast it still fell."""
-        return self.fall is not None and not np.isnan(self.fall).all()
+    def courses(self) -> bool:
+        """Whether the course of any result says something of its rate."""
+        courses = (each for each in (self.fall, self.side) if each is not None)
+        return any(not np.isnan(each).all() for each in courses)
 
 
 @dataclass(slots=True)
@@ -171,6 +175,7 @@ def cells_of(seen: Observations, mu: Array, prior: Array, thin: int = 1) -> Cell
     for x, y in zip(*in_turn(*merged(seen.x, seen.y)), strict=True):
         _take(cells, mu, prior, _density(cells, mu, float(x), float(y)))
     _take_falls(cells, seen, mu)
+    _take_sides(cells, seen, mu)
     for seed in sorted({repeat.seed for repeat in seen.repeats}):
         runs = [repeat for repeat in seen.repeats if repeat.seed == seed]
         _take(cells, mu, prior, _seed_density(cells, mu, runs))
@@ -232,7 +237,7 @@ def _lost_chance(cells: Cells, mu: Array, x: float) -> Singles:
 
 def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     """Multiplies in how fast the runs near the lowest still fell."""
-    if seen.fall is None or not seen.falls:
+    if seen.fall is None or np.isnan(seen.fall).all():
         return
     known = np.flatnonzero(~np.isnan(seen.fall))
     highest = min(seen.y[known].min() + CLOSE, seen.baseline - LEARNED)
@@ -240,7 +245,18 @@ def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     used = close[np.argsort(seen.y[close], kind="stable")[:CLOSEST]]
     fit = log_fit(seen.x[used], seen.fall[used], mu, CURVATURES)
     place = np.searchsorted(CURVATURES, cells.curvature)
-    likely = fit[cells.mu, place]
+    _take_log(cells, fit[cells.mu, place])
+
+
+def _take_sides(cells: Cells, seen: Observations, mu: Array) -> None:
+    """Multiplies in on which side the runs lie that learned next to nothing."""
+    if seen.side is not None:
+        known = ~np.isnan(seen.side)
+        _take_log(cells, log_side(seen.x[known], seen.side[known], mu)[cells.mu])
+
+
+def _take_log(cells: Cells, likely: Array) -> None:
+    """Multiplies in what is the same at every noise and wall, ln over (cells,)."""
     cells.likelihood *= np.exp(likely - likely.max()).astype(np.float32)[:, None, None]
     cells.ln_scale += float(likely.max())
 

@@ -27,7 +27,7 @@ from studies.numbers import (
 from studies.objective import Objective
 from studies.posterior import Posterior
 from studies.prior import Prior
-from studies.progress import ending_fall
+from studies.progress import EARLY, ending_fall, side_of
 from studies.ridge import mixture
 from studies.table import Array, Mask, Table, places
 from studies.trials import (
@@ -182,6 +182,7 @@ def observe(trials: Iterable[FrozenTrial], terms: Terms) -> Observations:
         running=x[running],
         baseline=terms.nats_baseline,
         fall=_falls(table, known, objective)[known] if terms.constant_rate else None,
+        side=_sides(table, terms)[known] if terms.constant_rate else None,
         repeats=tuple(
             _repeated(dataclasses.replace(repeat, y=objective.nats(repeat.y)), terms.ridge)
             for repeat in terms.repeats
@@ -359,6 +360,12 @@ def _falls(table: Table, whole: Mask, objective: Objective) -> Array:
     last = table.column(last_step)
     longest = whole & (last == last[whole].max(initial=0.0))
     return np.where(longest, table.column(ending_fall, objective), np.nan)
+
+
+def _sides(table: Table, terms: Terms) -> Array:
+    """On which side of the best rate each trial lies; NaN where its course does not show it."""
+    early = max(EARLY, terms.floor) * whole_length(table, terms)
+    return table.column(side_of, terms.objective, terms.nats_baseline, early)
 
 
 def _nats(trial: FrozenTrial, objective: Objective) -> float:

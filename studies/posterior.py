@@ -185,11 +185,11 @@ class Posterior:
             repeats: results of other seeds.
         """
         seen, none = self._seen, np.zeros(0)
-        others = len(seen.lost) or seen.falls or len(repeats) < len(seen.repeats)
+        others = len(seen.lost) or seen.courses or len(repeats) < len(seen.repeats)
         if not others and len(x) == len(seen.x):
             return self.ln_evidence - math.log(self._prior.sum())
         alone = dataclasses.replace(
-            seen, x=x, y=y, lost=none, running=none, fall=None, repeats=tuple(repeats)
+            seen, x=x, y=y, lost=none, running=none, fall=None, side=None, repeats=tuple(repeats)
         )
         cells = cells_of(alone, self._mu, self._prior)
         likely = cells.likelihood.sum((1, 2)) * cells.prior * self._prior[cells.mu]

@@ -13,7 +13,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from studies import PARAMETER, LearningRateSampler, Prior
 from studies.objective import Objective
 from studies.observed import Terms, observe, posterior_of
-from studies.progress import FALL, LEAST_FALL, UNLIKE_STUDY, ending_fall, log_fit
+from studies.progress import (
+    FALL,
+    LEAST_FALL,
+    UNLIKE_STUDY,
+    ending_fall,
+    log_fit,
+    log_side,
+    side_of,
+)
 
 SPACE = FloatDistribution(1e-5, 1e-1, log=True)
 OPTIMUM, EPOCHS = math.log(1e-3), 10
@@ -147,3 +155,56 @@ def test_it_takes_fewer_trainings() -> None:
         for told in (True, False)
     )
     assert with_falls < without - 0.3
+
+
+# --- runs that learned no more than word frequencies
+
+UNIGRAM = math.log(100.0)
+COMING_DOWN = [1.9, 1.3, 0.4, 0.03, 0.02, -0.02, -0.02, -0.02, -0.03, -0.03]  # nats above it
+THERE_AT_ONCE = [0.12, 0.02, 0.0, 0.01, 0.0, 0.0, 0.01, 0.01, 0.0, 0.0]
+LOST = [12.0, 0.6, 0.1, 0.02, 0.02, 0.0, 0.01, 0.01, 0.0, 0.0]
+LEARNED = [1.9, 1.3, 0.4, 0.03, -0.1, -0.2, -0.3, -0.4, -0.5, -0.5]
+
+
+def above_the_unigram(losses: list[float]) -> FrozenTrial:
+    return ended([math.exp(UNIGRAM + loss) for loss in losses])
+
+
+@pytest.mark.parametrize(
+    ("losses", "side"),
+    [(COMING_DOWN, -1), (THERE_AT_ONCE, 1), (LOST, math.nan), (LEARNED, math.nan)],
+    ids=["too low", "too high", "far above it", "learned"],
+)
+def test_how_a_run_came_to_the_unigrams_level_tells_its_side(
+    losses: list[float], side: float
+) -> None:
+    found = side_of(above_the_unigram(losses), Objective(), UNIGRAM, 1.0)
+    assert found == pytest.approx(side, nan_ok=True)
+
+
+def test_where_that_level_is_unknown_no_side_is_read() -> None:
+    assert math.isnan(side_of(above_the_unigram(COMING_DOWN), Objective(), math.inf, 1.0))
+
+
+def test_it_is_read_after_a_tenth_of_the_steps_and_not_before_the_warm_up_is_over() -> None:
+    trial = above_the_unigram(COMING_DOWN)
+    for floor, side in ((0.0, -1), (0.3, -1), (0.4, 1)):
+        terms = dataclasses.replace(CONSTANT, baseline=100.0, floor=floor)
+        found = observe([trial], terms).side
+        assert found is not None
+        assert found.tolist() == [side]
+    assert observe([trial], dataclasses.replace(CONSTANT, constant_rate=False)).side is None
+
+
+def test_the_best_rate_lies_above_a_run_that_was_too_low_and_below_one_too_high() -> None:
+    for losses, above in ((COMING_DOWN, (0.97, 1.0)), (THERE_AT_ONCE, (0.0, 0.1))):
+        trial = above_the_unigram(losses)
+        terms = Terms(SPACE.low, SPACE.high, baseline=100.0, constant_rate=True)
+        mu, weight = posterior_of([trial], terms).own_density
+        assert above[0] < weight[mu > OPTIMUM].sum() < above[1]
+
+
+def test_many_sides_that_contradict_each_other_say_little() -> None:
+    x = OPTIMUM + np.array([-2.0, -1.0, 1.0, 2.0])
+    odd = log_side(x, np.array([1.0, 1.0, -1.0, -1.0]), MU)
+    assert np.ptp(odd) < -math.log(UNLIKE_STUDY)
