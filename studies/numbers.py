@@ -46,6 +46,21 @@ FORM_WEIGHT, LEAST_FOR_FORM = 0.15, 3  # its prior probability; results in the b
 FORM_SCALES = ((1.0, 2.0, 4.0, 8.0), (0.1, 0.3, 1.0))  # lengths, ln rate, and sds, nats
 FORM_LEVEL = 0.3  # its level above the lowest result, nats, to one nat
 
+# How fast a run still falls at its end, and how one came to the baseline (`studies.progress`).
+FALL, STUDY_SD, RUN_SD = 1.1, 0.35, 0.25  # fall / a at the optimum; sds of its ln
+STUDIES, STUDY_WEIGHTS = np.array([-1.0, 0.0, 1.0]), np.array([0.25, 0.5, 0.25])  # in STUDY_SD
+LEFT, STEEP = 1.5, 2.0
+LEAST_FALL = 0.03  # nats; smaller ones are noise
+UNLIKE_RUN, UNLIKE_STUDY = 0.15, 0.1  # share of what is not like that
+ANY_FALL = 0.2  # density of ln fall where nothing is known of it
+LEAST_REPORTS = 4
+STILL_LEARNS = 0.8  # of the reports, after which the lowest must lie
+AT_BASELINE = 0.15  # nats between what a run came to and the baseline
+EARLY = 0.1  # of its steps, after which it is read how far above the baseline it was
+THERE, COMING_DOWN = 0.25, (0.3, 2.0)  # nats above it: it is there, or on its way down to it
+# Of runs too low and too high: the shares that are on their way by then, and that are there.
+ON_ITS_WAY, IS_THERE = (0.85, 0.1), (0.15, 0.6)
+
 # Between seeds.
 SEED_SHIFT = 0.12  # sd of a seed's optimum around the mean's, ln rate
 SEED_LEVEL = 0.03  # sd of a seed's lowest ln perplexity; in the recorded curves 0.02 to 0.03

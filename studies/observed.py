@@ -17,6 +17,7 @@ from studies.likelihood import Observations, Repeat
 from studies.numbers import (
     DECAY_SHIFT,
     DECAY_SHIFT_SD,
+    EARLY,
     LEARN_NOTHING,
     LEARNED,
     OTHERWISE,
@@ -27,7 +28,7 @@ from studies.numbers import (
 from studies.objective import Objective
 from studies.posterior import Posterior
 from studies.prior import Prior
-from studies.progress import EARLY, ending_fall, side_of
+from studies.progress import ending_fall, side_of
 from studies.ridge import mixture
 from studies.table import Array, Mask, Table, places
 from studies.trials import (

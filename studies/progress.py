@@ -27,23 +27,29 @@ import math
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from studies.numbers import (
+    ANY_FALL,
+    AT_BASELINE,
+    COMING_DOWN,
+    FALL,
+    IS_THERE,
+    LEAST_FALL,
+    LEAST_REPORTS,
+    LEFT,
+    ON_ITS_WAY,
+    RUN_SD,
+    STEEP,
+    STILL_LEARNS,
+    STUDIES,
+    STUDY_SD,
+    STUDY_WEIGHTS,
+    THERE,
+    UNLIKE_RUN,
+    UNLIKE_STUDY,
+)
 from studies.objective import Objective
 from studies.table import Array
 from studies.trials import diverged, first_report
-
-FALL, STUDY_SD, RUN_SD = 1.1, 0.35, 0.25  # fall / a at the optimum; sds of its ln
-STUDIES, STUDY_WEIGHTS = np.array([-1.0, 0.0, 1.0]), np.array([0.25, 0.5, 0.25])  # in STUDY_SD
-LEFT, STEEP = 1.5, 2.0
-LEAST_FALL = 0.03  # nats; smaller ones are noise
-UNLIKE_RUN, UNLIKE_STUDY = 0.15, 0.1  # share of what is not like that
-ANY_FALL = 0.2  # density of ln fall where nothing is known of it
-LEAST_REPORTS = 4
-STILL_LEARNS = 0.8  # of the reports, after which the lowest must lie
-AT_BASELINE = 0.15  # nats between what a run came to and a model without context
-EARLY = 0.1  # of its steps
-DOWN, COMING_DOWN = 0.25, (0.3, 2.0)  # nats above that level: there already, and on its way to it
-# Of runs too low and too high: the shares that are on their way, and that are there.
-ON_ITS_WAY, IS_THERE = (0.85, 0.1), (0.15, 0.6)
 
 
 def ending_fall(trial: FrozenTrial, objective: Objective) -> float:
@@ -88,7 +94,7 @@ def side_of(trial: FrozenTrial, objective: Objective, baseline: float, steps: fl
         return math.nan
     if COMING_DOWN[0] < above < COMING_DOWN[1]:
         return -1.0
-    return 1.0 if above < DOWN else math.nan
+    return 1.0 if above < THERE else math.nan
 
 
 def log_side(x: Array, side: Array, mu: Array) -> Array:

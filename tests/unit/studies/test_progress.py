@@ -11,17 +11,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies import PARAMETER, LearningRateSampler, Prior
+from studies.numbers import FALL, LEAST_FALL, UNLIKE_STUDY
 from studies.objective import Objective
 from studies.observed import Terms, observe, posterior_of
-from studies.progress import (
-    FALL,
-    LEAST_FALL,
-    UNLIKE_STUDY,
-    ending_fall,
-    log_fit,
-    log_side,
-    side_of,
-)
+from studies.progress import ending_fall, log_fit, log_side, side_of
 
 SPACE = FloatDistribution(1e-5, 1e-1, log=True)
 OPTIMUM, EPOCHS = math.log(1e-3), 10
