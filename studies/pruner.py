@@ -72,8 +72,9 @@ def make_pruner(
 class LearningRatePruner(StudyPruner):
     """Ends trials that another rate promises more than.
 
-    Never ended is the first trial of a study before half its steps. Of those to be ended as they
-    are behind 1 in 20 run on all the same (`audit`), which shows how often the pruner is wrong.
+    Where a rate is believed, the first trial of a study is never ended before half its steps. Of
+    those to be ended as they are behind 1 in 20 run on all the same (`audit`), which shows how
+    often the pruner is wrong.
 
     Args:
         terms: what is known beside the trials; None takes that from the study's

@@ -161,8 +161,9 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms, *, behind: b
     first = terms.pauses and LOOKED not in trial.user_attrs
     if stuck_there or not first or step != first_report(trial, look.step):
         return stuck_there
-    compared = table.column(last_step) >= 1
-    if compared.sum() > 1 and _scan(table, terms) is not None:
+    # The rate that is believed is trained whole before others are looked at.
+    compared = not terms.priors or (table.column(last_step) >= 1).sum() > 1
+    if compared and _scan(table, terms) is not None:
         return f"a look up to {terms.unit} {step}: others tell more of where the best rate lies"
     return _promises_less(table, trial, terms, look) if behind else ""
 

@@ -1,5 +1,6 @@
 """When a run is left as it is, and when it goes on: starting, pausing and resuming are one rule."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,13 @@ def test_the_first_rate_of_a_study_is_not_left_before_anything_was_compared() ->
     assert said_at([], 0.0, losses(0.0)) == {}
     for x in (-3.0, 2.0):  # a user's own first rate, far from the rule's
         assert all("promises more" in reason for reason in said_at([], x, losses(x)).values())
+
+
+def test_where_no_rate_is_believed_the_first_run_is_but_a_look() -> None:
+    pruner = LearningRatePruner(terms=dataclasses.replace(TERMS, priors={}))
+    said = said_at([], 0.0, losses(0.0), pruner)
+    assert min(said) == 1
+    assert said[1].startswith("a look up to step 1")
 
 
 # --- the audit
