@@ -156,11 +156,12 @@ def reason_to_leave(table: Table, trial: FrozenTrial, terms: Terms, *, behind: b
         return ""
     if step <= trial.user_attrs.get(LOOKED, 0):
         return ""
-    stuck_there = _is_stuck(table, trial, terms) if behind else ""
+    if stuck_there := _is_stuck(table, trial, terms):
+        return stuck_there if behind else ""
     # A rate that promises more is worth nothing to a sampler that does not ask for it.
     first = terms.pauses and LOOKED not in trial.user_attrs
-    if stuck_there or not first or step != first_report(trial, look.step):
-        return stuck_there
+    if not first or step != first_report(trial, look.step):
+        return ""
     # The rate that is believed is trained whole before others are looked at.
     compared = not terms.priors or (table.column(last_step) >= 1).sum() > 1
     if compared and _scan(table, terms) is not None:

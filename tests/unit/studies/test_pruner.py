@@ -202,6 +202,13 @@ def test_an_audited_run_is_left_for_a_look_at_others_as_that_is_no_claim_to_chec
     assert PRUNER.audit(trials, running) == ""
 
 
+def test_that_it_has_learned_nothing_is_a_claim_also_where_others_are_to_be_looked_at() -> None:
+    running = trained(1.0, STUCK, number=AUDITED, epochs=1, state=TrialState.RUNNING)
+    trials = [*study_of(-2.0), running]
+    assert PRUNER.reason(trials, running) == ""
+    assert "no better than a model without context" in PRUNER.audit(trials, running)
+
+
 def test_one_in_twenty_of_those_to_be_left_is_audited() -> None:
     trials = study_of(-0.5, 0.0)
 
