@@ -20,6 +20,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 
@@ -122,8 +123,7 @@ class Observations:
     @property
     def courses(self) -> bool:
         """Whether the course of any result says something of its rate."""
-        courses = (each for each in (self.fall, self.side) if each is not None)
-        return any(not np.isnan(each).all() for each in courses)
+        return _says(self.fall) or _says(self.side)
 
 
 @dataclass(slots=True)
@@ -237,7 +237,7 @@ def _lost_chance(cells: Cells, mu: Array, x: float) -> Singles:
 
 def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
     """Multiplies in how fast the runs near the lowest still fell."""
-    if seen.fall is None or np.isnan(seen.fall).all():
+    if not _says(seen.fall):
         return
     known = np.flatnonzero(~np.isnan(seen.fall))
     highest = min(seen.y[known].min() + CLOSE, seen.baseline - LEARNED)
@@ -250,9 +250,14 @@ def _take_falls(cells: Cells, seen: Observations, mu: Array) -> None:
 
 def _take_sides(cells: Cells, seen: Observations, mu: Array) -> None:
     """Multiplies in on which side the runs lie that learned next to nothing."""
-    if seen.side is not None:
+    if _says(seen.side):
         known = ~np.isnan(seen.side)
         _take_log(cells, log_side(seen.x[known], seen.side[known], mu)[cells.mu])
+
+
+def _says(course: Array | None) -> TypeGuard[Array]:
+    """Whether it is known of any result."""
+    return course is not None and not np.isnan(course).all()
 
 
 def _take_log(cells: Cells, likely: Array) -> None:

@@ -108,10 +108,7 @@ def log_side(x: Array, side: Array, mu: Array) -> Array:
     too_low = x < mu[:, None]
     low, high = (np.where(too_low, *shares) for shares in (ON_ITS_WAY, IS_THERE))
     like = np.log(np.where(side < 0, low, high)).sum(-1)
-    unlike = len(x) * math.log(0.5)
-    return np.asarray(
-        np.logaddexp(math.log(1.0 - UNLIKE_STUDY) + like, math.log(UNLIKE_STUDY) + unlike)
-    )
+    return _or_unlike(like, len(x) * math.log(0.5))
 
 
 def log_fit(x: Array, fall: Array, mu: Array, curvature: Array) -> Array:
@@ -131,7 +128,11 @@ def log_fit(x: Array, fall: Array, mu: Array, curvature: Array) -> Array:
     normal = np.exp(-0.5 * z**2) / (RUN_SD * math.sqrt(2 * math.pi))
     each = np.log((1.0 - UNLIKE_RUN) * normal + UNLIKE_RUN * ANY_FALL).sum(-1)
     like = np.logaddexp.reduce(each + np.log(STUDY_WEIGHTS), axis=-1)
-    unlike = len(x) * math.log(ANY_FALL)
+    return _or_unlike(like, len(x) * math.log(ANY_FALL))
+
+
+def _or_unlike(like: Array, unlike: float) -> Array:
+    """ln of how likely a study's runs are, as it may be one that is not like that at all."""
     return np.asarray(
         np.logaddexp(math.log(1.0 - UNLIKE_STUDY) + like, math.log(UNLIKE_STUDY) + unlike)
     )

@@ -97,10 +97,10 @@ class LearningRatePruner(StudyPruner):
     def audit(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         """Why an audited trial would have ended after its last report; "" for any other."""
         audited = not diverged(trial) and self._is_audited(trial)
-        if not audited or self._why(trials, trial, behind=False):
+        behind = self._why(trials, trial, behind=True) if audited else ""
+        if not behind or self._why(trials, trial, behind=False):
             return ""
-        behind = self._why(trials, trial, behind=True)
-        return behind and f"audit, runs on to check the pruner: {behind}"
+        return f"audit, runs on to check the pruner: {behind}"
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Judges a trial after its last report, and stores the reason as an attribute of it."""

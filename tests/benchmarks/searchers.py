@@ -48,7 +48,7 @@ class Searcher:
         self._sees_loss = name != "own"
         self.sampler = _sampler(name, belief, low, high, seed)
         self.study: Study = optuna.create_study(sampler=self.sampler)
-        if belief is not None:  # the first of all searchers, as the product runs
+        if belief is not None:  # every searcher begins there, as the product does
             self.study.enqueue_trial({PARAMETER: min(max(belief.rate, low), high)})
 
     def train(self, loss_of: Callable[[float], float]) -> float:
